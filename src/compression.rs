@@ -1,0 +1,84 @@
+//! What permessage-deflate (RFC 7692) is asked for.
+
+/// How messages are compressed: what is offered (client) or accepted (server), and how hard the compressor works.
+///
+/// Compression is on by default. The parameters are those of RFC 7692 §7.1; all of them save memory at the price of
+/// a worse ratio.
+///
+/// ```
+/// use wsync::Compression;
+/// let frugal = Compression::default().server_no_context_takeover(true).client_max_window_bits(10);
+/// assert_ne!(frugal, Compression::off());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compression {
+    pub(crate) on: bool,
+    pub(crate) client_no_context_takeover: bool,
+    pub(crate) server_no_context_takeover: bool,
+    pub(crate) client_max_window_bits: u8,
+    pub(crate) server_max_window_bits: u8,
+    pub(crate) level: u8,
+    pub(crate) threshold: usize,
+}
+
+impl Default for Compression {
+    fn default() -> Compression {
+        Compression {
+            on: true,
+            client_no_context_takeover: false,
+            server_no_context_takeover: false,
+            client_max_window_bits: 15,
+            server_max_window_bits: 15,
+            level: 6,
+            threshold: 64,
+        }
+    }
+}
+
+impl Compression {
+    /// No compression: the extension is neither offered nor accepted.
+    pub fn off() -> Compression {
+        Compression { on: false, ..Compression::default() }
+    }
+
+    /// The client forgets its history after each message (default: no).
+    pub fn client_no_context_takeover(self, on: bool) -> Compression {
+        Compression { client_no_context_takeover: on, ..self }
+    }
+
+    /// The server forgets its history after each message (default: no). A client that asks for it insists on it:
+    /// an answer without it fails the handshake.
+    pub fn server_no_context_takeover(self, on: bool) -> Compression {
+        Compression { server_no_context_takeover: on, ..self }
+    }
+
+    /// The base-2 logarithm of the client's window (9 to 15, default 15). 8 is refused with an
+    /// [`Options`](crate::ErrorKind::Options) error when connecting: the encoder cannot do it.
+    pub fn client_max_window_bits(self, bits: u8) -> Compression {
+        Compression { client_max_window_bits: bits, ..self }
+    }
+
+    /// The base-2 logarithm of the server's window (8 to 15 as a client, 9 to 15 as a server; default 15).
+    pub fn server_max_window_bits(self, bits: u8) -> Compression {
+        Compression { server_max_window_bits: bits, ..self }
+    }
+
+    /// How hard the compressor works: 1 (fast) to 9 (small).
+    pub fn level(self, level: u8) -> Compression {
+        Compression { level, ..self }
+    }
+
+    /// Messages shorter than this many bytes are sent uncompressed.
+    pub fn threshold(self, bytes: usize) -> Compression {
+        Compression { threshold: bytes, ..self }
+    }
+}
+
+/// What both sides agreed on (RFC 7692 §7.1); windows are base-2 logarithms, 8 to 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    pub client_no_context_takeover: bool,
+    pub server_no_context_takeover: bool,
+    pub client_max_window_bits: u8,
+    pub server_max_window_bits: u8,
+}

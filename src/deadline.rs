@@ -1,0 +1,48 @@
+//! Time left, and which bound it belongs to.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A point in time that some bound of the caller's ends at; made once and handed through every step that it spans.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    bound: &'static str,
+    length: Duration,
+}
+
+impl Deadline {
+    /// `bound` is the option's name, as the error will show it. `None` never ends.
+    pub fn after(bound: &'static str, length: Option<Duration>) -> Deadline {
+        // A length beyond what the clock can add never ends either.
+        let at = length.and_then(|length| Instant::now().checked_add(length));
+        Deadline { at, bound, length: length.unwrap_or(Duration::ZERO) }
+    }
+
+    pub fn never() -> Deadline {
+        Deadline { at: None, bound: "", length: Duration::ZERO }
+    }
+
+    /// What is left: `None` is for ever, zero is over.
+    pub fn left(&self) -> Option<Duration> {
+        self.at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.left() == Some(Duration::ZERO)
+    }
+
+    /// What is left, or the error that says what was being done when it ran out.
+    pub fn check(&self, doing: impl std::fmt::Display) -> Result<Option<Duration>> {
+        match self.left() {
+            Some(Duration::ZERO) => Err(self.error(doing)),
+            left => Ok(left),
+        }
+    }
+
+    /// The error of this bound: "`doing` took longer than …".
+    pub fn error(&self, doing: impl std::fmt::Display) -> Error {
+        Error::new(ErrorKind::Timeout, format!("{doing}: not done within {:?} ({})", self.length, self.bound))
+    }
+}

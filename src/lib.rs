@@ -1,0 +1,18 @@
+//! wsync
+
+mod close;
+mod compression;
+mod deadline;
+mod error;
+mod handshake;
+mod message;
+mod protocol;
+
+pub use close::{CloseCode, ReadyState};
+pub use compression::Compression;
+pub use error::{Error, ErrorKind, Result};
+pub use handshake::Response;
+pub use message::{Message, MessageRef};
+pub use native_tls;
+pub use protocol::Role;
+pub use url::Url;
