@@ -2,6 +2,7 @@
 
 mod close;
 mod compression;
+mod connect;
 mod deadline;
 mod error;
 mod handshake;
@@ -10,6 +11,7 @@ mod protocol;
 
 pub use close::{CloseCode, ReadyState};
 pub use compression::Compression;
+pub use connect::Proxy;
 pub use error::{Error, ErrorKind, Result};
 pub use handshake::Response;
 pub use message::{Message, MessageRef};
