@@ -11,7 +11,7 @@ mod protocol;
 pub use close::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use error::{Error, ErrorKind, Result};
-pub use handshake::Response;
+pub use handshake::{Request, Response};
 pub use message::{Message, MessageRef};
 pub use native_tls;
 pub use protocol::Role;
