@@ -13,7 +13,7 @@ pub use close::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use connect::Proxy;
 pub use error::{Error, ErrorKind, Result};
-pub use handshake::Response;
+pub use handshake::{Request, Response};
 pub use message::{Message, MessageRef};
 pub use native_tls;
 pub use protocol::Role;
