@@ -102,6 +102,18 @@ pub(crate) struct Agreed {
     pub server_max_window_bits: u8,
 }
 
+impl Agreed {
+    /// What an answer with exactly these parameters would agree on.
+    pub fn of(compression: &Compression) -> Option<Agreed> {
+        compression.on.then_some(Agreed {
+            client_no_context_takeover: compression.client_no_context_takeover,
+            server_no_context_takeover: compression.server_no_context_takeover,
+            client_max_window_bits: compression.client_max_window_bits,
+            server_max_window_bits: compression.server_max_window_bits,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

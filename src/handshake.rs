@@ -3,7 +3,6 @@
 //! Client: [`Upgrade`] writes the request and checks the 101 that a [`HeadParser`] read; anything but a 101 becomes a
 //! [`Response`], with what [`Body`] kept. Server: [`check_request`] makes a [`Request`] or a [`Refusal`], [`accept`]
 //! chooses what both sides agree on. Both sides end with the same [`Negotiated`].
-#![allow(dead_code, unused_imports)] // until wired
 
 mod body;
 mod client;
@@ -16,12 +15,13 @@ mod server;
 
 pub use request::Request;
 pub use response::Response;
+pub use server::Refusal;
 
 pub(crate) use body::Body;
 pub(crate) use client::{Upgrade, check_protocols, is_controlled, key};
-pub(crate) use head::{Head, HeadParser, RequestLine, StatusLine, is_informational};
+pub(crate) use head::{Head, HeadParser, StartLine, is_informational};
 pub(crate) use headers::check_header;
-pub(crate) use server::{Refusal, accept, check_request, write_accept, write_refusal};
+pub(crate) use server::{accept, check_request, write_accept, write_refusal};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

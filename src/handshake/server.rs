@@ -11,23 +11,39 @@ use super::headers::{Headers, clip, is_token};
 use super::{Negotiated, Request, accept_for, extensions};
 use crate::compression::Compression;
 
-/// An answer other than 101.
+/// An answer other than 101: what [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) may refuse a request with.
+///
+/// ```
+/// let refusal = wsync::Refusal::new(503, "full, come back later").header("Retry-After", "60");
+/// assert_eq!(refusal.status(), 503);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub status: u16,
-    /// Says why; it is the body.
-    pub reason: String,
-    pub headers: Vec<(String, String)>,
+pub struct Refusal {
+    status: u16,
+    reason: String,
+    headers: Vec<(String, String)>,
 }
 
 impl Refusal {
+    /// Refuses with an HTTP status, and a text that says why, which becomes the body.
     pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
         Refusal { status, reason: reason.into(), headers: Vec::new() }
     }
 
-    fn header(mut self, name: &str, value: &str) -> Refusal {
+    /// Adds a header to the answer.
+    pub fn header(mut self, name: &str, value: &str) -> Refusal {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The text that says why.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
