@@ -1,6 +1,7 @@
+use std::collections::HashMap;
 use std::net::TcpListener;
-use std::sync::Mutex;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 
@@ -84,7 +85,9 @@ fn a_slow_resolver_does_not_outlast_the_deadline() {
 
 /// Attempts that end when and how the test says, through one channel each.
 #[derive(Clone)]
-struct Script(std::sync::Arc<Mutex<Vec<(SocketAddr, Receiver<io::Result<Closing>>)>>>);
+struct Script(Arc<Mutex<HashMap<SocketAddr, Receiver<Outcome>>>>);
+
+type Outcome = io::Result<Closing>;
 
 /// Tells when it is closed.
 struct Closing(&'static str, Sender<&'static str>);
@@ -96,17 +99,14 @@ impl Drop for Closing {
 }
 
 impl Script {
-    fn of(addresses: &[SocketAddr]) -> (Script, Vec<Sender<io::Result<Closing>>>) {
+    fn of(addresses: &[SocketAddr]) -> (Script, Vec<Sender<Outcome>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) = addresses.iter().map(|_| mpsc::channel()).unzip();
         let attempts = addresses.iter().copied().zip(receivers).collect();
-        (Script(std::sync::Arc::new(Mutex::new(attempts))), senders)
+        (Script(Arc::new(Mutex::new(attempts))), senders)
     }
 
-    fn attempt(&self, address: SocketAddr) -> io::Result<Closing> {
-        let mut attempts = self.0.lock().unwrap();
-        let at = attempts.iter().position(|(other, _)| *other == address).unwrap();
-        let (_, outcome) = attempts.remove(at);
-        drop(attempts);
+    fn attempt(&self, address: SocketAddr) -> Outcome {
+        let outcome = self.0.lock().unwrap().remove(&address).unwrap();
         outcome.recv().unwrap_or_else(|_| refused())
     }
 }
@@ -125,7 +125,7 @@ fn the_first_that_connects_wins_and_late_losers_are_closed() {
     let won = race(&addresses, Duration::ZERO, &within(HOUR), move |address| script.attempt(address));
     let won = won.unwrap_or_else(|_| panic!("the second connects"));
     assert_eq!(won.0, "second");
-    // The first may be without a thread to hear it only if it was never begun; it comes before the second.
+    // The first was begun before the second, so its thread is still there, but nobody waits for it.
     outcomes[0].send(Ok(Closing("first", closed.clone()))).unwrap();
     assert_eq!(closings.recv().unwrap(), "first");
     drop(won);

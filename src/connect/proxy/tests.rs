@@ -198,6 +198,59 @@ fn a_name_too_long_for_socks_is_refused_before_anything_is_sent() {
     assert_eq!(received, b"");
 }
 
+const HTTP: &str = "proxy.example:7";
+const HTTP_WITH_USER: &str = "http://us%65r:secret@proxy.example:7";
+const CONNECT: &[u8] = b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
+const CONNECT_AS_USER: &[u8] = b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\
+    Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n\r\n";
+
+#[test]
+fn connect_asks_for_the_target() {
+    good(HTTP, "wss://a.example/", &[(CONNECT, b"HTTP/1.1 200 Connection established\r\nVia: 1.1 p\r\n\r\n")]);
+    good(HTTP_WITH_USER, "wss://a.example/", &[(CONNECT_AS_USER, b"HTTP/1.0 200\r\n\r\n")]);
+    let to_v6 = b"CONNECT [::1]:80 HTTP/1.1\r\nHost: [::1]:80\r\n\r\n";
+    // Interim answers come before it, and RFC 9110 §9.3.6 makes nothing of a length.
+    good(HTTP, "ws://[::1]/", &[(to_v6, b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 204 OK\r\nContent-Length: 9\r\n\r\n")]);
+    // Longer than one look at the socket.
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(5000));
+    play(HTTP, "wss://a.example/", &[(CONNECT, long.as_bytes())], Sent::Whole).0.unwrap();
+}
+
+#[test]
+fn connect_refusals_have_the_response() {
+    for (proxy, request, answer, says) in [
+        (HTTP, CONNECT, b"HTTP/1.1 407 No\r\nX: y\r\n\r\n" as &[u8], "put them in the proxy's URL"),
+        (HTTP_WITH_USER, CONNECT_AS_USER, b"HTTP/1.1 407 No\r\nX: y\r\n\r\n", "did not accept the user and password"),
+        (HTTP, CONNECT, b"HTTP/1.1 403 No\r\nX: y\r\nContent-Length: 99\r\n\r\n", "403 to CONNECT a.example:443"),
+        (HTTP, CONNECT, b"HTTP/1.0 502 No\r\nX: y\r\n\r\n", "502"),
+        (HTTP, CONNECT, b"HTTP/1.1 302 No\r\nX: y\r\n\r\n", "302"),
+        (HTTP, CONNECT, b"HTTP/1.1 101 No\r\nX: y\r\n\r\n", "101"),
+    ] {
+        bad(proxy, "wss://a.example/", &[(request, answer)], says);
+        let error = play(proxy, "wss://a.example/", &[(request, answer)], Sent::Whole).0.unwrap_err();
+        let response = error.response().unwrap();
+        assert!(error.to_string().contains(&response.status().to_string()));
+        assert_eq!(response.header("x"), Some("y"));
+    }
+}
+
+#[test]
+fn connect_garbage_is_named() {
+    let endless = [b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 70_000] as &[u8]].concat();
+    for (answer, says) in [
+        (b"\x05\x00" as &[u8], "does not speak HTTP"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "does not speak HTTP"),
+        (b"HTTP/2 200\r\n\r\n", "does not speak HTTP"),
+        (b"\r\n", "does not speak HTTP"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "speaks TLS"),
+    ] {
+        bad(HTTP, "wss://a.example/", &[(CONNECT, answer)], says);
+    }
+    let error = play(HTTP, "wss://a.example/", &[(CONNECT, &endless)], Sent::Whole).0.unwrap_err();
+    assert!(error.kind() == ErrorKind::Proxy && error.to_string().contains("65536"), "{error}");
+}
+
 #[test]
 fn a_proxy_is_a_url() {
     for (url, shown) in [
