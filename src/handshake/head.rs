@@ -136,7 +136,8 @@ impl<S: StartLine> HeadParser<S> {
         match mem::replace(&mut self.place, Place::Name) {
             Place::Start => {
                 let start = S::parse(&line);
-                let wrong = || Error::new(ErrorKind::Handshake, format!("{} is not {}", clip(&text(&line)), S::WHAT));
+                let wrong =
+                    || Error::new(ErrorKind::Handshake, format!("{} is not {}", clip(showable(&text(&line))), S::WHAT));
                 self.start = Some(start.ok_or_else(wrong)?);
             }
             Place::Name if line.is_empty() => {
@@ -161,7 +162,7 @@ impl<S: StartLine> HeadParser<S> {
             return Error::new(ErrorKind::Handshake, S::TLS);
         }
         let line = text(&self.line) + &text(&rest[..rest.len().min(40)]);
-        Error::new(ErrorKind::Handshake, format!("{} is not the start of {}", clip(first_line(&line)), S::WHAT))
+        Error::new(ErrorKind::Handshake, format!("{} is not the start of {}", clip(showable(&line)), S::WHAT))
     }
 }
 
@@ -177,8 +178,9 @@ fn text(bytes: &[u8]) -> String {
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.split(['\r', '\n']).next().unwrap_or_default()
+/// The first line, without the query of a request's target, which may hold a secret.
+fn showable(text: &str) -> &str {
+    text.split(['\r', '\n', '?']).next().unwrap_or_default()
 }
 
 /// One of the two kinds of first line.

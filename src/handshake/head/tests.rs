@@ -143,7 +143,10 @@ fn refusals_say_what_was_wrong() {
         assert!(text(record).contains("use wss://"));
         assert!(HeadParser::request().feed(record).err().unwrap().to_string().contains("client speaks TLS"));
     }
-    // Never the value, which may be a secret.
+    // Never a query or a value, which may be a secret.
+    for line in [&b"GET /?secret b HTTP/1.1\r\n"[..], b"GET /?secret\xff HTTP/1.1\r\n"] {
+        assert!(!HeadParser::request().feed(line).err().unwrap().to_string().contains("secret"));
+    }
     assert!(!text(b"HTTP/1.1 200 OK\r\nSet-Cookie : secret\r\n").contains("secret"));
 }
 
