@@ -215,7 +215,7 @@ fn requests_that_are_refused() {
         ("GET|H|U|C|K|V|Sec-WebSocket-Extensions: ;", 400),
     ];
     for (lines, status) in table {
-        assert_eq!(refusal(lines).status, status, "{lines}");
+        assert_eq!(refusal(lines).status(), status, "{lines}");
     }
     let written = String::from_utf8(write_refusal(&refusal("GET|H|U|C|K"))).unwrap();
     let expected = "HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
