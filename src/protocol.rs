@@ -30,10 +30,12 @@ pub enum Role {
     Server,
 }
 
-/// What a message is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+/// What a message is made of (RFC 6455 §5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// UTF-8 text.
     Text,
+    /// Bytes.
     Binary,
 }
 

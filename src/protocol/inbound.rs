@@ -112,6 +112,11 @@ impl Inbound {
         (taken, result)
     }
 
+    /// Changes the limit of a message's size. Not below what has come of the message under way.
+    pub fn set_max_message_size(&mut self, bytes: usize) {
+        self.limits.max_message_size = bytes;
+    }
+
     /// How many bytes of the current frame's payload the caller may hand straight to the sink, past
     /// [`next`](Inbound::next): binary, neither compressed nor masked. 0 otherwise.
     pub fn direct(&self) -> usize {
