@@ -290,7 +290,8 @@ impl WebSocket {
     ///
     /// # Errors
     /// [`Options`](ErrorKind::Options) for a code or reason that must not be sent; [`Timeout`](ErrorKind::Timeout) when the
-    /// peer did not answer, after which the connection is gone all the same; [`Io`](ErrorKind::Io) when it was lost
+    /// peer did not answer, or if an earlier send had run into its `send_timeout`, after which the connection is gone all the
+    /// same; [`Io`](ErrorKind::Io) when it was lost
     /// meanwhile.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
         check_close(code, reason)?;

@@ -20,6 +20,9 @@ const RETRY_WRITE: Duration = Duration::from_millis(20);
 /// How long a large read buffer is kept while nothing comes.
 const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
+/// What is worth reading past the buffer.
+const LARGE: usize = 64 * 1024;
+
 /// Where the reader sits while nobody receives.
 pub(crate) struct Seat {
     reader: Option<Box<Reader>>,
@@ -112,6 +115,14 @@ impl Assembly {
         match &mut self.message {
             Message::Text(text) => Message::Text(std::mem::take(text)),
             Message::Binary(bytes) => Message::Binary(std::mem::take(bytes)),
+        }
+    }
+
+    /// Where the bytes of a binary message go, if they are wanted.
+    fn bytes(&mut self) -> Option<&mut Vec<u8>> {
+        match &mut self.message {
+            Message::Binary(bytes) if !self.is_discarding => Some(bytes),
+            _ => None,
         }
     }
 
@@ -266,7 +277,7 @@ impl Connection {
             Turn::Ping(payload) => {
                 self.queue_ping(payload);
                 self.flush_what_fits();
-                None
+                lock(&self.keepalive).interval()
             }
             // The pong may lie unread.
             Turn::Dead(_) => Some(Duration::ZERO),
@@ -281,7 +292,7 @@ impl Connection {
         for left in [until_turn, deadline.left()].into_iter().flatten() {
             wait = wait.min(left);
         }
-        match self.transport.read(&mut reader.incoming, Some(wait)) {
+        match self.read_bytes(reader, wait) {
             Ok(Received::Bytes) => {}
             Ok(Received::TlsOutput) => self.queue_tls_output(),
             Ok(Received::Nothing) => {
@@ -296,6 +307,24 @@ impl Connection {
             Err(error) => return self.lost(reader, &error.to_string()).result().map(|_: Option<()>| true),
         }
         Ok(true)
+    }
+
+    /// Reads from the socket: into the buffer, or, of a large frame that nothing needs to look at, past it into the
+    /// message. Only where nothing but the message is waited for, as that bounds each arrival and not the whole.
+    fn read_bytes(&self, reader: &mut Reader, wait: Duration) -> std::io::Result<Received> {
+        let Reader { incoming, inbound, message, pending, .. } = reader;
+        let left = inbound.direct().min(message.room());
+        match message.bytes() {
+            Some(bytes) if left >= LARGE && wait == LONGEST_WAIT && self.transport.can_read_directly(incoming) => {
+                let before = bytes.len();
+                // Room grows by what has come, not by what was announced.
+                let most = left.min(before.max(LARGE));
+                let received = self.transport.read_directly(incoming, bytes, most, wait)?;
+                *pending = inbound.took_directly(bytes.len() - before).map(Ok);
+                Ok(received)
+            }
+            _ => self.transport.read(incoming, Some(wait)),
+        }
     }
 
     /// The connection ended without a close frame, which is never clean (RFC 6455 §7.1.5).
