@@ -1,5 +1,8 @@
 //! What permessage-deflate (RFC 7692) is asked for.
 
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::Role;
+
 /// How messages are compressed: what is offered (client) or accepted (server), and how hard the compressor works.
 ///
 /// Compression is on by default. The parameters are those of RFC 7692 §7.1; all of them save memory at the price of
@@ -52,8 +55,8 @@ impl Compression {
         Compression { server_no_context_takeover: on, ..self }
     }
 
-    /// The base-2 logarithm of the client's window (9 to 15, default 15). 8 is refused with an
-    /// [`Options`](crate::ErrorKind::Options) error when connecting: the encoder cannot do it.
+    /// The base-2 logarithm of the client's window (9 to 15 as a client, 8 to 15 as a server; default 15). As a client 8
+    /// is refused with an [`Options`](crate::ErrorKind::Options) error when connecting: the encoder cannot do it.
     pub fn client_max_window_bits(self, bits: u8) -> Compression {
         Compression { client_max_window_bits: bits, ..self }
     }
@@ -72,6 +75,22 @@ impl Compression {
     pub fn threshold(self, bytes: usize) -> Compression {
         Compression { threshold: bytes, ..self }
     }
+
+    /// Refuses what this role cannot do: its encoder's window has at least 9 bits, the other side's may have 8.
+    pub(crate) fn check(&self, role: Role) -> Result<()> {
+        let (client_least, server_least) = match role {
+            Role::Client => (9, 8),
+            Role::Server => (8, 9),
+        };
+        let in_range = |name: &str, value: u8, least: u8, most: u8| {
+            let text = || format!("compression: {name} is {value}: use {least} to {most}");
+            let fits = (least..=most).contains(&value);
+            fits.then_some(()).ok_or_else(|| Error::new(ErrorKind::Options, text()))
+        };
+        in_range("client_max_window_bits", self.client_max_window_bits, client_least, 15)?;
+        in_range("server_max_window_bits", self.server_max_window_bits, server_least, 15)?;
+        in_range("level", self.level, 1, 9)
+    }
 }
 
 /// What both sides agreed on (RFC 7692 §7.1); windows are base-2 logarithms, 8 to 15.
@@ -81,4 +100,39 @@ pub(crate) struct Agreed {
     pub server_no_context_takeover: bool,
     pub client_max_window_bits: u8,
     pub server_max_window_bits: u8,
+}
+
+impl Agreed {
+    /// What an answer with exactly these parameters would agree on.
+    pub fn of(compression: &Compression) -> Option<Agreed> {
+        compression.on.then_some(Agreed {
+            client_no_context_takeover: compression.client_no_context_takeover,
+            server_no_context_takeover: compression.server_no_context_takeover,
+            client_max_window_bits: compression.client_max_window_bits,
+            server_max_window_bits: compression.server_max_window_bits,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_s_own_window_has_at_least_9_bits() {
+        let fits = |role, client: u8, server: u8, level: u8| {
+            let compression = Compression::default().client_max_window_bits(client).server_max_window_bits(server);
+            compression.level(level).check(role).is_ok()
+        };
+        for bits in 0..=20 {
+            assert_eq!(fits(Role::Client, bits, 15, 6), (9..=15).contains(&bits));
+            assert_eq!(fits(Role::Client, 15, bits, 6), (8..=15).contains(&bits));
+            assert_eq!(fits(Role::Server, bits, 15, 6), (8..=15).contains(&bits));
+            assert_eq!(fits(Role::Server, 15, bits, 6), (9..=15).contains(&bits));
+            assert_eq!(fits(Role::Client, 15, 15, bits), (1..=9).contains(&bits));
+        }
+        let error = Compression::default().client_max_window_bits(8).check(Role::Client).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Options);
+        assert_eq!(error.to_string(), "compression: client_max_window_bits is 8: use 9 to 15");
+    }
 }

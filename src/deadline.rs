@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) struct Deadline {
     at: Option<Instant>,
     bound: &'static str,
-    length: Duration,
+    length: Option<Duration>,
 }
 
 impl Deadline {
@@ -17,16 +17,21 @@ impl Deadline {
     pub fn after(bound: &'static str, length: Option<Duration>) -> Deadline {
         // A length beyond what the clock can add never ends either.
         let at = length.and_then(|length| Instant::now().checked_add(length));
-        Deadline { at, bound, length: length.unwrap_or(Duration::ZERO) }
+        Deadline { at, bound, length }
     }
 
     pub fn never() -> Deadline {
-        Deadline { at: None, bound: "", length: Duration::ZERO }
+        Deadline { at: None, bound: "", length: None }
     }
 
     /// What is left: `None` is for ever, zero is over.
     pub fn left(&self) -> Option<Duration> {
         self.at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The whole of the bound, as it was set.
+    pub fn length(&self) -> Option<Duration> {
+        self.length
     }
 
     pub fn is_over(&self) -> bool {
@@ -43,6 +48,9 @@ impl Deadline {
 
     /// The error of this bound: "`doing` took longer than …".
     pub fn error(&self, doing: impl std::fmt::Display) -> Error {
-        Error::new(ErrorKind::Timeout, format!("{doing}: not done within {:?} ({})", self.length, self.bound))
+        Error::new(
+            ErrorKind::Timeout,
+            format!("{doing}: not done within {:?} ({})", self.length.unwrap_or_default(), self.bound),
+        )
     }
 }

@@ -1,18 +1,29 @@
 //! wsync
 
+mod accept;
 mod close;
 mod compression;
+mod connect;
+mod connection;
 mod deadline;
 mod error;
+mod exchange;
 mod handshake;
 mod message;
+mod options;
 mod protocol;
+mod transport;
+mod websocket;
 
+pub use accept::AcceptOptions;
 pub use close::{CloseCode, ReadyState};
 pub use compression::Compression;
+pub use connect::Proxy;
 pub use error::{Error, ErrorKind, Result};
-pub use handshake::Response;
+pub use handshake::{Refusal, Request, Response};
 pub use message::{Message, MessageRef};
 pub use native_tls;
+pub use options::ConnectOptions;
 pub use protocol::Role;
 pub use url::Url;
+pub use websocket::WebSocket;

@@ -1,4 +1,25 @@
-//! The data framing without I/O.
+//! The data framing (RFC 6455 §5) and permessage-deflate (RFC 7692), without I/O.
+//!
+//! Inbound: bytes → [`frame`] → [`mask`] → [`inflate`] → [`utf8`] → the caller's [`Sink`]; [`inbound`] is the line.
+//! Outbound: message → [`deflate`] → [`frame`] → [`mask`] → bytes; [`outbound`] is the line.
+#![allow(dead_code)] // until wired
+
+mod deflate;
+pub(crate) mod frame;
+mod inbound;
+mod inflate;
+pub(crate) mod mask;
+mod outbound;
+mod utf8;
+mod violation;
+
+#[cfg(test)]
+mod tests;
+
+#[allow(unused_imports)] // until wired
+pub(crate) use {frame::Opcode, inbound::Inbound, outbound::Fragment, outbound::Outbound, violation::Violation};
+
+use crate::close::CloseCode;
 
 /// Which side of the connection this is (RFC 6455 §1.2): the client masks what it sends, the server does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -7,4 +28,45 @@ pub enum Role {
     Client,
     /// The side that accepted.
     Server,
+}
+
+/// What a message is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Binary,
+}
+
+/// What came in, once it is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A message is complete: all of it is in the sink.
+    Message(Kind),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    /// The peer's close frame; without a code it was empty.
+    Close(Option<(CloseCode, String)>),
+}
+
+/// What one peer may make this side do for one message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// In bytes, after inflation.
+    pub max_message_size: usize,
+    /// Frames of one message.
+    pub max_fragments: usize,
+}
+
+/// Where payload goes as it comes in.
+pub(crate) trait Sink {
+    /// A new message starts.
+    fn begin(&mut self, kind: Kind);
+    /// Text, already validated; never cut inside a character.
+    fn text(&mut self, chunk: &str);
+    fn binary(&mut self, chunk: &[u8]);
+    /// How many more bytes it takes now. At 0, payload waits in the input. Text may go over by up to 3 bytes, as
+    /// characters are not cut.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 }

@@ -1,0 +1,218 @@
+//! The server's side of the opening handshake (RFC 6455 §4.2): TLS, request, answer, one straight line.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use native_tls::TlsAcceptor;
+
+use crate::compression::{Agreed, Compression};
+use crate::connection::{Bounds, Connection};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::Exchange;
+use crate::handshake::{self, HeadParser, Negotiated, Refusal, Request};
+use crate::options::check_timeout;
+use crate::protocol::Role;
+use crate::transport::{Incoming, Transport, Wire, accept_tls};
+use crate::websocket::{Facts, WebSocket};
+
+/// What a look at a request may do: add headers to the answer, or refuse.
+type Inspect = dyn Fn(&Request) -> std::result::Result<Vec<(String, String)>, Refusal> + Send + Sync;
+
+/// How to accept connections: refined by its setters, used by [`accept`](AcceptOptions::accept) for each stream, from any
+/// thread.
+///
+/// ```no_run
+/// use wsync::{AcceptOptions, Refusal};
+///
+/// let options = AcceptOptions::new().protocols(["v2.chat"]).inspect(|request| match request.header("origin") {
+///     Some("https://example.com") => Ok(vec![]),
+///     _ => Err(Refusal::new(403, "this origin may not connect")),
+/// });
+/// for stream in std::net::TcpListener::bind("127.0.0.1:9001")?.incoming() {
+///     let (options, stream) = (options.clone(), stream?);
+///     std::thread::spawn(move || options.accept(stream)?.send("welcome"));
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct AcceptOptions {
+    protocols: Vec<String>,
+    compression: Compression,
+    tls: Option<TlsAcceptor>,
+    inspect: Option<Arc<Inspect>>,
+    accept_timeout: Option<Duration>,
+    bounds: Bounds,
+}
+
+impl Default for AcceptOptions {
+    fn default() -> AcceptOptions {
+        AcceptOptions {
+            protocols: Vec::new(),
+            compression: Compression::default(),
+            tls: None,
+            inspect: None,
+            accept_timeout: Some(Duration::from_secs(30)),
+            bounds: Bounds::default(),
+        }
+    }
+}
+
+impl AcceptOptions {
+    /// The defaults, as each setter names them.
+    pub fn new() -> AcceptOptions {
+        AcceptOptions::default()
+    }
+
+    /// The subprotocols that this server speaks, the most wanted first; the first one that the client offers is chosen
+    /// (RFC 6455 §4.2.2; default: none).
+    pub fn protocols<I>(mut self, names: I) -> AcceptOptions
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.protocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What compression to agree to (default: [`Compression::default`], on).
+    pub fn compression(mut self, compression: Compression) -> AcceptOptions {
+        self.compression = compression;
+        self
+    }
+
+    /// Does a TLS handshake first, for `wss` (default: none).
+    pub fn tls(mut self, acceptor: TlsAcceptor) -> AcceptOptions {
+        self.tls = Some(acceptor);
+        self
+    }
+
+    /// Looks at each request that is a correct upgrade, before it is answered: returns headers to add to the 101, or a
+    /// [`Refusal`] to send instead (default: no look).
+    pub fn inspect<F>(mut self, look: F) -> AcceptOptions
+    where
+        F: Fn(&Request) -> std::result::Result<Vec<(String, String)>, Refusal> + Send + Sync + 'static,
+    {
+        self.inspect = Some(Arc::new(look));
+        self
+    }
+
+    /// The one bound over TLS, request and answer, however slowly the client sends (default: 30 s; `None`: no bound).
+    pub fn accept_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
+        self.accept_timeout = timeout;
+        self
+    }
+
+    /// As [`ConnectOptions::send_timeout`](crate::ConnectOptions::send_timeout) (default: `None`).
+    pub fn send_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
+        self.bounds.send_timeout = timeout;
+        self
+    }
+
+    /// As [`ConnectOptions::close_timeout`](crate::ConnectOptions::close_timeout) (default: 5 s).
+    pub fn close_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
+        self.bounds.close_timeout = timeout;
+        self
+    }
+
+    /// As [`ConnectOptions::ping_interval`](crate::ConnectOptions::ping_interval) (default: `None`).
+    pub fn ping_interval(mut self, interval: Option<Duration>) -> AcceptOptions {
+        self.bounds.ping_interval = interval;
+        self
+    }
+
+    /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
+    pub fn max_message_size(mut self, bytes: usize) -> AcceptOptions {
+        self.bounds.max_message_size = bytes;
+        self
+    }
+
+    /// Does the server's side of the opening handshake; blocks until the connection is open. A request that is not a
+    /// correct upgrade is answered (400, 405, 426 …) and the stream closed.
+    ///
+    /// # Errors
+    /// [`Options`](ErrorKind::Options) before any I/O; [`Handshake`](ErrorKind::Handshake) for a request that was refused,
+    /// saying why; [`Tls`](ErrorKind::Tls); [`Timeout`](ErrorKind::Timeout) when `accept_timeout` ends;
+    /// [`Io`](ErrorKind::Io) when the connection is lost meanwhile.
+    pub fn accept(&self, stream: TcpStream) -> Result<WebSocket> {
+        self.check()?;
+        let deadline = Deadline::after("accept_timeout", self.accept_timeout);
+        let transport = match &self.tls {
+            Some(acceptor) => accept_tls(acceptor, stream, &deadline)?,
+            None => Transport::plain(stream).map_err(unusable)?,
+        };
+        let mut exchange = Exchange::new(transport, "the client");
+        let head = exchange.read_head(HeadParser::request(), &deadline)?;
+        let answer = handshake::check_request(head).and_then(|request| {
+            let extra = self.inspect.as_ref().map_or(Ok(Vec::new()), |inspect| inspect(&request))?;
+            Ok((request, extra))
+        });
+        let (request, extra) = match answer {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                let text = format!("the request was refused with {}: {}", refusal.status(), refusal.reason());
+                log::debug!("{text}");
+                exchange.write(&handshake::write_refusal(&refusal), &deadline)?;
+                exchange.end(&deadline);
+                return Err(Error::new(ErrorKind::Handshake, text));
+            }
+        };
+        for (name, value) in &extra {
+            handshake::check_header(name, value)?;
+        }
+        let negotiated = handshake::accept(&request, &self.protocols, &self.compression);
+        exchange.write(&handshake::write_accept(&request, &negotiated, &extra), &deadline)?;
+        log::debug!("accepted {} ({})", request.target(), negotiated.extensions);
+        let connection = exchange.into_connection(Role::Server, &negotiated, &self.compression, self.bounds.clone());
+        let Negotiated { protocol, extensions, .. } = negotiated;
+        Ok(WebSocket::new(connection, Facts { protocol, extensions, request: Some(request), ..Facts::default() }))
+    }
+
+    fn check(&self) -> Result<()> {
+        handshake::check_protocols(&self.protocols)?;
+        self.compression.check(Role::Server)?;
+        check_timeout("accept_timeout", self.accept_timeout)?;
+        self.bounds.check()
+    }
+}
+
+impl std::fmt::Debug for AcceptOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AcceptOptions")
+            .field("protocols", &self.protocols)
+            .field("compression", &self.compression)
+            .field("tls", &self.tls.is_some())
+            .field("accept_timeout", &self.accept_timeout)
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn from_upgraded(
+    stream: TcpStream,
+    role: Role,
+    protocol: Option<&str>,
+    compression: Compression,
+) -> Result<WebSocket> {
+    compression.check(role)?;
+    let protocol: Option<String> = protocol.map(Into::into);
+    handshake::check_protocols(protocol.as_slice())?;
+    let transport = Transport::plain(stream).map_err(unusable)?;
+    let deflate = Agreed::of(&compression);
+    let extensions = if deflate.is_some() { "permessage-deflate".to_owned() } else { String::new() };
+    let connection = Connection::new(
+        transport,
+        Incoming::default(),
+        Wire::default(),
+        role,
+        deflate,
+        &compression,
+        Bounds::default(),
+    );
+    Ok(WebSocket::new(connection, Facts { protocol, extensions, ..Facts::default() }))
+}
+
+fn unusable(error: std::io::Error) -> Error {
+    Error::caused(ErrorKind::Io, "the stream is not usable", error)
+}

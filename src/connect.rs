@@ -1,0 +1,209 @@
+//! Connecting: URL, proxy, name, TCP, TLS, upgrade, redirect, one straight line under one deadline.
+
+mod address;
+mod credentials;
+mod proxy;
+mod redirect;
+mod target;
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::OnceLock;
+
+use native_tls::TlsConnector;
+use url::Url;
+
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::Exchange;
+use crate::handshake::{self, Body, Head, HeadParser, Negotiated, Response, Upgrade};
+use crate::options::{ConnectOptions, ProxyChoice};
+use crate::protocol::Role;
+use crate::transport::{Transport, connect_tls};
+use crate::websocket::{Facts, WebSocket};
+pub use proxy::Proxy;
+use redirect::Redirect;
+use target::Target;
+
+/// What the server made of the upgrade.
+enum Answer {
+    Upgraded(Box<WebSocket>),
+    Other(Response),
+}
+
+pub(crate) fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> {
+    options.check()?;
+    let deadline = Deadline::after("connect_timeout", options.connect_timeout);
+    let mut target = Target::parse(url)?;
+    let mut headers = options.headers.clone();
+    let mut redirects: Vec<Url> = Vec::new();
+    loop {
+        let stream = open(options, &target, &deadline)?;
+        let response = match upgrade(options, &target, &headers, redirects.clone(), stream, &deadline)? {
+            Answer::Upgraded(websocket) => return Ok(*websocket),
+            Answer::Other(response) => response,
+        };
+        if options.max_redirects == 0 {
+            return Err(rejected(&target, &redirects, response));
+        }
+        let Some(redirect) = redirect::follow(&target, response.status(), response.header("location"))? else {
+            return Err(rejected(&target, &redirects, response));
+        };
+        redirects.push(target.url.clone());
+        if redirects.len() > options.max_redirects as usize {
+            let text = format!("more than {} redirects (max_redirects): {}", options.max_redirects, chain(&redirects));
+            return Err(Error::rejected(ErrorKind::Redirect, text, response));
+        }
+        log::debug!("redirected with {} to {}", response.status(), redirect.target.url);
+        let Redirect { target: next, drop_credentials } = redirect;
+        if drop_credentials {
+            headers.retain(|(name, _)| !is_credential(name));
+        }
+        target = next;
+    }
+}
+
+pub(crate) fn connect_over(options: &ConnectOptions, url: &str, stream: TcpStream) -> Result<WebSocket> {
+    options.check()?;
+    let deadline = Deadline::after("connect_timeout", options.connect_timeout);
+    let target = Target::parse(url)?;
+    match upgrade(options, &target, &options.headers, Vec::new(), stream, &deadline)? {
+        Answer::Upgraded(websocket) => Ok(*websocket),
+        Answer::Other(response) => Err(rejected(&target, &[], response)),
+    }
+}
+
+/// A TCP connection to the target, or through a proxy to it.
+fn open(options: &ConnectOptions, target: &Target, deadline: &Deadline) -> Result<TcpStream> {
+    let from_environment;
+    let proxy = match &options.proxy {
+        ProxyChoice::None => None,
+        ProxyChoice::Fixed(proxy) => Some(proxy),
+        ProxyChoice::Environment => {
+            from_environment = Proxy::from_environment(target)?;
+            from_environment.as_ref()
+        }
+    };
+    match proxy {
+        None => address::connect(&target.host, target.port, addresses_for(options, target), deadline),
+        Some(proxy) => {
+            let stream = address::connect(&proxy.host, proxy.port, None, deadline)?;
+            proxy::tunnel(proxy, &stream, target, deadline)?;
+            Ok(stream)
+        }
+    }
+}
+
+/// What [`ConnectOptions::resolve`] says about the target; the last call for a host counts.
+fn addresses_for<'a>(options: &'a ConnectOptions, target: &Target) -> Option<&'a [SocketAddr]> {
+    options.resolve.iter().rfind(|(host, _)| *host == target.host).map(|(_, addresses)| addresses.as_slice())
+}
+
+/// TLS where the scheme asks for it, then the upgrade (RFC 6455 §4.1).
+fn upgrade(
+    options: &ConnectOptions,
+    target: &Target,
+    headers: &[(String, String)],
+    redirects: Vec<Url>,
+    stream: TcpStream,
+    deadline: &Deadline,
+) -> Result<Answer> {
+    let transport = if target.secure {
+        connect_tls(connector(options)?, target.server_name(), stream, deadline)?
+    } else {
+        let unusable = |error| Error::caused(ErrorKind::Io, "the stream is not usable", error);
+        Transport::plain(stream).map_err(unusable)?
+    };
+    if transport.is_tls() {
+        log::debug!("TLS with {} is up", target.server_name());
+    }
+    let request = Upgrade {
+        host: target.host_header().to_owned(),
+        target: target.path_and_query().to_owned(),
+        key: new_key()?,
+        protocols: options.protocols.clone(),
+        compression: options.compression.clone(),
+        headers: own_headers(headers),
+        user_agent: options.user_agent.clone(),
+        basic: target.basic.clone(),
+    };
+    let mut exchange = Exchange::new(transport, target.authority());
+    exchange.write(&request.to_bytes(), deadline)?;
+    let head = read_final_head(&mut exchange, deadline)?;
+    log::debug!("{} answered {} {}", target.authority(), head.start.status, head.start.reason);
+    if head.start.status != 101 {
+        let body = exchange.read_body(Body::of(&head), deadline);
+        return Ok(Answer::Other(Response::new(head, body)));
+    }
+    let negotiated = request.check(&head)?;
+    let bounds = options.bounds.clone();
+    let connection = exchange.into_connection(Role::Client, &negotiated, &options.compression, bounds);
+    let Negotiated { protocol, extensions, .. } = negotiated;
+    let response = Some(Response::new(head, Vec::new()));
+    let url = Some(target.url.clone());
+    let facts = Facts { protocol, extensions, response, request: None, url, redirects };
+    Ok(Answer::Upgraded(Box::new(WebSocket::new(connection, facts))))
+}
+
+/// Interim answers such as 103 are passed over (RFC 9110 §15.2); the deadline bounds their number.
+fn read_final_head(exchange: &mut Exchange, deadline: &Deadline) -> Result<Head> {
+    loop {
+        let head = exchange.read_head(HeadParser::response(), deadline)?;
+        if !handshake::is_informational(&head) {
+            return Ok(head);
+        }
+        deadline.check("reading interim answers")?;
+    }
+}
+
+/// The caller's headers without those that the handshake sets.
+fn own_headers(headers: &[(String, String)]) -> Vec<(String, String)> {
+    let (ignored, own): (Vec<_>, Vec<_>) =
+        headers.iter().cloned().partition(|(name, _)| handshake::is_controlled(name));
+    if !ignored.is_empty() {
+        let names: Vec<&str> = ignored.iter().map(|(name, _)| name.as_str()).collect();
+        log::warn!("ignored headers that the handshake sets itself: {}", names.join(", "));
+    }
+    own
+}
+
+fn new_key() -> Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::caused(ErrorKind::Io, "the system gives no random bytes for a key", error))?;
+    Ok(handshake::key(random))
+}
+
+/// The caller's TLS settings, or the default ones: made once, as making them reads the system's root certificates.
+fn connector(options: &ConnectOptions) -> Result<&TlsConnector> {
+    static DEFAULT: OnceLock<TlsConnector> = OnceLock::new();
+    if let Some(connector) = &options.tls {
+        return Ok(connector);
+    }
+    if let Some(connector) = DEFAULT.get() {
+        return Ok(connector);
+    }
+    let connector = TlsConnector::new()
+        .map_err(|error| Error::caused(ErrorKind::Tls, "the default TLS settings cannot be made", error))?;
+    Ok(DEFAULT.get_or_init(|| connector))
+}
+
+fn is_credential(name: &str) -> bool {
+    name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("cookie")
+}
+
+fn rejected(target: &Target, redirects: &[Url], response: Response) -> Error {
+    let mut text = format!("{} answered the upgrade with {}", target.url, shown_status(&response));
+    if !redirects.is_empty() {
+        text += &format!(", after redirects: {}", chain(redirects));
+    }
+    Error::rejected(ErrorKind::Rejected, text, response)
+}
+
+fn shown_status(response: &Response) -> String {
+    format!("{} {}", response.status(), response.reason()).trim_end().to_owned()
+}
+
+fn chain(redirects: &[Url]) -> String {
+    let urls: Vec<&str> = redirects.iter().map(Url::as_str).collect();
+    urls.join(" -> ")
+}

@@ -1,0 +1,194 @@
+//! From a host to a TCP connection: resolve, and race the addresses (RFC 8305).
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use super::target::authority;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long one attempt is alone before the next address is tried beside it (RFC 8305 §5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Connects to one of the host's addresses, or of `overrides` in place of them (port 0 there means `port`).
+///
+/// With a single address no thread is started. With more, each attempt has one, for the standard library can connect
+/// only in a blocking way: a loser's thread ends with its attempt, at the deadline at the latest.
+pub(crate) fn connect(
+    host: &str,
+    port: u16,
+    overrides: Option<&[SocketAddr]>,
+    deadline: &Deadline,
+) -> Result<TcpStream> {
+    let mut addresses = match overrides {
+        Some(addresses) => addresses.to_vec(),
+        None => resolve(host, port, deadline)?,
+    };
+    for address in addresses.iter_mut().filter(|address| address.port() == 0) {
+        address.set_port(port);
+    }
+    let whole = *deadline;
+    let attempt = move |address| attempt(address, &whole);
+    let stream = match interleaved(&addresses)[..] {
+        [] => return Err(no_address(host, port)),
+        [address] => attempt(address).map_err(|error| vec![(address, error)]),
+        ref addresses => race(addresses, ATTEMPT_DELAY, deadline, attempt),
+    }
+    .map_err(|failures| failed(&authority(host, port), failures, deadline))?;
+    // Small frames go out as they are made. Not worth failing for.
+    let _ = stream.set_nodelay(true);
+    log::debug!("connected to {} at {:?}", authority(host, port), stream.peer_addr());
+    Ok(stream)
+}
+
+/// The addresses of a name or an IP literal, at least one, in the system's order.
+pub(crate) fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>> {
+    resolve_with(host, port, deadline, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
+}
+
+/// The system's resolver cannot be interrupted; so that it cannot outlast the deadline either, it gets a thread that is
+/// left behind when time is up.
+fn resolve_with(
+    host: &str,
+    port: u16,
+    deadline: &Deadline,
+    lookup: impl FnOnce(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + 'static,
+) -> Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let doing = || format!("resolving the host of {}", authority(host, port));
+    let outcome = match deadline.check(doing())? {
+        None => lookup(host, port),
+        left => {
+            let (sender, answer) = mpsc::channel();
+            let name = host.to_owned();
+            thread::Builder::new()
+                .name("wsync-resolve".into())
+                // Fails when nobody waits any more.
+                .spawn(move || sender.send(lookup(&name, port)).ok())
+                .and_then(|_| match receive(&answer, left) {
+                    Ok(outcome) => outcome,
+                    Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
+                    Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the resolver panicked")),
+                })
+        }
+    };
+    match outcome {
+        Ok(addresses) if addresses.is_empty() => Err(no_address(host, port)),
+        Ok(addresses) => {
+            log::debug!("{host} is {addresses:?}");
+            Ok(addresses)
+        }
+        Err(_) if deadline.is_over() => Err(deadline.error(doing())),
+        Err(error) => Err(Error::caused(
+            ErrorKind::Resolve,
+            format_args!("cannot resolve the host of {}", authority(host, port)),
+            error,
+        )),
+    }
+}
+
+/// IPv6 first, then the families in turn, each in the order it came (RFC 8305 §4), and no address twice.
+fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut seen = HashSet::new();
+    let distinct = addresses.iter().copied().filter(|&address| seen.insert(address));
+    let (v6, v4): (Vec<SocketAddr>, Vec<_>) = distinct.partition(SocketAddr::is_ipv6);
+    let turns = v6.len().max(v4.len());
+    (0..turns).flat_map(|turn| [v6.get(turn), v4.get(turn)]).flatten().copied().collect()
+}
+
+type Failures = Vec<(SocketAddr, io::Error)>;
+
+/// Starts an attempt every `delay`, or at once when one has failed; the first that connects wins. The others are dropped,
+/// and so closed, whenever they connect: their results have nowhere to go.
+fn race<S: Send + 'static>(
+    addresses: &[SocketAddr],
+    delay: Duration,
+    deadline: &Deadline,
+    attempt: impl Fn(SocketAddr) -> io::Result<S> + Clone + Send + 'static,
+) -> Result<S, Failures> {
+    let (sender, results) = mpsc::channel();
+    let mut waiting = addresses.iter().copied();
+    let mut running = Vec::new();
+    let mut failures = Failures::new();
+    loop {
+        if let Some(address) = waiting.next() {
+            let (sender, attempt) = (sender.clone(), attempt.clone());
+            let spawned = thread::Builder::new()
+                .name("wsync-connect".into())
+                .spawn(move || sender.send((address, attempt(address))).ok());
+            match spawned {
+                Ok(_) => running.push(address),
+                Err(error) => {
+                    failures.push((address, error));
+                    continue;
+                }
+            }
+        } else if running.is_empty() {
+            return Err(failures);
+        }
+        let left = deadline.left();
+        let patience = if waiting.len() == 0 { left } else { Some(left.map_or(delay, |left| left.min(delay))) };
+        match receive(&results, patience) {
+            Ok((_, Ok(stream))) => return Ok(stream),
+            Ok((address, Err(error))) => {
+                running.retain(|&other| other != address);
+                failures.push((address, error));
+            }
+            Err(_) if deadline.is_over() => {
+                let unanswered = || io::Error::new(io::ErrorKind::TimedOut, "no answer");
+                failures.extend(running.iter().map(|&address| (address, unanswered())));
+                return Err(failures);
+            }
+            Err(_) => {} // The next one's turn.
+        }
+    }
+}
+
+fn attempt(address: SocketAddr, deadline: &Deadline) -> io::Result<TcpStream> {
+    log::debug!("connecting to {address}");
+    match deadline.left() {
+        None => TcpStream::connect(address),
+        // `connect_timeout` takes no zero.
+        Some(Duration::ZERO) => Err(io::Error::new(io::ErrorKind::TimedOut, "no time left to try")),
+        Some(left) => TcpStream::connect_timeout(&address, left),
+    }
+}
+
+fn receive<T>(results: &Receiver<T>, patience: Option<Duration>) -> Result<T, RecvTimeoutError> {
+    match patience {
+        Some(patience) => results.recv_timeout(patience),
+        None => results.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+/// Names every address that was tried and how it ended; the last one's error is the cause.
+fn failed(authority: &str, mut failures: Failures, deadline: &Deadline) -> Error {
+    let list = |failures: &Failures| -> Vec<String> {
+        failures.iter().map(|(address, error)| format!("{address}: {error}")).collect()
+    };
+    if deadline.is_over() {
+        return deadline.error(format_args!("connecting to {authority} ({})", list(&failures).join("; ")));
+    }
+    let cannot = format!("cannot connect to {authority}");
+    match failures.pop() {
+        Some((address, error)) => {
+            let mut tried = list(&failures);
+            tried.push(address.to_string());
+            Error::caused(ErrorKind::Connect, format_args!("{cannot}: {}", tried.join("; ")), error)
+        }
+        None => Error::new(ErrorKind::Connect, cannot),
+    }
+}
+
+fn no_address(host: &str, port: u16) -> Error {
+    Error::new(ErrorKind::Resolve, format!("the host of {} has no address", authority(host, port)))
+}
+
+#[cfg(test)]
+mod tests;

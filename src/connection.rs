@@ -1,0 +1,178 @@
+//! An open connection: what its threads share, and the rules by which they do.
+//!
+//! Two locks, both short, neither ever held across a system call and never both at once:
+//! - `receiving` guards the seat of the reader. Whoever receives takes the [`Reader`](receiving::Reader) out, blocks on
+//!   the socket with no lock held, and puts it back.
+//! - `sending` guards the queue of encoded frames. Whoever finds the writer in it takes it out, writes all that is
+//!   queued, looks again, and puts it back when nothing is left. Senders that come meanwhile only queue.
+//!
+//! `end` is written once. Everything that waits is woken by it: the two condition variables, and the socket by being
+//! shut down.
+
+mod closing;
+mod keepalive;
+mod receiving;
+mod sending;
+
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::close::{CloseCode, ReadyState};
+use crate::compression::{Agreed, Compression};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{Inbound, Limits, Outbound, Role};
+use crate::transport::{Incoming, Transport, Wire, lock};
+use keepalive::Keepalive;
+use receiving::{Reader, Seat};
+use sending::Outgoing;
+
+/// The bounds of an open connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    pub send_timeout: Option<Duration>,
+    pub close_timeout: Option<Duration>,
+    pub ping_interval: Option<Duration>,
+    pub max_message_size: usize,
+    pub max_fragments: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            send_timeout: None,
+            close_timeout: Some(Duration::from_secs(5)),
+            ping_interval: None,
+            max_message_size: 64 << 20,
+            max_fragments: 131_072,
+        }
+    }
+}
+
+pub(crate) struct Connection {
+    transport: Transport,
+    role: Role,
+    bounds: Bounds,
+    receiving: Mutex<Seat>,
+    receiving_changed: Condvar,
+    sending: Mutex<Outgoing>,
+    sending_changed: Condvar,
+    /// The compressor, apart from the queue: compressing a large message must not keep a pong from being queued.
+    compressing: Option<Mutex<Outbound>>,
+    keepalive: Mutex<Keepalive>,
+    /// The code and reason to show, once they are known.
+    closed: OnceLock<(CloseCode, String)>,
+    end: OnceLock<End>,
+}
+
+/// How a connection ended.
+#[derive(Clone)]
+pub(crate) enum End {
+    /// The peer's close frame came.
+    Clean,
+    Failed(Error),
+}
+
+impl Connection {
+    /// Takes over a transport on which the opening handshake is done, with the bytes and the writer it left behind.
+    pub fn new(
+        transport: Transport,
+        incoming: Incoming,
+        wire: Wire,
+        role: Role,
+        deflate: Option<Agreed>,
+        compression: &Compression,
+        bounds: Bounds,
+    ) -> Connection {
+        let limits = Limits { max_message_size: bounds.max_message_size, max_fragments: bounds.max_fragments };
+        let compressor = Outbound::new(role, deflate, compression.level, compression.threshold);
+        Connection {
+            transport,
+            role,
+            receiving: Mutex::new(Seat::new(Reader::new(incoming, Inbound::new(role, limits, deflate)))),
+            receiving_changed: Condvar::new(),
+            sending: Mutex::new(Outgoing::new(role, wire)),
+            sending_changed: Condvar::new(),
+            compressing: deflate.map(|_| Mutex::new(compressor)),
+            keepalive: Mutex::new(Keepalive::new(bounds.ping_interval)),
+            closed: OnceLock::new(),
+            end: OnceLock::new(),
+            bounds,
+        }
+    }
+
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub fn ready_state(&self) -> ReadyState {
+        if self.end.get().is_some() {
+            ReadyState::Closed
+        } else if lock(&self.sending).close_queued || self.closed.get().is_some() {
+            ReadyState::Closing
+        } else {
+            ReadyState::Open
+        }
+    }
+
+    /// The peer's close code and reason, or 1006 when the connection ended without.
+    pub fn closed(&self) -> Option<&(CloseCode, String)> {
+        self.closed.get()
+    }
+
+    pub fn latency(&self) -> Option<Duration> {
+        lock(&self.keepalive).latency()
+    }
+
+    pub fn ping_interval(&self) -> Option<Duration> {
+        lock(&self.keepalive).interval()
+    }
+
+    /// The pong of the ping that this sends wakes whoever blocks in `recv`, to go by the new interval.
+    pub fn set_ping_interval(&self, interval: Option<Duration>) {
+        lock(&self.keepalive).set_interval(interval);
+        if interval.is_some() {
+            let payload = lock(&self.keepalive).ping_now();
+            self.queue_ping(&payload);
+            self.flush_what_fits();
+        }
+    }
+
+    /// Ends the connection now, from any thread, and wakes every other one.
+    pub fn abort(&self) {
+        self.end_with(End::Failed(Error::new(ErrorKind::Closed, "the connection was aborted by this side")));
+        self.transport.shutdown();
+    }
+
+    /// Writes the end, unless there is one already, and wakes all who wait for a lock's state; returns the one that holds.
+    fn end_with(&self, end: End) -> &End {
+        if let End::Failed(error) = &end {
+            log::debug!("connection ended: {error}");
+            let _ = self.closed.set((CloseCode::ABNORMAL_CLOSURE, String::new()));
+        }
+        let _ = self.end.set(end);
+        // Passing through the locks makes sure that nobody is between looking at the end and starting to wait.
+        drop(lock(&self.receiving));
+        self.receiving_changed.notify_all();
+        drop(lock(&self.sending));
+        self.sending_changed.notify_all();
+        self.end.get().expect("set above")
+    }
+}
+
+/// Waits on a condition variable, for ever without a bound.
+fn wait<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, left: Option<Duration>) -> MutexGuard<'a, T> {
+    match left {
+        None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        Some(left) => changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
+    }
+}
+
+impl End {
+    /// What `recv` says from now on.
+    fn result<T>(&self) -> Result<Option<T>> {
+        match self {
+            End::Clean => Ok(None),
+            End::Failed(error) => Err(error.clone()),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The way in: whoever is in `recv` holds the reader, waits for the socket, and sees to pings and closes as they come.
+
+use std::collections::VecDeque;
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant};
+
+use super::keepalive::Turn;
+use super::{Connection, End, wait};
+use crate::close::CloseCode;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::protocol::{Event, Inbound, Kind, Sink, Violation};
+use crate::transport::{Incoming, Received, lock};
+
+/// The longest wait for the socket in one go: after it the reader looks whether the keepalive was changed meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How soon the reader tries again to write a pong that the socket did not take.
+const RETRY_WRITE: Duration = Duration::from_millis(20);
+/// How long a large read buffer is kept while nothing comes.
+const KEEP_BUFFER: Duration = Duration::from_millis(100);
+
+/// Where the reader sits while nobody receives.
+pub(crate) struct Seat {
+    reader: Option<Box<Reader>>,
+    waiting: usize,
+}
+
+pub(crate) struct Reader {
+    incoming: Incoming,
+    inbound: Inbound,
+    message: Assembly,
+    /// What came while `close` was reading.
+    backlog: VecDeque<Message>,
+    /// An event that needs more than the seat's lock.
+    pending: Option<std::result::Result<Event, Violation>>,
+}
+
+/// The message under way.
+pub(crate) struct Assembly(Message);
+
+/// The reader, taken out of its seat; goes back when dropped, also by a panic.
+struct Taken<'a> {
+    connection: &'a Connection,
+    reader: Option<Box<Reader>>,
+}
+
+impl Seat {
+    pub fn new(reader: Reader) -> Seat {
+        Seat { reader: Some(Box::new(reader)), waiting: 0 }
+    }
+}
+
+impl Reader {
+    pub fn new(incoming: Incoming, inbound: Inbound) -> Reader {
+        Reader {
+            incoming,
+            inbound,
+            message: Assembly(Message::Binary(Vec::new())),
+            backlog: VecDeque::new(),
+            pending: None,
+        }
+    }
+
+    /// A message that needs no system call, if the bytes at hand hold one.
+    fn ready(&mut self) -> Option<Message> {
+        if let Some(message) = self.backlog.pop_front() {
+            return Some(message);
+        }
+        if self.pending.is_some() {
+            return None;
+        }
+        match self.next_event().transpose()? {
+            Ok(Event::Message(_)) => Some(self.message.take()),
+            other => {
+                self.pending = Some(other);
+                None
+            }
+        }
+    }
+
+    /// The next event in the bytes at hand.
+    fn next_event(&mut self) -> std::result::Result<Option<Event>, Violation> {
+        if let Some(pending) = self.pending.take() {
+            return pending.map(Some);
+        }
+        let (consumed, event) = self.inbound.next(self.incoming.plain.unread(), &mut self.message);
+        self.incoming.plain.consume(consumed);
+        event
+    }
+}
+
+impl Assembly {
+    fn take(&mut self) -> Message {
+        std::mem::replace(&mut self.0, Message::Binary(Vec::new()))
+    }
+}
+
+impl Sink for Assembly {
+    fn begin(&mut self, kind: Kind) {
+        self.0 = match kind {
+            Kind::Text => Message::Text(String::new()),
+            Kind::Binary => Message::Binary(Vec::new()),
+        };
+    }
+
+    fn text(&mut self, chunk: &str) {
+        if let Message::Text(text) = &mut self.0 {
+            text.push_str(chunk);
+        }
+    }
+
+    fn binary(&mut self, chunk: &[u8]) {
+        if let Message::Binary(bytes) = &mut self.0 {
+            bytes.extend_from_slice(chunk);
+        }
+    }
+}
+
+impl Connection {
+    /// The next message, or how the connection ended.
+    pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
+        let mut seat = lock(&self.receiving);
+        if let Some(reader) = &mut seat.reader {
+            if let Some(message) = reader.ready() {
+                return Ok(Some(message));
+            }
+        }
+        let mut taken = self.take_reader(seat, deadline)?;
+        let reader = taken.reader();
+        if let Some(message) = reader.backlog.pop_front() {
+            return Ok(Some(message));
+        }
+        self.read_message(reader, deadline)
+    }
+
+    /// Reads until the peer's close frame is there or the connection has ended; what comes before it is kept for `recv`.
+    pub fn receive_close(&self, deadline: &Deadline) -> Result<()> {
+        let mut taken = self.take_reader(lock(&self.receiving), deadline)?;
+        let reader = taken.reader();
+        let mut kept: usize = reader.backlog.iter().map(Message::len).sum();
+        while let Some(message) = self.read_message(reader, deadline)? {
+            deadline.check("the peer keeps sending messages")?;
+            kept = kept.saturating_add(message.len() + size_of::<Message>());
+            if kept > self.bounds.max_message_size {
+                log::warn!("dropped a message of {} bytes that came while closing", message.len());
+                continue;
+            }
+            reader.backlog.push_back(message);
+        }
+        Ok(())
+    }
+
+    /// Waits for the peer to end the TCP connection, and throws away what else it sends (RFC 6455 §7.1.1).
+    pub fn receive_end(&self, deadline: &Deadline) {
+        let Ok(mut taken) = self.take_reader(lock(&self.receiving), deadline) else { return };
+        let incoming = &mut taken.reader().incoming;
+        while !deadline.is_over() {
+            let unread = incoming.plain.unread().len();
+            incoming.plain.consume(unread);
+            match self.transport.read(incoming, deadline.left()) {
+                Ok(Received::End) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Takes the reader, waiting for whoever has it. It is to be had after the end, too: the backlog may hold messages.
+    fn take_reader<'a>(&'a self, mut seat: MutexGuard<'a, Seat>, deadline: &Deadline) -> Result<Taken<'a>> {
+        loop {
+            if let Some(reader) = seat.reader.take() {
+                return Ok(Taken { connection: self, reader: Some(reader) });
+            }
+            let left = deadline.check("no message came (another thread is receiving)")?;
+            seat.waiting += 1;
+            seat = wait(&self.receiving_changed, seat, left);
+            seat.waiting -= 1;
+        }
+    }
+
+    fn read_message(&self, reader: &mut Reader, deadline: &Deadline) -> Result<Option<Message>> {
+        let mut has_looked = false;
+        loop {
+            match reader.next_event() {
+                Ok(Some(Event::Message(kind))) => {
+                    self.flush_what_fits();
+                    let message = reader.message.take();
+                    log::trace!("received {kind:?}, {} bytes", message.len());
+                    return Ok(Some(message));
+                }
+                Ok(Some(Event::Ping(payload))) => self.queue_pong(payload),
+                Ok(Some(Event::Pong(payload))) => lock(&self.keepalive).pong_received(&payload, Instant::now()),
+                Ok(Some(Event::Close(frame))) => return self.close_received(frame).result(),
+                Err(violation) => return self.violated(violation).result(),
+                Ok(None) => {
+                    if let Some(end) = self.end.get() {
+                        return end.result();
+                    }
+                    if has_looked && deadline.is_over() {
+                        return Err(deadline.error("no message came"));
+                    }
+                    has_looked = self.read_more(reader, deadline)?;
+                }
+            }
+        }
+    }
+
+    /// Reads once, when the bytes at hand are used up; sees to what is due meanwhile. Returns whether it looked at the
+    /// socket.
+    fn read_more(&self, reader: &mut Reader, deadline: &Deadline) -> Result<bool> {
+        self.flush_what_fits();
+        let turn = lock(&self.keepalive).turn(Instant::now());
+        let until_turn = match &turn {
+            Turn::Wait(left) => *left,
+            Turn::Ping(payload) => {
+                self.queue_ping(payload);
+                self.flush_what_fits();
+                None
+            }
+            // The pong may lie unread.
+            Turn::Dead(_) => Some(Duration::ZERO),
+        };
+        let mut wait = LONGEST_WAIT;
+        if reader.incoming.plain.is_large() {
+            wait = wait.min(KEEP_BUFFER);
+        }
+        if lock(&self.sending).is_left_over() {
+            wait = wait.min(RETRY_WRITE);
+        }
+        for left in [until_turn, deadline.left()].into_iter().flatten() {
+            wait = wait.min(left);
+        }
+        match self.transport.read(&mut reader.incoming, Some(wait)) {
+            Ok(Received::Bytes) => {}
+            Ok(Received::TlsOutput) => self.queue_tls_output(),
+            Ok(Received::Nothing) => {
+                if let Turn::Dead(interval) = turn {
+                    return Err(self.peer_is_dead(interval));
+                }
+                reader.incoming.plain.release();
+            }
+            Ok(Received::End) => {
+                return self.lost(reader, "the peer ended it without a close frame").result().map(|_: Option<()>| true);
+            }
+            Err(error) => return self.lost(reader, &error.to_string()).result().map(|_: Option<()>| true),
+        }
+        Ok(true)
+    }
+
+    /// The connection ended without a close frame, which is never clean (RFC 6455 §7.1.5).
+    fn lost(&self, reader: &Reader, how: &str) -> &End {
+        let place = if reader.inbound.is_mid_message() { "inside a message" } else { "between messages" };
+        let end = self.end_with(End::Failed(Error::new(ErrorKind::Io, format!("connection lost {place}: {how}"))));
+        self.transport.shutdown();
+        end
+    }
+
+    fn peer_is_dead(&self, interval: Duration) -> Error {
+        let text = format!("no pong came within {interval:?} (ping_interval): the connection was dropped");
+        let _ = self.closed.set((CloseCode::GOING_AWAY, String::new()));
+        self.queue_close(Some(CloseCode::GOING_AWAY), "");
+        self.flush_what_fits();
+        let end = self.end_with(End::Failed(Error::new(ErrorKind::Timeout, text)));
+        self.transport.shutdown();
+        end.result::<()>().err().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the connection is closed"))
+    }
+}
+
+impl Taken<'_> {
+    fn reader(&mut self) -> &mut Reader {
+        self.reader.as_mut().expect("only taken by drop")
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut seat = lock(&self.connection.receiving);
+        seat.reader = self.reader.take();
+        if seat.waiting > 0 {
+            self.connection.receiving_changed.notify_all();
+        }
+    }
+}

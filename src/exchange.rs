@@ -1,0 +1,104 @@
+//! The opening handshake's bytes over a transport, in either role: write all of it, read a head, read a body.
+
+use std::io;
+
+use crate::compression::Compression;
+use crate::connection::{Bounds, Connection};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handshake::{Body, Head, HeadParser, Negotiated, StartLine};
+use crate::protocol::Role;
+use crate::transport::{Incoming, Received, Transport, Wire};
+
+pub(crate) struct Exchange {
+    transport: Transport,
+    incoming: Incoming,
+    wire: Wire,
+    /// Who is at the other end, for error texts.
+    peer: String,
+}
+
+impl Exchange {
+    pub fn new(transport: Transport, peer: impl Into<String>) -> Exchange {
+        Exchange { transport, incoming: Incoming::default(), wire: Wire::default(), peer: peer.into() }
+    }
+
+    pub fn write(&mut self, mut bytes: &[u8], deadline: &Deadline) -> Result<()> {
+        let doing = format!("sending the handshake to {}", self.peer);
+        while !bytes.is_empty() {
+            let left = deadline.check(&doing)?;
+            match self.transport.write(&mut self.wire, bytes, left) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(Error::caused(ErrorKind::Io, doing, error)),
+            }
+        }
+        loop {
+            let left = deadline.check(&doing)?;
+            match self.transport.flush(&mut self.wire, left) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done.map_err(|error| Error::caused(ErrorKind::Io, doing, error)),
+            }
+        }
+    }
+
+    /// Reads a head; what is behind it stays in the buffer.
+    pub fn read_head<S: StartLine>(&mut self, mut parser: HeadParser<S>, deadline: &Deadline) -> Result<Head<S>> {
+        loop {
+            let (consumed, head) = parser.feed(self.incoming.plain.unread())?;
+            self.incoming.plain.consume(consumed);
+            if let Some(head) = head {
+                return Ok(head);
+            }
+            if !self.read(deadline)? {
+                let place = if parser.is_empty() { "before it sent anything of" } else { "in the middle of" };
+                let text = format!("{} closed the connection {place} its side of the opening handshake", self.peer);
+                return Err(Error::new(ErrorKind::Handshake, text));
+            }
+        }
+    }
+
+    /// Reads what can be had of a body; the status is what counts, so nothing here is an error.
+    pub fn read_body(&mut self, mut body: Body, deadline: &Deadline) -> Vec<u8> {
+        loop {
+            let (consumed, is_done) = body.feed(self.incoming.plain.unread());
+            self.incoming.plain.consume(consumed);
+            if is_done || !matches!(self.read(deadline), Ok(true)) {
+                break;
+            }
+        }
+        body.finish()
+    }
+
+    /// Ends this side, behind an answer that is no upgrade.
+    pub fn end(mut self, deadline: &Deadline) {
+        self.transport.shutdown_write(&mut self.wire, deadline.left());
+    }
+
+    /// The handshake is done: what is left in the buffer are the first frames.
+    pub fn into_connection(
+        self,
+        role: Role,
+        negotiated: &Negotiated,
+        compression: &Compression,
+        bounds: Bounds,
+    ) -> Connection {
+        Connection::new(self.transport, self.incoming, self.wire, role, negotiated.deflate, compression, bounds)
+    }
+
+    /// Reads once; false at the end of the stream.
+    fn read(&mut self, deadline: &Deadline) -> Result<bool> {
+        let doing = format!("waiting for {}'s side of the opening handshake", self.peer);
+        loop {
+            let left = deadline.check(&doing)?;
+            match self.transport.read(&mut self.incoming, left) {
+                Ok(Received::Bytes) => return Ok(true),
+                Ok(Received::Nothing) => {}
+                Ok(Received::TlsOutput) => self.write(&[], deadline)?,
+                Ok(Received::End) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(Error::caused(ErrorKind::Io, doing, error)),
+            }
+        }
+    }
+}

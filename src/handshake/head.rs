@@ -1,0 +1,233 @@
+//! Heads of requests and responses (RFC 9112 §2 to §5), read as the bytes come in.
+
+use std::mem;
+
+use super::headers::{Headers, clip, is_tchar, is_token, trim};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The most bytes that a head may have, its empty line included. A single line has no other bound.
+pub(super) const MAX_HEAD: usize = 64 * 1024;
+/// The most header lines that a head may have.
+pub(super) const MAX_HEADERS: usize = 128;
+
+/// A whole head. Without a parameter it is a response's.
+pub(crate) struct Head<S = StatusLine> {
+    pub start: S,
+    pub headers: Headers,
+}
+
+/// `GET /path?query HTTP/1.1`
+pub(crate) struct RequestLine {
+    pub method: String,
+    pub target: String,
+    /// The 1 of `HTTP/1.1`.
+    pub minor: u8,
+}
+
+/// `HTTP/1.1 101 Switching Protocols`; the reason may be missing.
+pub(crate) struct StatusLine {
+    pub minor: u8,
+    pub status: u16,
+    pub reason: String,
+}
+
+/// Whether another head follows this one (RFC 9110 §15.2): 100, 102, 103 and so on, but not 101.
+pub(crate) fn is_informational(head: &Head) -> bool {
+    head.start.status < 200 && head.start.status != 101
+}
+
+/// Reads a head from bytes in any portions, each looked at once.
+///
+/// What cannot become a head is refused at its first wrong byte. A line may end with a bare LF (RFC 9112 §2.2), a bare
+/// CR or a NUL is refused, folded lines are joined with one space, values that are not UTF-8 are read as Latin-1. No
+/// empty line may come before the start line.
+///
+/// After a head the parser starts over, and what it has taken still counts: all interim responses together fit in 64 KiB.
+pub(crate) struct HeadParser<S = StatusLine> {
+    taken: usize,
+    line: Vec<u8>,
+    place: Place,
+    /// A CR came, and only a LF may follow.
+    cr: bool,
+    start: Option<S>,
+    headers: Headers,
+}
+
+/// Where in a line the parser is.
+enum Place {
+    Start,
+    Name,
+    /// In a value, with the length of the name in front of it.
+    Value(usize),
+    Fold,
+}
+
+impl HeadParser<RequestLine> {
+    pub fn request() -> Self {
+        HeadParser::new()
+    }
+}
+
+impl HeadParser<StatusLine> {
+    pub fn response() -> Self {
+        HeadParser::new()
+    }
+}
+
+impl<S: StartLine> HeadParser<S> {
+    fn new() -> Self {
+        let (line, headers) = (Vec::new(), Headers::default());
+        HeadParser { taken: 0, line, place: Place::Start, cr: false, start: None, headers }
+    }
+
+    /// Takes bytes up to the end of the head and says how many those were. Bytes behind the head are left alone.
+    pub fn feed(&mut self, input: &[u8]) -> Result<(usize, Option<Head<S>>)> {
+        for (at, &byte) in input.iter().enumerate() {
+            self.taken += 1;
+            let head = match byte {
+                b'\n' => self.end_line()?,
+                _ if self.cr => return refuse("a CR without LF in the head".to_owned()),
+                b'\r' => {
+                    self.cr = true;
+                    None
+                }
+                _ => {
+                    self.take(byte, &input[at..])?;
+                    None
+                }
+            };
+            if head.is_some() {
+                return Ok((at + 1, head));
+            }
+            if self.taken >= MAX_HEAD {
+                return refuse(format!("the head is longer than {MAX_HEAD} bytes"));
+            }
+        }
+        Ok((input.len(), None))
+    }
+
+    /// Whether no byte of the (next) head has come yet.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.place, Place::Start) && self.line.is_empty() && !self.cr
+    }
+
+    /// `rest`, which begins with the byte, is only for the error's text.
+    fn take(&mut self, byte: u8, rest: &[u8]) -> Result<()> {
+        match self.place {
+            Place::Start if !S::fits(self.line.len(), byte) => return Err(self.misfit(byte, rest)),
+            Place::Name if byte == b':' && !self.line.is_empty() => self.place = Place::Value(self.line.len()),
+            Place::Name if matches!(byte, b' ' | b'\t') && self.line.is_empty() && self.headers.len() > 0 => {
+                self.place = Place::Fold;
+            }
+            Place::Name if !is_tchar(byte as char) => {
+                let line = text(&self.line) + &text(&rest[..rest.len().min(40)]);
+                let mend = "expected a name, a colon and a value";
+                return refuse(format!("{:?} in a header's name ({}): {mend}", byte as char, clip(first_line(&line))));
+            }
+            Place::Value(_) | Place::Fold if byte == 0 => return refuse("a NUL in a header's value".to_owned()),
+            _ => {}
+        }
+        self.line.push(byte);
+        Ok(())
+    }
+
+    fn end_line(&mut self) -> Result<Option<Head<S>>> {
+        self.cr = false;
+        let line = mem::take(&mut self.line);
+        match mem::replace(&mut self.place, Place::Name) {
+            Place::Start => {
+                let start = S::parse(&line);
+                let wrong = || Error::new(ErrorKind::Handshake, format!("{} is not {}", clip(&text(&line)), S::WHAT));
+                self.start = Some(start.ok_or_else(wrong)?);
+            }
+            Place::Name if line.is_empty() => {
+                self.place = Place::Start;
+                let headers = mem::take(&mut self.headers);
+                return Ok(self.start.take().map(|start| Head { start, headers }));
+            }
+            Place::Name => return refuse(format!("header line {} has no colon", clip(&text(&line)))),
+            Place::Value(_) if self.headers.len() == MAX_HEADERS => {
+                return refuse(format!("the head has more than {MAX_HEADERS} headers"));
+            }
+            Place::Value(name) => self.headers.push(&text(&line[..name]), &text(&line[name + 1..])),
+            Place::Fold => self.headers.fold(&text(&line)),
+        }
+        Ok(None)
+    }
+
+    /// The start line went wrong: says what the peer seems to speak instead.
+    fn misfit(&self, byte: u8, rest: &[u8]) -> Error {
+        // The first byte of a TLS record: an alert or a handshake (RFC 8446 §5.1). No HTTP begins with one.
+        if self.line.is_empty() && matches!(byte, 0x15 | 0x16) {
+            return Error::new(ErrorKind::Handshake, S::TLS);
+        }
+        let line = text(&self.line) + &text(&rest[..rest.len().min(40)]);
+        Error::new(ErrorKind::Handshake, format!("{} is not the start of {}", clip(first_line(&line)), S::WHAT))
+    }
+}
+
+fn refuse<T>(text: String) -> Result<T> {
+    Err(Error::new(ErrorKind::Handshake, text))
+}
+
+/// UTF-8, or else Latin-1: no byte is lost or refused.
+fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|&byte| byte as char).collect(),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.split(['\r', '\n']).next().unwrap_or_default()
+}
+
+/// One of the two kinds of first line.
+pub(crate) trait StartLine: Sized {
+    const WHAT: &str;
+    const TLS: &str;
+    /// Whether this byte may stand at this place.
+    fn fits(at: usize, byte: u8) -> bool;
+    /// Reads a line of bytes that fit.
+    fn parse(line: &[u8]) -> Option<Self>;
+}
+
+impl StartLine for StatusLine {
+    const WHAT: &str = "an HTTP/1.1 status line";
+    const TLS: &str = "the server speaks TLS where plain HTTP was expected: use wss://";
+
+    fn fits(at: usize, byte: u8) -> bool {
+        match at {
+            0..7 => byte == b"HTTP/1."[at],
+            7 | 10 | 11 => byte.is_ascii_digit(),
+            8 | 12 => byte == b' ',
+            9 => matches!(byte, b'1'..=b'9'),
+            _ => byte == b'\t' || !byte.is_ascii_control(),
+        }
+    }
+
+    fn parse(line: &[u8]) -> Option<StatusLine> {
+        let digit = |at: usize| line.get(at).map(|byte| byte - b'0');
+        let status = [9, 10, 11].iter().try_fold(0, |status, &at| Some(10 * status + u16::from(digit(at)?)))?;
+        let reason = text(line.get(13..).unwrap_or_default());
+        Some(StatusLine { minor: digit(7)?, status, reason: trim(&reason).to_owned() })
+    }
+}
+
+impl StartLine for RequestLine {
+    const WHAT: &str = "an HTTP/1.1 request line";
+    const TLS: &str = "the client speaks TLS where plain HTTP was expected: accept it with TLS, or let it use ws://";
+
+    fn fits(at: usize, byte: u8) -> bool {
+        if at == 0 { is_tchar(byte as char) } else { byte == b' ' || byte.is_ascii_graphic() }
+    }
+
+    fn parse(line: &[u8]) -> Option<RequestLine> {
+        let line = std::str::from_utf8(line).ok()?;
+        let (method, rest) = line.split_once(' ')?;
+        let (target, version) = rest.split_once(' ')?;
+        let [minor] = version.strip_prefix("HTTP/1.")?.as_bytes() else { return None };
+        let well_formed = is_token(method) && !target.is_empty() && minor.is_ascii_digit();
+        well_formed.then(|| RequestLine { method: method.into(), target: target.into(), minor: minor - b'0' })
+    }
+}

@@ -1,0 +1,165 @@
+//! The server's side (RFC 6455 §4.2): what a request must say, and the answers to it.
+
+use std::collections::BTreeSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::client::is_controlled;
+use super::head::{Head, RequestLine};
+use super::headers::{Headers, clip, is_token};
+use super::{Negotiated, Request, accept_for, extensions};
+use crate::compression::Compression;
+
+/// An answer other than 101: what [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) may refuse a request with.
+///
+/// ```
+/// let refusal = wsync::Refusal::new(503, "full, come back later").header("Retry-After", "60");
+/// assert_eq!(refusal.status(), 503);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    status: u16,
+    reason: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Refusal {
+    /// Refuses with an HTTP status, and a text that says why, which becomes the body.
+    pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
+        Refusal { status, reason: reason.into(), headers: Vec::new() }
+    }
+
+    /// Adds a header to the answer.
+    pub fn header(mut self, name: &str, value: &str) -> Refusal {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The text that says why.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// Every check of RFC 6455 §4.2.1, and that no body follows.
+pub(crate) fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
+    let bad = |reason: String| Err(Refusal::new(400, reason));
+    let Head { start, headers } = head;
+    if start.minor == 0 {
+        return Err(Refusal::new(505, "a WebSocket needs HTTP/1.1"));
+    }
+    if start.method != "GET" {
+        let reason = format!("the method is {}, a WebSocket needs GET", clip(&start.method));
+        return Err(Refusal::new(405, reason).header("Allow", "GET"));
+    }
+    let Some(target) = path_and_query(&start.target) else {
+        return bad(format!("the request target {} is not a path", clip(&start.target)));
+    };
+    if headers.single("Host").is_none() {
+        return bad("Host must be there once".to_owned());
+    }
+    if headers.all("Content-Length").any(|length| length != "0") || headers.get("Transfer-Encoding").is_some() {
+        return bad("a WebSocket request has no body".to_owned());
+    }
+    let has_token = |name, wanted| headers.tokens(name).any(|token: &str| token.eq_ignore_ascii_case(wanted));
+    if !has_token("Upgrade", "websocket") || !has_token("Connection", "upgrade") {
+        let refusal = Refusal::new(426, "this is a WebSocket endpoint: Upgrade: websocket, Connection: Upgrade");
+        return Err(refusal.header("Upgrade", "websocket").header("Connection", "Upgrade"));
+    }
+    if headers.single("Sec-WebSocket-Version") != Some("13") {
+        let refusal = Refusal::new(426, "Sec-WebSocket-Version must be there once and be 13");
+        let refusal = refusal.header("Upgrade", "websocket").header("Connection", "Upgrade");
+        return Err(refusal.header("Sec-WebSocket-Version", "13"));
+    }
+    let key = headers.single("Sec-WebSocket-Key").map(|key| STANDARD.decode(key));
+    if !matches!(key, Some(Ok(bytes)) if bytes.len() == 16) {
+        return bad("Sec-WebSocket-Key must be there once and be the base64 of 16 bytes".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(name) = headers.tokens("Sec-WebSocket-Protocol").find(|name| !is_token(name) || !seen.insert(*name)) {
+        return bad(format!("Sec-WebSocket-Protocol: {} is not a name or is there twice", clip(name)));
+    }
+    if let Err(reason) = extensions::parse(&headers) {
+        return bad(reason);
+    }
+    Ok(Request { target, headers })
+}
+
+/// Both forms of a target that name a resource (RFC 9112 §3.2): `/chat` and `http://example.com/chat`.
+fn path_and_query(target: &str) -> Option<String> {
+    if target.contains('#') {
+        return None;
+    }
+    if target.starts_with('/') {
+        return Some(target.to_owned());
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    let known = ["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    let resource = &rest[rest.find(['/', '?']).unwrap_or(rest.len())..];
+    let slash = if resource.starts_with('/') { "" } else { "/" };
+    known.then(|| format!("{slash}{resource}"))
+}
+
+/// What the server agrees to: the first of its own subprotocols that the client offers, and the first offer of
+/// compression that it can do. Nothing in common is no failure, only nothing agreed.
+pub(crate) fn accept(request: &Request, protocols: &[String], compression: &Compression) -> Negotiated {
+    let offered: BTreeSet<&str> = request.protocols().collect();
+    let protocol = protocols.iter().find(|protocol| offered.contains(protocol.as_str())).cloned();
+    match extensions::choose(compression, &request.headers) {
+        Some((agreed, extensions)) => Negotiated { protocol, extensions, deflate: Some(agreed) },
+        None => Negotiated { protocol, extensions: String::new(), deflate: None },
+    }
+}
+
+/// The 101 (RFC 6455 §4.2.2), with the caller's headers behind those that the connection sets.
+pub(crate) fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[(String, String)]) -> Vec<u8> {
+    let mut headers = Headers::default();
+    headers.push("Upgrade", "websocket");
+    headers.push("Connection", "Upgrade");
+    headers.push("Sec-WebSocket-Accept", &accept_for(request.header("Sec-WebSocket-Key").unwrap_or_default()));
+    if let Some(protocol) = &negotiated.protocol {
+        headers.push("Sec-WebSocket-Protocol", protocol);
+    }
+    if !negotiated.extensions.is_empty() {
+        headers.push("Sec-WebSocket-Extensions", &negotiated.extensions);
+    }
+    for (name, value) in extra.iter().filter(|(name, _)| !is_controlled(name)) {
+        headers.push(name, value);
+    }
+    headers.to_bytes("HTTP/1.1 101 Switching Protocols")
+}
+
+/// A whole answer, body included, after which the connection closes.
+pub(crate) fn write_refusal(refusal: &Refusal) -> Vec<u8> {
+    let mut headers = Headers::default();
+    headers.push("Connection", "close");
+    for (name, value) in &refusal.headers {
+        headers.push(name, value);
+    }
+    if headers.get("Content-Type").is_none() {
+        headers.push("Content-Type", "text/plain; charset=utf-8");
+    }
+    headers.push("Content-Length", &refusal.reason.len().to_string());
+    let phrase = match refusal.status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "", // It may be empty, but the space before it may not be missing (RFC 9112 §4).
+    };
+    let mut answer = headers.to_bytes(&format!("HTTP/1.1 {} {phrase}", refusal.status));
+    answer.extend_from_slice(refusal.reason.as_bytes());
+    answer
+}

@@ -1,0 +1,249 @@
+//! What a connection is made with: plain values, their defaults, and setters that can be chained.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use native_tls::TlsConnector;
+
+use crate::compression::Compression;
+use crate::connect::Proxy;
+use crate::connection::Bounds;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handshake;
+use crate::protocol::Role;
+use crate::websocket::WebSocket;
+
+/// How to connect: made by [`WebSocket::options`], refined by its setters, used by [`connect`](ConnectOptions::connect)
+/// as often as wanted.
+///
+/// Nothing is checked until connecting: then whatever cannot be used is an [`Options`](ErrorKind::Options) error that names
+/// it, before anything is sent.
+///
+/// ```
+/// use std::time::Duration;
+/// use wsync::WebSocket;
+///
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let url = format!("ws://{}/", server.local_addr()?);
+/// # std::thread::spawn(move || wsync::AcceptOptions::new().protocols(["v2.chat"]).accept(server.accept().unwrap().0)?.close(1000.into(), ""));
+/// let ws = WebSocket::options()
+///     .protocols(["v2.chat", "v1.chat"])
+///     .header("Origin", "https://example.com")
+///     .connect_timeout(Some(Duration::from_secs(5)))
+///     .connect(&url)?;
+/// assert_eq!(ws.protocol(), Some("v2.chat"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct ConnectOptions {
+    pub(crate) protocols: Vec<String>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) compression: Compression,
+    pub(crate) tls: Option<TlsConnector>,
+    pub(crate) proxy: ProxyChoice,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) bounds: Bounds,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) max_redirects: u32,
+    pub(crate) resolve: Vec<(String, Vec<SocketAddr>)>,
+}
+
+/// Which proxy a connection goes through.
+#[derive(Clone, Debug)]
+pub(crate) enum ProxyChoice {
+    Environment,
+    None,
+    Fixed(Proxy),
+}
+
+impl Default for ConnectOptions {
+    fn default() -> ConnectOptions {
+        ConnectOptions {
+            protocols: Vec::new(),
+            headers: Vec::new(),
+            compression: Compression::default(),
+            tls: None,
+            proxy: ProxyChoice::Environment,
+            connect_timeout: Some(Duration::from_secs(30)),
+            bounds: Bounds::default(),
+            user_agent: Some(concat!("wsync/", env!("CARGO_PKG_VERSION")).into()),
+            max_redirects: 5,
+            resolve: Vec::new(),
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// The defaults, as each setter names them; the same as [`WebSocket::options`].
+    pub fn new() -> ConnectOptions {
+        ConnectOptions::default()
+    }
+
+    /// The subprotocols to offer, the most wanted first (RFC 6455 §1.9; default: none). What the server chose is
+    /// [`WebSocket::protocol`]; it may choose none.
+    pub fn protocols<I>(mut self, names: I) -> ConnectOptions
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.protocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a header to the request, with the name's case as given; may be called again for the same name.
+    ///
+    /// What the handshake itself sets is ignored, with a line in the log: `Connection`, `Upgrade`,
+    /// `Sec-WebSocket-Key`, `-Version`, `-Protocol` and `-Extensions`. A name or value that could smuggle a line in is an
+    /// [`Options`](ErrorKind::Options) error when connecting.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> ConnectOptions {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// What compression to offer (default: [`Compression::default`], on).
+    pub fn compression(mut self, compression: Compression) -> ConnectOptions {
+        self.compression = compression;
+        self
+    }
+
+    /// The TLS settings for `wss` (default: the system's roots, TLS 1.2 and newer): private roots, a client certificate,
+    /// versions. Leave ALPN alone or offer only `http/1.1`: WebSocket does not run over HTTP/2 here.
+    pub fn tls(mut self, connector: TlsConnector) -> ConnectOptions {
+        self.tls = Some(connector);
+        self
+    }
+
+    /// The proxy to connect through (default: what the environment names, see [`Proxy`]).
+    pub fn proxy(mut self, proxy: Proxy) -> ConnectOptions {
+        self.proxy = ProxyChoice::Fixed(proxy);
+        self
+    }
+
+    /// Connect without a proxy, whatever the environment says.
+    pub fn no_proxy(mut self) -> ConnectOptions {
+        self.proxy = ProxyChoice::None;
+        self
+    }
+
+    /// The one bound over resolving, TCP, proxy, TLS, the upgrade and all redirects (default: 30 s; `None`: no bound).
+    pub fn connect_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a `send` may wait for a peer that takes nothing (default: `None`, no bound). When it is reached, that
+    /// `send` fails with [`Timeout`](ErrorKind::Timeout) and later ones with [`Closed`](ErrorKind::Closed), as part of a
+    /// frame may be out; receiving goes on.
+    pub fn send_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
+        self.bounds.send_timeout = timeout;
+        self
+    }
+
+    /// The bound over the whole closing handshake (default: 5 s; `None`: no bound).
+    pub fn close_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
+        self.bounds.close_timeout = timeout;
+        self
+    }
+
+    /// Keepalive: how long after the last pong a ping is sent, and how long its pong may take (default: `None`, no
+    /// pings). See [`WebSocket::set_ping_interval`].
+    pub fn ping_interval(mut self, interval: Option<Duration>) -> ConnectOptions {
+        self.bounds.ping_interval = interval;
+        self
+    }
+
+    /// The largest message to receive, in bytes after inflation (default: 64 MiB). A larger one ends the connection with
+    /// [`TooBig`](ErrorKind::TooBig) and close code 1009.
+    pub fn max_message_size(mut self, bytes: usize) -> ConnectOptions {
+        self.bounds.max_message_size = bytes;
+        self
+    }
+
+    /// The `User-Agent` header (default: `wsync/` and the version). Empty: none is sent.
+    pub fn user_agent(mut self, name: &str) -> ConnectOptions {
+        self.user_agent = Some(name.to_string()).filter(|name| !name.is_empty());
+        self
+    }
+
+    /// How many redirects are followed (default: 5). With 0 a redirect is [`Rejected`](ErrorKind::Rejected) like any other
+    /// answer.
+    pub fn max_redirects(mut self, count: u32) -> ConnectOptions {
+        self.max_redirects = count;
+        self
+    }
+
+    /// Connects to these addresses whenever `host` is the host, instead of resolving its name; the `Host` header and the
+    /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0.
+    pub fn resolve(mut self, host: &str, addresses: impl Into<Vec<SocketAddr>>) -> ConnectOptions {
+        self.resolve.push((host.to_ascii_lowercase(), addresses.into()));
+        self
+    }
+
+    /// Connects; blocks until the connection is open.
+    ///
+    /// # Errors
+    /// By kind: [`Url`](ErrorKind::Url) and [`Options`](ErrorKind::Options) before anything is sent;
+    /// [`Resolve`](ErrorKind::Resolve), [`Connect`](ErrorKind::Connect), [`Proxy`](ErrorKind::Proxy),
+    /// [`Tls`](ErrorKind::Tls) for the stage that failed; [`Rejected`](ErrorKind::Rejected) with
+    /// [`Error::response`] for any status but 101; [`Redirect`](ErrorKind::Redirect);
+    /// [`Handshake`](ErrorKind::Handshake) for an answer that RFC 6455 §4.1 forbids; [`Timeout`](ErrorKind::Timeout) when
+    /// `connect_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost meanwhile.
+    pub fn connect(&self, url: &str) -> Result<WebSocket> {
+        crate::connect::connect(self, url)
+    }
+
+    /// Does the opening handshake, with TLS first for `wss`, over a stream that is connected already. No name is resolved,
+    /// no proxy asked and no redirect followed.
+    ///
+    /// # Errors
+    /// As [`connect`](ConnectOptions::connect).
+    pub fn connect_over(&self, url: &str, stream: TcpStream) -> Result<WebSocket> {
+        crate::connect::connect_over(self, url, stream)
+    }
+
+    /// Refuses what cannot be sent, before any I/O.
+    pub(crate) fn check(&self) -> Result<()> {
+        handshake::check_protocols(&self.protocols)?;
+        for (name, value) in &self.headers {
+            handshake::check_header(name, value)?;
+        }
+        if let Some(name) = &self.user_agent {
+            handshake::check_header("User-Agent", name)?;
+        }
+        self.compression.check(Role::Client)?;
+        check_timeout("connect_timeout", self.connect_timeout)?;
+        self.bounds.check()
+    }
+}
+
+impl std::fmt::Debug for ConnectOptions {
+    /// Without header values: they hold cookies and tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("ConnectOptions")
+            .field("protocols", &self.protocols)
+            .field("headers", &names)
+            .field("compression", &self.compression)
+            .field("proxy", &self.proxy)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("bounds", &self.bounds)
+            .field("max_redirects", &self.max_redirects)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bounds {
+    pub(crate) fn check(&self) -> Result<()> {
+        check_timeout("send_timeout", self.send_timeout)?;
+        check_timeout("close_timeout", self.close_timeout)?;
+        check_timeout("ping_interval", self.ping_interval)
+    }
+}
+
+pub(crate) fn check_timeout(name: &str, timeout: Option<Duration>) -> Result<()> {
+    if timeout == Some(Duration::ZERO) {
+        let text = format!("{name} is zero, which nothing can keep: give it a length, or None for no bound");
+        return Err(Error::new(ErrorKind::Options, text));
+    }
+    Ok(())
+}

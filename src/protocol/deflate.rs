@@ -1,0 +1,72 @@
+//! Compressing (RFC 7692 §7.2.1).
+
+use flate2::{Compress, Compression, FlushCompress, Status};
+
+use super::Role;
+use crate::compression::Agreed;
+
+/// What a sync flush ends with; cut off at the end of a message.
+pub(super) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// One direction's compressor: 200 to 300 KiB, so it is made for the first message that needs it.
+#[derive(Debug)]
+pub(super) struct Deflater {
+    compress: Option<Box<Compress>>,
+    window_bits: u8,
+    level: u8,
+    keeps_history: bool,
+}
+
+impl Deflater {
+    /// `role` is our own. `None` where the window that was agreed on is one that the encoder cannot do (8): messages
+    /// then go uncompressed, which is always allowed.
+    pub fn new(role: Role, agreed: Agreed, level: u8) -> Option<Deflater> {
+        let (window_bits, forgets) = match role {
+            Role::Client => (agreed.client_max_window_bits, agreed.client_no_context_takeover),
+            Role::Server => (agreed.server_max_window_bits, agreed.server_no_context_takeover),
+        };
+        (9..=15).contains(&window_bits).then(|| Deflater {
+            compress: None,
+            window_bits,
+            level: level.min(9),
+            keeps_history: !forgets,
+        })
+    }
+
+    /// Appends `payload` compressed; `fin` ends the message.
+    pub fn append(&mut self, out: &mut Vec<u8>, payload: &[u8], fin: bool) {
+        if !payload.is_empty() {
+            let compress = self.compress.get_or_insert_with(|| {
+                let level = Compression::new(self.level.into());
+                Box::new(Compress::new_with_window_bits(level, false, self.window_bits))
+            });
+            flush(compress, out, payload);
+            if fin {
+                out.truncate(out.len() - TAIL.len());
+            }
+        } else if fin {
+            // The header of an empty stored block, to which the reader adds the tail (RFC 7692 §7.2.3.6).
+            out.push(0);
+        }
+        if fin && !self.keeps_history {
+            if let Some(compress) = &mut self.compress {
+                compress.reset();
+            }
+        }
+    }
+}
+
+/// Compresses all of `payload`, up to and with the tail.
+fn flush(compress: &mut Compress, out: &mut Vec<u8>, payload: &[u8]) {
+    let start = compress.total_in();
+    loop {
+        let taken = (compress.total_in() - start) as usize;
+        // A third is a common ratio; where it is more, the vector grows by doubling. 64 leave room for the tail.
+        out.reserve((payload.len() - taken) / 3 + 64);
+        let status = compress.compress_vec(&payload[taken..], out, FlushCompress::Sync);
+        // Room left over says that the flush is complete, and so does having had nothing more to do.
+        if out.len() < out.capacity() || !matches!(status, Ok(Status::Ok)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The ways in which a peer can break the protocol, and what each gets.
+
+use std::fmt;
+
+use super::frame::Opcode;
+use crate::close::CloseCode;
+use crate::error::ErrorKind;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// Reserved bits (as they stand in the first byte) that nothing negotiated gives a meaning.
+    ReservedBits {
+        bits: u8,
+        opcode: u8,
+    },
+    /// An opcode that RFC 6455 reserves.
+    UnknownOpcode(u8),
+    /// A server's frame with a mask.
+    Masked,
+    /// A client's frame without a mask.
+    Unmasked,
+    FragmentedControl(Opcode),
+    /// A control frame whose length does not fit 7 bits' worth of payload.
+    LongControl(Opcode),
+    /// A length whose top bit is set.
+    HugeLength(u64),
+    /// A length in more bytes than it needs.
+    PaddedLength(u64),
+    /// A continuation frame outside a message.
+    StrayContinuation,
+    /// A text or binary frame inside an unfinished message.
+    Interleaved(Opcode),
+    TooManyFragments {
+        limit: usize,
+    },
+    /// `size` is what is known of it so far: declared, or inflated up to the limit.
+    TooBig {
+        size: u64,
+        limit: usize,
+    },
+    /// A close frame of one byte.
+    HalfCloseCode(u8),
+    BadCloseCode(u16),
+    BadCloseReason {
+        byte: u8,
+        at: usize,
+    },
+    /// Text with a byte that cannot stand where it stands; `at` counts from the message's start.
+    NotUtf8 {
+        byte: u8,
+        at: usize,
+    },
+    /// Text that ends inside a character.
+    CutCharacter,
+    /// Compressed data that cannot be inflated; the decoder's words.
+    BadDeflate(String),
+    /// A compressed message that ends inside a block.
+    CutDeflate,
+    /// Compressed data in final blocks (RFC 7692 §7.2.3.4) that are too many for what they carry.
+    TooManyFinalBlocks {
+        blocks: u64,
+        bytes: u64,
+    },
+}
+
+impl Violation {
+    /// What the peer is told: the one table.
+    pub fn close_code(&self) -> CloseCode {
+        match self {
+            Violation::NotUtf8 { .. } | Violation::CutCharacter | Violation::BadCloseReason { .. } => {
+                CloseCode::INVALID_PAYLOAD_DATA
+            }
+            Violation::TooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
+            Violation::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
+            _ => CloseCode::PROTOCOL_ERROR,
+        }
+    }
+
+    /// What the caller is told.
+    pub fn kind(&self) -> ErrorKind {
+        match self.close_code() {
+            CloseCode::INVALID_PAYLOAD_DATA => ErrorKind::Utf8,
+            CloseCode::MESSAGE_TOO_BIG => ErrorKind::TooBig,
+            _ => ErrorKind::Protocol,
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::ReservedBits { bits, opcode } => {
+                write!(
+                    f,
+                    "a frame of opcode {opcode:#x} has reserved bits {bits:#04x} that nothing negotiated explains"
+                )
+            }
+            Violation::UnknownOpcode(opcode) => write!(f, "a frame has the reserved opcode {opcode:#x}"),
+            Violation::Masked => write!(f, "the server masked a frame"),
+            Violation::Unmasked => write!(f, "the client sent a frame without a mask"),
+            Violation::FragmentedControl(opcode) => write!(f, "a {opcode} frame is fragmented"),
+            Violation::LongControl(opcode) => write!(f, "a {opcode} frame has more than 125 bytes"),
+            Violation::HugeLength(length) => write!(f, "a frame declares the length {length:#x}, whose top bit is set"),
+            Violation::PaddedLength(length) => {
+                write!(f, "a frame declares the length {length} in more bytes than it needs")
+            }
+            Violation::StrayContinuation => write!(f, "a continuation frame came outside a message"),
+            Violation::Interleaved(opcode) => write!(f, "a {opcode} frame came inside an unfinished message"),
+            Violation::TooManyFragments { limit } => write!(f, "a message has more than {limit} fragments"),
+            Violation::TooBig { size, limit } => {
+                write!(f, "a message has at least {size} bytes, over the limit of {limit}: raise max_message_size")
+            }
+            Violation::HalfCloseCode(byte) => write!(f, "a close frame has half a code: one byte, {byte:#04x}"),
+            Violation::BadCloseCode(code) => write!(f, "a close frame has the code {code}, which must not be sent"),
+            Violation::BadCloseReason { byte, at } => {
+                write!(f, "a close reason is not UTF-8: byte {byte:#04x} at offset {at}")
+            }
+            Violation::NotUtf8 { byte, at } => {
+                write!(f, "a text message is not UTF-8: byte {byte:#04x} at offset {at}")
+            }
+            Violation::CutCharacter => write!(f, "a text message is not UTF-8: it ends inside a character"),
+            Violation::BadDeflate(why) => write!(f, "a compressed message cannot be inflated: {why:?}"),
+            Violation::CutDeflate => write!(f, "a compressed message ends inside a block"),
+            Violation::TooManyFinalBlocks { blocks, bytes } => {
+                write!(f, "a compressed message has {blocks} final blocks in {bytes} bytes")
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Bytes in, bytes out: a socket, and TLS over it where asked for, as two halves that never wait for each other.
+//!
+//! The reading half ([`Incoming`]) and the writing half ([`Wire`]) each have one owner at a time, whom the caller
+//! chooses; this module holds no lock across a system call. With TLS both halves share the engine (`tls.rs`), which
+//! works over memory: the reader blocks on the bare socket and locks the engine only to decrypt, the writer locks it only
+//! to encrypt.
+
+mod buffer;
+mod tls;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub(crate) use buffer::Buffer;
+pub(crate) use tls::{accept_tls, connect_tls};
+
+/// How many bytes are encrypted before they are written.
+const TLS_BATCH: usize = 64 * 1024;
+
+/// Locks, also after another thread panicked: every state guarded here is valid between any two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) struct Transport {
+    socket: TcpStream,
+    tls: Option<Mutex<tls::Engine>>,
+}
+
+/// What a read came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// There are new bytes in [`Incoming::plain`].
+    Bytes,
+    /// The wait is over and nothing came.
+    Nothing,
+    /// TLS has something of its own to say (a key update): call [`Transport::flush`] as the writer, then read on.
+    TlsOutput,
+    /// The peer has ended its side: FIN, or TLS's close_notify.
+    End,
+}
+
+/// The reading half: received bytes, and what the reading of them needs.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    /// Plain bytes that nobody has consumed yet.
+    pub plain: Buffer,
+    /// Encrypted bytes on their way from the socket to the engine.
+    cipher: Buffer,
+    timeout: Option<Duration>,
+}
+
+/// The writing half: encrypted bytes that the socket has not taken yet.
+#[derive(Default)]
+pub(crate) struct Wire {
+    cipher: Vec<u8>,
+    written: usize,
+    timeout: Option<Duration>,
+}
+
+impl Wire {
+    pub fn is_empty(&self) -> bool {
+        self.written == self.cipher.len()
+    }
+}
+
+impl Transport {
+    pub fn plain(socket: TcpStream) -> io::Result<Transport> {
+        // The stream may be the caller's: undo what would make "block" mean something else.
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(None)?;
+        socket.set_write_timeout(None)?;
+        socket.set_nodelay(true)?;
+        Ok(Transport { socket, tls: None })
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.peer_addr()
+    }
+
+    /// Reads once into `incoming.plain`, waiting at most `wait` (`None`: for ever, zero: not at all).
+    pub fn read(&self, incoming: &mut Incoming, wait: Option<Duration>) -> io::Result<Received> {
+        let Some(tls) = &self.tls else {
+            return self.read_socket(&mut incoming.plain, &mut incoming.timeout, wait);
+        };
+        // What the engine holds already comes first; then at most one read of the socket.
+        if let Some(received) = lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)? {
+            return Ok(received);
+        }
+        match self.read_socket(&mut incoming.cipher, &mut incoming.timeout, wait)? {
+            Received::Bytes => {}
+            Received::End => lock(tls).end(),
+            other => return Ok(other),
+        }
+        // Half a record is progress without bytes: "nothing" sends the caller round its loop, deadline and all.
+        Ok(lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)?.unwrap_or(Received::Nothing))
+    }
+
+    /// Writes some of `bytes`, waiting at most `wait`, and returns how many were taken; kind `WouldBlock` for none.
+    /// With TLS, taken bytes may still be in `wire`, and go before anything else at the next call.
+    pub fn write(&self, wire: &mut Wire, bytes: &[u8], wait: Option<Duration>) -> io::Result<usize> {
+        let Some(tls) = &self.tls else {
+            return self.write_socket(bytes, &mut wire.timeout, wait);
+        };
+        self.write_cipher(wire, wait)?;
+        let taken = lock(tls).encrypt(&bytes[..bytes.len().min(TLS_BATCH)], &mut wire.cipher)?;
+        match self.write_cipher(wire, wait) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => Ok(taken),
+            done => done.map(|()| taken),
+        }
+    }
+
+    /// Writes what TLS has left over or to say of its own.
+    pub fn flush(&self, wire: &mut Wire, wait: Option<Duration>) -> io::Result<()> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        self.write_cipher(wire, wait)?;
+        lock(tls).take_output(&mut wire.cipher);
+        self.write_cipher(wire, wait)
+    }
+
+    /// Ends this side: close_notify with TLS, as far as `wait` goes, then FIN.
+    pub fn shutdown_write(&self, wire: &mut Wire, wait: Option<Duration>) {
+        if let Some(tls) = &self.tls {
+            lock(tls).close_notify();
+            let _ = self.flush(wire, wait);
+        }
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Drops the connection now; every blocked read and write of it returns.
+    pub fn shutdown(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    fn write_cipher(&self, wire: &mut Wire, wait: Option<Duration>) -> io::Result<()> {
+        while wire.written < wire.cipher.len() {
+            wire.written += self.write_socket(&wire.cipher[wire.written..], &mut wire.timeout, wait)?;
+        }
+        wire.cipher.clear();
+        wire.written = 0;
+        Ok(())
+    }
+
+    fn read_socket(
+        &self,
+        buffer: &mut Buffer,
+        timeout: &mut Option<Duration>,
+        wait: Option<Duration>,
+    ) -> io::Result<Received> {
+        let room = buffer.room();
+        let read = match wait {
+            // A timeout cannot be zero, and the shortest one is a tick of the kernel: 4 ms is a quarter of a frame.
+            Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.read(room)),
+            _ => {
+                if *timeout != wait {
+                    self.socket.set_read_timeout(wait)?;
+                    *timeout = wait;
+                }
+                (&self.socket).read(room)
+            }
+        };
+        match read {
+            Ok(0) => Ok(Received::End),
+            Ok(count) => {
+                buffer.filled(count);
+                Ok(Received::Bytes)
+            }
+            Err(error) if is_wait_over(&error) => Ok(Received::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_socket(&self, bytes: &[u8], timeout: &mut Option<Duration>, wait: Option<Duration>) -> io::Result<usize> {
+        let written = match wait {
+            Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.write(bytes)),
+            _ => {
+                if *timeout != wait {
+                    self.socket.set_write_timeout(wait)?;
+                    *timeout = wait;
+                }
+                (&self.socket).write(bytes)
+            }
+        };
+        match written {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if is_wait_over(&error) => Err(io::ErrorKind::WouldBlock.into()),
+            other => other,
+        }
+    }
+
+    /// One call on the socket that does not wait. The other half shares the flag: a call of its that starts just now
+    /// may see `WouldBlock` early, so both halves' callers look at their clock before they believe it.
+    fn without_waiting<T>(&self, call: impl FnOnce(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+        self.socket.set_nonblocking(true)?;
+        let result = call(&self.socket);
+        self.socket.set_nonblocking(false)?;
+        result
+    }
+}
+
+/// What a timeout looks like: `WouldBlock` on Unix, `TimedOut` on Windows, and a signal is no reason to fail.
+fn is_wait_over(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}

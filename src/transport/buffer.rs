@@ -1,0 +1,115 @@
+//! Received bytes that are not consumed yet, in a buffer that is as large as the traffic needs.
+
+const SMALLEST: usize = 4 * 1024;
+const LARGEST: usize = 256 * 1024;
+
+/// `bytes[start..end]` is unread; all of `bytes` is initialised, so that a read needs no zeroing.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The last read filled all the room that it had: more is likely waiting.
+    was_filled: bool,
+}
+
+impl Buffer {
+    /// The unread bytes.
+    pub fn unread(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub fn consume(&mut self, count: usize) {
+        self.start += count;
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Room to read into. It grows while reads fill it.
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.is_empty() && self.was_filled && self.bytes.len() < LARGEST {
+            // The contents are spent: a new allocation needs no copy.
+            self.bytes = vec![0; self.bytes.len() * 4];
+        } else if self.end == self.bytes.len() {
+            let unread = self.end - self.start;
+            if self.start > 0 && unread <= self.bytes.len() / 2 {
+                self.bytes.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, unread);
+            } else {
+                self.bytes.resize((self.bytes.len() * 2).max(SMALLEST), 0);
+            }
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// Says that `count` bytes of the room now hold something.
+    pub fn filled(&mut self, count: usize) {
+        self.end += count;
+        self.was_filled = self.end == self.bytes.len();
+    }
+
+    /// Makes sure of `least` bytes of room.
+    pub fn reserve(&mut self, least: usize) {
+        if self.bytes.len() - self.end < least {
+            self.bytes.resize(self.end + least, 0);
+        }
+    }
+
+    /// Whether giving the room back is worth a thought while nothing comes.
+    pub fn is_large(&self) -> bool {
+        self.is_empty() && self.bytes.len() > SMALLEST
+    }
+
+    /// Gives all the room back.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            *self = Buffer::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(buffer: &mut Buffer, count: usize) {
+        let room = buffer.room();
+        let count = count.min(room.len());
+        room[..count].fill(7);
+        buffer.filled(count);
+    }
+
+    #[test]
+    fn room_grows_while_it_is_filled_and_is_given_back() {
+        let mut buffer = Buffer::default();
+        assert_eq!(buffer.room().len(), SMALLEST);
+        for _ in 0..10 {
+            fill(&mut buffer, usize::MAX);
+            let unread = buffer.unread().len();
+            buffer.consume(unread);
+        }
+        assert_eq!(buffer.room().len(), LARGEST);
+        fill(&mut buffer, 10);
+        buffer.consume(10);
+        assert!(buffer.is_large());
+        buffer.release();
+        assert!(!buffer.is_large());
+        assert_eq!(buffer.room().len(), SMALLEST);
+    }
+
+    #[test]
+    fn unread_bytes_survive_making_room() {
+        let mut buffer = Buffer::default();
+        fill(&mut buffer, usize::MAX);
+        buffer.consume(SMALLEST - 3);
+        fill(&mut buffer, 5);
+        assert_eq!(buffer.unread(), &[7; 8]);
+        buffer.release();
+        assert_eq!(buffer.unread().len(), 8);
+    }
+}

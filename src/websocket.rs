@@ -1,0 +1,336 @@
+//! The handle that programs hold.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::accept::AcceptOptions;
+use crate::close::{CloseCode, ReadyState, check_close};
+use crate::compression::Compression;
+use crate::connection::Connection;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handshake::{Request, Response};
+use crate::message::{Message, MessageRef};
+use crate::options::ConnectOptions;
+use crate::protocol::Role;
+
+/// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
+///
+/// ```
+/// use wsync::WebSocket;
+///
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let url = format!("ws://{}/", server.local_addr()?);
+/// # std::thread::spawn(move || -> wsync::Result<()> {
+/// #     let ws = WebSocket::accept(server.accept().unwrap().0)?;
+/// #     while let Some(message) = ws.recv()? { ws.send(&message)?; ws.close(1000.into(), "")?; }
+/// #     Ok(())
+/// # });
+/// let ws = WebSocket::connect(&url)?;
+/// ws.send("hello")?;
+/// while let Some(message) = ws.recv()? {
+///     println!("{message:?}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Threads
+///
+/// - One thread may block in [`recv`](WebSocket::recv) while any number of others [`send`](WebSocket::send), over `wss`
+///   exactly as over `ws`. Receiving never waits for a send, and a send never waits for a receive.
+/// - Several threads may call `recv`: each message goes to one of them.
+/// - Messages of one thread are sent in their order. A `send` returns when its message is handed to the system, or to the
+///   thread that is writing at this moment; it waits when the peer does not take what is sent (bounded by
+///   [`send_timeout`](ConnectOptions::send_timeout)).
+/// - [`close`](WebSocket::close) from any thread ends a blocked `recv` cleanly; [`abort`](WebSocket::abort) from any
+///   thread wakes every blocked call at once.
+/// - Pings are answered, and the closing handshake and keepalive run, while some thread is in a receiving call. A program
+///   that only sends should have a thread that receives, or its peer sees neither pongs nor a close.
+///
+/// The last handle to be dropped closes the connection with code 1001, as far as that goes without waiting; call
+/// [`close`](WebSocket::close) to be sure that all that was sent has arrived.
+///
+/// # The end
+///
+/// After the connection has ended, `recv` says how, again and again: `Ok(None)` after a close frame of whatever code, an
+/// error of the same kind otherwise.
+#[derive(Clone)]
+pub struct WebSocket(Arc<Shared>);
+
+struct Shared {
+    connection: Connection,
+    facts: Facts,
+}
+
+/// What the opening handshake came to.
+#[derive(Default)]
+pub(crate) struct Facts {
+    pub protocol: Option<String>,
+    pub extensions: String,
+    pub response: Option<Response>,
+    pub request: Option<Request>,
+    pub url: Option<Url>,
+    pub redirects: Vec<Url>,
+}
+
+impl WebSocket {
+    /// Connects to a `ws://` or `wss://` URL with the default options; blocks until the connection is open, at most 30
+    /// seconds. User information in the URL becomes basic authentication (RFC 7617).
+    ///
+    /// # Errors
+    /// See [`ConnectOptions::connect`].
+    pub fn connect(url: &str) -> Result<WebSocket> {
+        WebSocket::options().connect(url)
+    }
+
+    /// Options for connecting, with a setter for each.
+    pub fn options() -> ConnectOptions {
+        ConnectOptions::new()
+    }
+
+    /// Accepts a connection as a server: reads the request, checks it (RFC 6455 §4.2) and answers. Blocks, at most 30
+    /// seconds. [`AcceptOptions`] has more to choose.
+    ///
+    /// ```no_run
+    /// use wsync::WebSocket;
+    ///
+    /// for stream in std::net::TcpListener::bind("127.0.0.1:9001")?.incoming() {
+    ///     let stream = stream?;
+    ///     std::thread::spawn(move || -> wsync::Result<()> {
+    ///         let ws = WebSocket::accept(stream)?;
+    ///         while let Some(message) = ws.recv()? {
+    ///             ws.send(&message)?;
+    ///         }
+    ///         Ok(())
+    ///     });
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`AcceptOptions::accept`].
+    pub fn accept(stream: TcpStream) -> Result<WebSocket> {
+        AcceptOptions::new().accept(stream)
+    }
+
+    /// Takes over a stream on which somebody else did the opening handshake, such as an HTTP server. `compression` is
+    /// what was agreed: [`Compression::off`], or on with exactly the parameters of the answer.
+    ///
+    /// # Errors
+    /// [`Options`](ErrorKind::Options) for a subprotocol or compression that cannot be, [`Io`](ErrorKind::Io) for a stream
+    /// that is not usable.
+    pub fn from_upgraded(
+        stream: TcpStream,
+        role: Role,
+        protocol: Option<&str>,
+        compression: Compression,
+    ) -> Result<WebSocket> {
+        crate::accept::from_upgraded(stream, role, protocol, compression)
+    }
+
+    pub(crate) fn new(connection: Connection, facts: Facts) -> WebSocket {
+        WebSocket(Arc::new(Shared { connection, facts }))
+    }
+
+    /// Sends a message: `&str` and `&String` as text, `&[u8]` and `&Vec<u8>` as binary, a `&Message` as what it is
+    /// (RFC 6455 §5.6). Compressed where that was agreed and the message is worth it.
+    ///
+    /// Blocks while the peer does not take what is sent; [`abort`](WebSocket::abort) wakes it, and
+    /// [`send_timeout`](ConnectOptions::send_timeout) bounds it.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) when the connection is closing or closed, or an earlier send failed;
+    /// [`Timeout`](ErrorKind::Timeout) when `send_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost.
+    pub fn send<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
+        self.0.connection.send(message.into(), true)
+    }
+
+    /// Sends a message without compressing it, for payloads that are compressed already or mix secrets with what an
+    /// attacker chooses. Otherwise as [`send`](WebSocket::send).
+    ///
+    /// # Errors
+    /// As [`send`](WebSocket::send).
+    pub fn send_uncompressed<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
+        self.0.connection.send(message.into(), false)
+    }
+
+    /// Waits for the next message, without a bound. `Ok(None)`: the peer's close frame came
+    /// ([`close_code`](WebSocket::close_code) has its code), and will be the answer from now on.
+    ///
+    /// [`close`](WebSocket::close) and [`abort`](WebSocket::abort) from another thread wake it.
+    ///
+    /// # Errors
+    /// [`Io`](ErrorKind::Io) when the connection is lost; [`Protocol`](ErrorKind::Protocol), [`Utf8`](ErrorKind::Utf8) and
+    /// [`TooBig`](ErrorKind::TooBig) for what the peer must not send; [`Timeout`](ErrorKind::Timeout) when no pong came
+    /// within the [`ping_interval`](WebSocket::set_ping_interval); [`Closed`](ErrorKind::Closed) after
+    /// [`abort`](WebSocket::abort).
+    pub fn recv(&self) -> Result<Option<Message>> {
+        self.0.connection.receive(&Deadline::never())
+    }
+
+    /// As [`recv`](WebSocket::recv), waiting at most `timeout`. When that ends, in the middle of a message or not, nothing
+    /// is lost: the next call goes on where this one stopped.
+    ///
+    /// # Errors
+    /// As [`recv`](WebSocket::recv), and kind [`Timeout`](ErrorKind::Timeout) when nothing came in time;
+    /// [`ready_state`](WebSocket::ready_state) is still [`Open`](ReadyState::Open) then.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>> {
+        self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)))
+    }
+
+    /// As [`recv_timeout`](WebSocket::recv_timeout) with no wait at all: for event loops and frames of a GUI.
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](WebSocket::recv_timeout).
+    pub fn try_recv(&self) -> Result<Option<Message>> {
+        self.0.connection.receive(&Deadline::after("try_recv", Some(Duration::ZERO)))
+    }
+
+    /// The messages as an iterator: blocks for each, ends at a clean close, and after the first error.
+    ///
+    /// ```
+    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// for message in ws.messages() {
+    ///     println!("{:?}", message?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn messages(&self) -> impl Iterator<Item = Result<Message>> {
+        let mut has_failed = false;
+        std::iter::from_fn(move || {
+            let item = if has_failed { None } else { self.recv().transpose() };
+            has_failed = matches!(item, Some(Err(_)));
+            item
+        })
+    }
+
+    /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2). The pong is seen by whoever receives, and gives
+    /// [`latency`](WebSocket::latency). Blocks as [`send`](WebSocket::send) does.
+    ///
+    /// # Errors
+    /// [`Options`](ErrorKind::Options) for a longer payload, otherwise as [`send`](WebSocket::send).
+    pub fn ping(&self, payload: &[u8]) -> Result<()> {
+        if payload.len() > 125 {
+            let text = format!("a ping may carry 125 bytes, this one has {}: shorten it", payload.len());
+            return Err(Error::new(ErrorKind::Options, text));
+        }
+        self.0.connection.ping(payload)
+    }
+
+    /// The keepalive interval; `None` when there is no keepalive.
+    pub fn ping_interval(&self) -> Option<Duration> {
+        self.0.connection.ping_interval()
+    }
+
+    /// Sets or ends keepalive: a ping goes out when the last pong is `interval` ago, and when its pong does not come
+    /// within `interval` the connection is dropped: receiving fails with kind [`Timeout`](ErrorKind::Timeout), and
+    /// [`close_code`](WebSocket::close_code) is 1001. It is driven by whoever receives. `None` or zero ends it.
+    pub fn set_ping_interval(&self, interval: Option<Duration>) {
+        self.0.connection.set_ping_interval(interval);
+    }
+
+    /// How long the last answered ping took to come back; `None` before the first.
+    pub fn latency(&self) -> Option<Duration> {
+        self.0.connection.latency()
+    }
+
+    /// Closes the connection with a code and a reason of at most 123 bytes: sends all that is queued and a close frame,
+    /// waits for the peer's, ends TLS and TCP (RFC 6455 §7). All within
+    /// [`close_timeout`](ConnectOptions::close_timeout); blocks that long at most. `Ok` at once if the connection has ended
+    /// already. Messages that come meanwhile can still be received afterwards.
+    ///
+    /// # Errors
+    /// [`Options`](ErrorKind::Options) for a code or reason that must not be sent; [`Timeout`](ErrorKind::Timeout) when the
+    /// peer did not answer, after which the connection is gone all the same; [`Io`](ErrorKind::Io) when it was lost
+    /// meanwhile.
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
+        check_close(code, reason)?;
+        self.0.connection.close(code, reason)
+    }
+
+    /// Drops the connection now, without a closing handshake, and wakes every blocked call. Never blocks.
+    pub fn abort(&self) {
+        self.0.connection.abort();
+    }
+
+    /// How far the connection is.
+    pub fn ready_state(&self) -> ReadyState {
+        self.0.connection.ready_state()
+    }
+
+    /// The code of the peer's close frame: 1005 if it had none, 1006 if the connection ended without one, 1001 if no pong
+    /// came. `None` while the connection is up.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        self.0.connection.closed().map(|(code, _)| *code)
+    }
+
+    /// The reason in the peer's close frame, which may be empty. `None` while the connection is up.
+    pub fn close_reason(&self) -> Option<String> {
+        self.0.connection.closed().map(|(_, reason)| reason.clone())
+    }
+
+    /// The agreed subprotocol, if any (RFC 6455 §1.9).
+    pub fn protocol(&self) -> Option<&str> {
+        self.0.facts.protocol.as_deref()
+    }
+
+    /// The agreed extensions with their parameters, as in the header; empty if there are none.
+    pub fn extensions(&self) -> &str {
+        &self.0.facts.extensions
+    }
+
+    /// The server's 101, on connections that this side has opened.
+    pub fn response(&self) -> Option<&Response> {
+        self.0.facts.response.as_ref()
+    }
+
+    /// The client's request, on connections that were accepted.
+    pub fn request(&self) -> Option<&Request> {
+        self.0.facts.request.as_ref()
+    }
+
+    /// The URL that was connected to, after redirects and without user information.
+    pub fn url(&self) -> Option<&Url> {
+        self.0.facts.url.as_ref()
+    }
+
+    /// The URLs that redirected here, the first one asked for first; without user information.
+    pub fn redirects(&self) -> &[Url] {
+        &self.0.facts.redirects
+    }
+
+    /// This side's address.
+    ///
+    /// # Errors
+    /// [`Io`](ErrorKind::Io) when the system does not tell.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        let address = self.0.connection.transport().local_addr();
+        address.map_err(|error| Error::caused(ErrorKind::Io, "no local address", error))
+    }
+
+    /// The other side's address: the proxy's, where there is one.
+    ///
+    /// # Errors
+    /// [`Io`](ErrorKind::Io) when the system does not tell, such as after the end.
+    pub fn peer_addr(&self) -> Result<SocketAddr> {
+        let address = self.0.connection.transport().peer_addr();
+        address.map_err(|error| Error::caused(ErrorKind::Io, "no peer address", error))
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("url", &self.url().map(Url::as_str))
+            .field("peer", &self.0.connection.transport().peer_addr().ok())
+            .field("state", &self.ready_state())
+            .field("protocol", &self.protocol())
+            .field("extensions", &self.extensions())
+            .finish()
+    }
+}
