@@ -37,9 +37,8 @@ fn exit(code: i32, text: &str) -> ! {
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     // A client that takes nothing for this long is dropped: it must not hold up the others of a chat.
-    let mut options = AcceptOptions::new()
-        .send_timeout(Some(Duration::from_secs(5)))
-        .ping_interval(Some(Duration::from_secs(30)));
+    let mut options =
+        AcceptOptions::new().send_timeout(Some(Duration::from_secs(5))).ping_interval(Some(Duration::from_secs(30)));
     let mut scheme = "ws";
     if let Some((certificates, key)) = arguments.identity {
         options = options.tls(TlsAcceptor::new(Identity::from_pkcs8(&fs::read(certificates)?, &fs::read(key)?)?)?);

@@ -60,21 +60,20 @@ fn main() {
         eprintln!("wscat: connected; Ctrl-D closes");
     }
 
-    let (text_as, close_code) = (options.lines_as(), options.close_code);
+    let (binary, close_code) = (options.binary, options.close_code);
     let is_closing = Arc::new(AtomicBool::new(false));
     let sender = thread::spawn({
         let (ws, is_closing) = (ws.clone(), is_closing.clone());
-        move || send_lines(&ws, text_as, close_code, &is_closing)
+        move || send_lines(&ws, binary, close_code, &is_closing)
     });
-    print_messages(&ws, options.binary, close_code);
+    print_messages(&ws, binary, close_code);
     // Unless the server has closed first: then the sender still waits for a line.
     if is_closing.load(Ordering::SeqCst) {
         sender.join().expect("the sender does not panic");
     }
-    if let (Some(code), Some(reason)) = (ws.close_code(), ws.close_reason()) {
-        if options.verbose || code != CloseCode::NORMAL || !reason.is_empty() {
-            eprintln!("wscat: closed with {code} {reason:?}");
-        }
+    let (code, reason) = (ws.close_code().unwrap_or(close_code), ws.close_reason().unwrap_or_default());
+    if options.verbose || code != close_code || !reason.is_empty() {
+        eprintln!("wscat: closed with {code}{}{reason}", if reason.is_empty() { "" } else { ": " });
     }
 }
 
@@ -84,7 +83,7 @@ fn exit(code: i32, text: &str) -> ! {
 }
 
 /// Sends stdin line by line, and closes when it ends; the receiving thread sees whatever else happens.
-fn send_lines(ws: &WebSocket, to_message: fn(Vec<u8>) -> Result<Message, String>, code: CloseCode, closing: &AtomicBool) {
+fn send_lines(ws: &WebSocket, binary: bool, code: CloseCode, is_closing: &AtomicBool) {
     let mut input = io::stdin().lock();
     for number in 1.. {
         let mut line = Vec::new();
@@ -96,24 +95,29 @@ fn send_lines(ws: &WebSocket, to_message: fn(Vec<u8>) -> Result<Message, String>
         if line.ends_with(b"\n") {
             line.truncate(line.len() - if line.ends_with(b"\r\n") { 2 } else { 1 });
         }
-        let message = to_message(line).unwrap_or_else(|why| exit(4, &format!("line {number} of stdin {why}")));
+        let message = match binary {
+            true => Message::Binary(line),
+            false => String::from_utf8(line)
+                .map(Message::Text)
+                .unwrap_or_else(|_| exit(4, &format!("line {number} of stdin is not UTF-8; --binary sends any bytes"))),
+        };
         match ws.send(&message) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Closed => return,
             Err(error) => exit(3, &error.to_string()),
         }
     }
-    closing.store(true, Ordering::SeqCst);
+    is_closing.store(true, Ordering::SeqCst);
     if let Err(error) = ws.close(code, "") {
         exit(3, &error.to_string());
     }
 }
 
 /// Prints messages until the connection has ended.
-fn print_messages(ws: &WebSocket, is_raw: bool, close_code: CloseCode) {
+fn print_messages(ws: &WebSocket, binary: bool, close_code: CloseCode) {
     for message in ws.messages() {
         let message = message.unwrap_or_else(|error| exit(3, &error.to_string()));
-        match print(&message, is_raw) {
+        match print(&message, binary) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 let _ = ws.close(close_code, "");
@@ -124,11 +128,11 @@ fn print_messages(ws: &WebSocket, is_raw: bool, close_code: CloseCode) {
     }
 }
 
-fn print(message: &Message, is_raw: bool) -> io::Result<()> {
+fn print(message: &Message, binary: bool) -> io::Result<()> {
     let mut output = io::stdout().lock();
     match message {
         Message::Text(text) => writeln!(output, "{text}")?,
-        Message::Binary(bytes) if is_raw => output.write_all(bytes)?,
+        Message::Binary(bytes) if binary => output.write_all(bytes)?,
         Message::Binary(bytes) => {
             let mut hex = String::with_capacity(3 * bytes.len());
             for byte in bytes {
@@ -208,15 +212,6 @@ impl Options {
         }
         Ok(Options { url: url.ok_or("the URL is missing")?, connect, binary, close_code, verbose })
     }
-
-    /// How a line becomes a message.
-    fn lines_as(&self) -> fn(Vec<u8>) -> Result<Message, String> {
-        if self.binary {
-            |line| Ok(Message::Binary(line))
-        } else {
-            |line| String::from_utf8(line).map(Message::Text).map_err(|_| "is not UTF-8; --binary sends any bytes".into())
-        }
-    }
 }
 
 fn read(path: std::ffi::OsString) -> Result<Vec<u8>, String> {
@@ -291,7 +286,7 @@ struct Trace(Instant);
 
 impl Trace {
     fn start() {
-        log::set_boxed_logger(Box::new(Trace(Instant::now()))).expect("there is no other logger");
+        log::set_logger(Box::leak(Box::new(Trace(Instant::now())))).expect("there is no other logger");
         log::set_max_level(log::LevelFilter::Debug);
     }
 }
