@@ -27,6 +27,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Transport {
     socket: TcpStream,
     tls: Option<Mutex<tls::Engine>>,
+    /// Held while the socket is made non-blocking for one call: the flag is one for both halves.
+    not_waiting: Mutex<()>,
 }
 
 /// What a read came to.
@@ -60,6 +62,13 @@ pub(crate) struct Wire {
     timeout: Option<Duration>,
 }
 
+impl Incoming {
+    /// Whether the room for bursts is worth giving back while nothing comes.
+    pub fn is_large(&self) -> bool {
+        self.plain.is_large() || self.cipher.is_large()
+    }
+}
+
 impl Wire {
     pub fn is_empty(&self) -> bool {
         self.written == self.cipher.len()
@@ -73,7 +82,7 @@ impl Transport {
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
         socket.set_nodelay(true)?;
-        Ok(Transport { socket, tls: None })
+        Ok(Transport { socket, tls: None, not_waiting: Mutex::new(()) })
     }
 
     pub fn is_tls(&self) -> bool {
@@ -104,6 +113,15 @@ impl Transport {
         }
         // Half a record is progress without bytes: "nothing" sends the caller round its loop, deadline and all.
         Ok(lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)?.unwrap_or(Received::Nothing))
+    }
+
+    /// Gives back what room the reading half has for bursts, while nothing comes.
+    pub fn release(&self, incoming: &mut Incoming) {
+        incoming.plain.release();
+        incoming.cipher.release();
+        if let Some(tls) = &self.tls {
+            lock(tls).release();
+        }
     }
 
     /// Writes some of `bytes`, waiting at most `wait`, and returns how many were taken; kind `WouldBlock` for none.
@@ -198,9 +216,10 @@ impl Transport {
         }
     }
 
-    /// One call on the socket that does not wait. The other half shares the flag: a call of its that starts just now
-    /// may see `WouldBlock` early, so both halves' callers look at their clock before they believe it.
+    /// One call on the socket that does not wait. The other half shares the flag: a waiting call of its that starts just
+    /// now may see `WouldBlock` early, so the callers look at their clock before they believe it.
     fn without_waiting<T>(&self, call: impl FnOnce(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+        let _guard = lock(&self.not_waiting);
         self.socket.set_nonblocking(true)?;
         let result = call(&self.socket);
         self.socket.set_nonblocking(false)?;

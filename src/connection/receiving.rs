@@ -221,7 +221,7 @@ impl Connection {
             Turn::Dead(_) => Some(Duration::ZERO),
         };
         let mut wait = LONGEST_WAIT;
-        if reader.incoming.plain.is_large() {
+        if reader.incoming.is_large() {
             wait = wait.min(KEEP_BUFFER);
         }
         if lock(&self.sending).is_left_over() {
@@ -237,7 +237,7 @@ impl Connection {
                 if let Turn::Dead(interval) = turn {
                     return Err(self.peer_is_dead(interval));
                 }
-                reader.incoming.plain.release();
+                self.transport.release(&mut reader.incoming);
             }
             Ok(Received::End) => {
                 return self.lost(reader, "the peer ended it without a close frame").result().map(|_: Option<()>| true);

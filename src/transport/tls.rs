@@ -146,6 +146,10 @@ impl Engine {
         }
     }
 
+    pub fn release(&mut self) {
+        self.stream.get_mut().inbound.release();
+    }
+
     /// The socket has ended.
     pub fn end(&mut self) {
         self.stream.get_mut().end = true;
