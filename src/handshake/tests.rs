@@ -215,14 +215,14 @@ fn requests_that_are_refused() {
         ("GET|H|U|C|K|V|Sec-WebSocket-Extensions: ;", 400),
     ];
     for (lines, status) in table {
-        assert_eq!(refusal(lines).status, status, "{lines}");
+        assert_eq!(refusal(lines).status(), status, "{lines}");
     }
     let written = String::from_utf8(write_refusal(&refusal("GET|H|U|C|K"))).unwrap();
     let expected = "HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 50\r\n\r\n\
         Sec-WebSocket-Version must be there once and be 13";
     assert_eq!(written, expected);
-    let own = Refusal { headers: vec![("content-type".into(), "text/html".into())], ..Refusal::new(418, "") };
+    let own = Refusal::new(418, "").header("content-type", "text/html");
     let expected = "HTTP/1.1 418 \r\nConnection: close\r\ncontent-type: text/html\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(String::from_utf8(write_refusal(&own)).unwrap(), expected);
 }
