@@ -156,7 +156,7 @@
 //!
 //! Through the [`log`](https://docs.rs/log) crate: `debug` for the stages of connecting and closing, `trace` for messages
 //! (their length, not their content), `warn` for peers that break the protocol and headers that were ignored. User
-//! information and header values are never logged; the path and query of a URL can be.
+//! information, the query of a URL and header values are not logged.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
