@@ -246,7 +246,7 @@ impl Connection {
                     self.flush_what_fits();
                     return Ok(Some(Piece::Whole(kind)));
                 }
-                Ok(Some(Event::Ping(payload))) => self.queue_pong(payload),
+                Ok(Some(Event::Ping(payload))) => lock(&self.sending).queue_pong(payload),
                 Ok(Some(Event::Pong(payload))) => lock(&self.keepalive).pong_received(&payload, Instant::now()),
                 Ok(Some(Event::Close(frame))) => return self.close_received(frame).result(),
                 Err(violation) => return self.violated(violation).result(),
@@ -294,7 +294,7 @@ impl Connection {
         }
         match self.read_bytes(reader, wait) {
             Ok(Received::Bytes) => {}
-            Ok(Received::TlsOutput) => self.queue_tls_output(),
+            Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
             Ok(Received::Nothing) => {
                 if let Turn::Dead(interval) = turn {
                     return Err(self.peer_is_dead(interval));
