@@ -1,6 +1,7 @@
 //! wsync
 
 mod accept;
+mod background;
 mod close;
 mod compression;
 mod connect;
@@ -16,6 +17,7 @@ mod transport;
 mod websocket;
 
 pub use accept::AcceptOptions;
+pub use background::{Background, BackgroundOptions, End, Event, Events, Reader, Reconnect};
 pub use close::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use connect::Proxy;
