@@ -16,11 +16,14 @@ pub(crate) struct Exchange {
     wire: Wire,
     /// Who is at the other end, for error texts.
     peer: String,
+    role: Role,
+    has_ended: bool,
 }
 
 impl Exchange {
-    pub fn new(transport: Transport, peer: impl Into<String>) -> Exchange {
-        Exchange { transport, incoming: Incoming::default(), wire: Wire::default(), peer: peer.into() }
+    pub fn new(transport: Transport, role: Role, peer: impl Into<String>) -> Exchange {
+        let (incoming, wire) = (Incoming::default(), Wire::default());
+        Exchange { transport, incoming, wire, peer: peer.into(), role, has_ended: false }
     }
 
     pub fn write(&mut self, mut bytes: &[u8], deadline: &Deadline) -> Result<()> {
@@ -43,7 +46,7 @@ impl Exchange {
     }
 
     /// Reads a head; what is behind it stays in the buffer.
-    pub fn read_head<S: StartLine>(&mut self, mut parser: HeadParser<S>, deadline: &Deadline) -> Result<Head<S>> {
+    pub fn read_head<S: StartLine>(&mut self, parser: &mut HeadParser<S>, deadline: &Deadline) -> Result<Head<S>> {
         loop {
             let (consumed, head) = parser.feed(self.incoming.plain.unread())?;
             self.incoming.plain.consume(consumed);
@@ -53,7 +56,7 @@ impl Exchange {
             if !self.read(deadline)? {
                 let place = if parser.is_empty() { "before it sent anything of" } else { "in the middle of" };
                 let text = format!("{} closed the connection {place} its side of the opening handshake", self.peer);
-                return Err(Error::new(ErrorKind::Handshake, text));
+                return Err(Error::new(ErrorKind::Handshake, text + self.mend()));
             }
         }
     }
@@ -70,20 +73,19 @@ impl Exchange {
         body.finish()
     }
 
+    /// Whether the other side has ended its stream.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Ends this side, behind an answer that is no upgrade.
     pub fn end(mut self, deadline: &Deadline) {
         self.transport.shutdown_write(&mut self.wire, deadline.left());
     }
 
     /// The handshake is done: what is left in the buffer are the first frames.
-    pub fn into_connection(
-        self,
-        role: Role,
-        negotiated: &Negotiated,
-        compression: &Compression,
-        bounds: Bounds,
-    ) -> Connection {
-        Connection::new(self.transport, self.incoming, self.wire, role, negotiated.deflate, compression, bounds)
+    pub fn into_connection(self, negotiated: &Negotiated, compression: &Compression, bounds: Bounds) -> Connection {
+        Connection::new(self.transport, self.incoming, self.wire, self.role, negotiated.deflate, compression, bounds)
     }
 
     /// Reads once; false at the end of the stream.
@@ -91,14 +93,28 @@ impl Exchange {
         let doing = format!("waiting for {}'s side of the opening handshake", self.peer);
         loop {
             let left = deadline.check(&doing)?;
-            match self.transport.read(&mut self.incoming, left) {
+            let received = match self.transport.read(&mut self.incoming, left) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Received::End),
+                received => received,
+            };
+            match received {
                 Ok(Received::Bytes) => return Ok(true),
+                Ok(Received::End) => {
+                    self.has_ended = true;
+                    return Ok(false);
+                }
                 Ok(Received::Nothing) => {}
                 Ok(Received::TlsOutput) => self.write(&[], deadline)?,
-                Ok(Received::End) => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-                Err(error) => return Err(Error::caused(ErrorKind::Io, doing, error)),
+                Err(error) => return Err(Error::caused(ErrorKind::Io, doing + self.mend(), error)),
             }
+        }
+    }
+
+    /// A hint for a stream that ends at once, which is what many TLS servers do with plain HTTP.
+    fn mend(&self) -> &'static str {
+        match self.role {
+            Role::Client if !self.transport.is_tls() => " (does it expect TLS? wss:// is the scheme with it)",
+            _ => "",
         }
     }
 }

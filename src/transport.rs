@@ -115,6 +115,33 @@ impl Transport {
         Ok(lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)?.unwrap_or(Received::Nothing))
     }
 
+    /// Whether [`read_directly`](Transport::read_directly) may be called.
+    pub fn can_read_directly(&self, incoming: &Incoming) -> bool {
+        self.tls.is_none() && incoming.plain.is_empty()
+    }
+
+    /// Reads up to `most` bytes past `incoming.plain`, to the end of `into`, which is neither zeroed nor copied. `wait`
+    /// bounds each arrival, not the whole.
+    pub fn read_directly(
+        &self,
+        incoming: &mut Incoming,
+        into: &mut Vec<u8>,
+        most: usize,
+        wait: Duration,
+    ) -> io::Result<Received> {
+        self.set_read_timeout(&mut incoming.timeout, Some(wait))?;
+        let before = into.len();
+        into.reserve(most);
+        let read = (&self.socket).take(most as u64).read_to_end(into);
+        match read {
+            // What came before an error or the end comes first; the next call finds it again.
+            _ if into.len() > before => Ok(Received::Bytes),
+            Ok(_) => Ok(Received::End),
+            Err(error) if is_wait_over(&error) => Ok(Received::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives back what room the reading half has for bursts, while nothing comes.
     pub fn release(&self, incoming: &mut Incoming) {
         incoming.plain.release();
@@ -180,10 +207,7 @@ impl Transport {
             // A timeout cannot be zero, and the shortest one is a tick of the kernel: 4 ms is a quarter of a frame.
             Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.read(room)),
             _ => {
-                if *timeout != wait {
-                    self.socket.set_read_timeout(wait)?;
-                    *timeout = wait;
-                }
+                self.set_read_timeout(timeout, wait)?;
                 (&self.socket).read(room)
             }
         };
@@ -196,6 +220,14 @@ impl Transport {
             Err(error) if is_wait_over(&error) => Ok(Received::Nothing),
             Err(error) => Err(error),
         }
+    }
+
+    fn set_read_timeout(&self, current: &mut Option<Duration>, wait: Option<Duration>) -> io::Result<()> {
+        if *current != wait {
+            self.socket.set_read_timeout(wait)?;
+            *current = wait;
+        }
+        Ok(())
     }
 
     fn write_socket(&self, bytes: &[u8], timeout: &mut Option<Duration>, wait: Option<Duration>) -> io::Result<usize> {
