@@ -204,7 +204,9 @@ mod tests {
     #[test]
     fn only_a_stable_connection_starts_anew() {
         let mut backoff = backoff(Reconnect::new());
-        (0..3).for_each(|_| drop(backoff.next(0)));
+        (0..3).for_each(|_| {
+            backoff.next(0);
+        });
         backoff.connection_ended(59 * SECOND);
         assert_eq!(backoff.next(1 << 63), 4 * SECOND);
         backoff.connection_ended(60 * SECOND);
