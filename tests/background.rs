@@ -364,7 +364,7 @@ fn a_message_that_was_not_taken_whole_goes_first_on_the_next_connection() {
     let mut stream = listener.accept().unwrap().0;
     let server = WebSocket::accept(stream.try_clone().unwrap()).unwrap();
     opened(chat.events());
-    let large = vec![7; 32 << 20];
+    let large = vec![7; 12 << 20];
     chat.send(large.clone()).unwrap();
     chat.send("next").unwrap();
     // It has begun, and cannot be in the buffers of the system as a whole.
@@ -383,7 +383,7 @@ fn a_send_that_times_out_ends_the_connection_and_is_why() {
     let chat = in_background().via(via).connect(&url, || {}).unwrap();
     let _stalled = accept(&listener);
     opened(chat.events());
-    chat.send(vec![7; 32 << 20]).unwrap();
+    chat.send(vec![7; 12 << 20]).unwrap();
     let Event::Reconnecting { cause, .. } = next(chat.events()) else { panic!() };
     assert_eq!(failed(&cause), ErrorKind::Timeout, "{cause}");
     assert_eq!(chat.unsent().len(), 1);
@@ -467,7 +467,7 @@ fn dropping_it_ends_its_threads_whatever_they_do() {
     let chat = in_background().connect(&url, wake_by(sender)).unwrap();
     let _stalled = accept(&listener);
     wakes.recv().unwrap();
-    chat.send(vec![7; 32 << 20]).unwrap();
+    chat.send(vec![7; 12 << 20]).unwrap();
     drop(chat);
     assert_eq!(wakes.iter().count(), 0);
 }
@@ -479,7 +479,7 @@ fn closing_on_a_peer_that_takes_nothing_ends_within_the_close_timeout() {
     let chat = in_background().via(via).connect(&url, || {}).unwrap();
     let _stalled = accept(&listener);
     opened(chat.events());
-    let large = Message::from(vec![7; 32 << 20]);
+    let large = Message::from(vec![7; 12 << 20]);
     chat.send(large.clone()).unwrap();
     chat.send("next").unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
