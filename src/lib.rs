@@ -162,6 +162,7 @@
 #![deny(missing_docs)]
 
 mod accept;
+mod background;
 mod close;
 mod compression;
 mod connect;
@@ -178,6 +179,7 @@ mod transport;
 mod websocket;
 
 pub use accept::AcceptOptions;
+pub use background::{Background, BackgroundOptions, End, Event, Events, Reader, Reconnect};
 pub use close::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use connect::Proxy;

@@ -303,6 +303,23 @@ impl WebSocket {
         self.0.connection.abort();
     }
 
+    /// Ends the connection as the last handle does that is dropped, and wakes every blocked call. Never blocks.
+    pub(crate) fn leave(&self) {
+        self.0.connection.leave();
+    }
+
+    pub(crate) fn close_by(&self, code: CloseCode, reason: &str, deadline: Deadline) -> Result<()> {
+        self.0.connection.close_by(code, reason, deadline)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.connection.has_ended()
+    }
+
+    pub(crate) fn watch_end(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        self.0.connection.watch_end(watcher);
+    }
+
     /// How far the connection is.
     pub fn ready_state(&self) -> ReadyState {
         self.0.connection.ready_state()
