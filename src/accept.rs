@@ -17,8 +17,10 @@ use crate::protocol::Role;
 use crate::transport::{Incoming, Transport, Wire, accept_tls};
 use crate::websocket::{Facts, WebSocket};
 
+type ExtraHeaders = Vec<(String, String)>;
+
 /// What a look at a request may do: add headers to the answer, or refuse.
-type Inspect = dyn Fn(&Request) -> std::result::Result<Vec<(String, String)>, Refusal> + Send + Sync;
+type Inspect = dyn Fn(&Request) -> Result<ExtraHeaders, Refusal> + Send + Sync;
 
 /// How to accept connections: refined by its setters, used by [`accept`](AcceptOptions::accept) for each stream, from any
 /// thread.
@@ -92,7 +94,7 @@ impl AcceptOptions {
     /// [`Refusal`] to send instead (default: no look).
     pub fn inspect<F>(mut self, look: F) -> AcceptOptions
     where
-        F: Fn(&Request) -> std::result::Result<Vec<(String, String)>, Refusal> + Send + Sync + 'static,
+        F: Fn(&Request) -> Result<Vec<(String, String)>, Refusal> + Send + Sync + 'static,
     {
         self.inspect = Some(Arc::new(look));
         self
@@ -143,14 +145,11 @@ impl AcceptOptions {
             None => Transport::plain(stream).map_err(unusable)?,
         };
         let mut exchange = Exchange::new(transport, "the client");
-        let head = exchange.read_head(HeadParser::request(), &deadline)?;
-        let answer = handshake::check_request(head).and_then(|request| {
-            let extra = self.inspect.as_ref().map_or(Ok(Vec::new()), |inspect| inspect(&request))?;
-            Ok((request, extra))
-        });
-        let (request, extra) = match answer {
-            Ok(answer) => answer,
-            Err(refusal) => {
+        let (request, extra) = match self.read_request(&mut exchange, &deadline) {
+            Ok(accepted) => accepted,
+            Err(Stop::Fail(error)) => return Err(error),
+            Err(Stop::Refuse(refusal)) => {
+                refusal.check()?;
                 let text = format!("the request was refused with {}: {}", refusal.status(), refusal.reason());
                 log::debug!("{text}");
                 exchange.write(&handshake::write_refusal(&refusal), &deadline)?;
@@ -158,9 +157,6 @@ impl AcceptOptions {
                 return Err(Error::new(ErrorKind::Handshake, text));
             }
         };
-        for (name, value) in &extra {
-            handshake::check_header(name, value)?;
-        }
         let negotiated = handshake::accept(&request, &self.protocols, &self.compression);
         exchange.write(&handshake::write_accept(&request, &negotiated, &extra), &deadline)?;
         log::debug!("accepted {} ({})", request.target(), negotiated.extensions);
@@ -169,11 +165,50 @@ impl AcceptOptions {
         Ok(WebSocket::new(connection, Facts { protocol, extensions, request: Some(request), ..Facts::default() }))
     }
 
+    /// The request, and the headers to add to its answer.
+    fn read_request(&self, exchange: &mut Exchange, deadline: &Deadline) -> Result<(Request, ExtraHeaders), Stop> {
+        let head = match exchange.read_head(&mut HeadParser::request(), deadline) {
+            // What is not HTTP gets an answer that says what is wrong with it, if there is still somebody to read it.
+            Err(error) if error.kind() == ErrorKind::Handshake && !exchange.has_ended() => {
+                return Err(Refusal::new(400, error.to_string()).into());
+            }
+            read => read?,
+        };
+        let request = handshake::check_request(head)?;
+        let extra = match &self.inspect {
+            Some(look) => look(&request)?,
+            None => Vec::new(),
+        };
+        for (name, value) in &extra {
+            handshake::check_header(name, value)?;
+        }
+        Ok((request, extra))
+    }
+
     fn check(&self) -> Result<()> {
         handshake::check_protocols(&self.protocols)?;
         self.compression.check(Role::Server)?;
         check_timeout("accept_timeout", self.accept_timeout)?;
         self.bounds.check()
+    }
+}
+
+/// Why no connection comes about.
+enum Stop {
+    /// The client is told.
+    Refuse(Refusal),
+    Fail(Error),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refuse(refusal)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Fail(error)
     }
 }
 

@@ -144,14 +144,14 @@ fn upgrade(
     Ok(Answer::Upgraded(Box::new(WebSocket::new(connection, facts))))
 }
 
-/// Interim answers such as 103 are passed over (RFC 9110 §15.2); the deadline bounds their number.
+/// Interim answers such as 103 are passed over (RFC 9110 §15.2); all heads together stay within one parser's limit.
 fn read_final_head(exchange: &mut Exchange, deadline: &Deadline) -> Result<Head> {
+    let mut parser = HeadParser::response();
     loop {
-        let head = exchange.read_head(HeadParser::response(), deadline)?;
+        let head = exchange.read_head(&mut parser, deadline)?;
         if !handshake::is_informational(&head) {
             return Ok(head);
         }
-        deadline.check("reading interim answers")?;
     }
 }
 

@@ -16,11 +16,18 @@ pub(crate) struct Exchange {
     wire: Wire,
     /// Who is at the other end, for error texts.
     peer: String,
+    has_ended: bool,
 }
 
 impl Exchange {
     pub fn new(transport: Transport, peer: impl Into<String>) -> Exchange {
-        Exchange { transport, incoming: Incoming::default(), wire: Wire::default(), peer: peer.into() }
+        Exchange {
+            transport,
+            incoming: Incoming::default(),
+            wire: Wire::default(),
+            peer: peer.into(),
+            has_ended: false,
+        }
     }
 
     pub fn write(&mut self, mut bytes: &[u8], deadline: &Deadline) -> Result<()> {
@@ -43,7 +50,7 @@ impl Exchange {
     }
 
     /// Reads a head; what is behind it stays in the buffer.
-    pub fn read_head<S: StartLine>(&mut self, mut parser: HeadParser<S>, deadline: &Deadline) -> Result<Head<S>> {
+    pub fn read_head<S: StartLine>(&mut self, parser: &mut HeadParser<S>, deadline: &Deadline) -> Result<Head<S>> {
         loop {
             let (consumed, head) = parser.feed(self.incoming.plain.unread())?;
             self.incoming.plain.consume(consumed);
@@ -70,6 +77,11 @@ impl Exchange {
         body.finish()
     }
 
+    /// Whether the other side has ended its stream.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Ends this side, behind an answer that is no upgrade.
     pub fn end(mut self, deadline: &Deadline) {
         self.transport.shutdown_write(&mut self.wire, deadline.left());
@@ -91,12 +103,18 @@ impl Exchange {
         let doing = format!("waiting for {}'s side of the opening handshake", self.peer);
         loop {
             let left = deadline.check(&doing)?;
-            match self.transport.read(&mut self.incoming, left) {
+            let received = match self.transport.read(&mut self.incoming, left) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Received::End),
+                received => received,
+            };
+            match received {
                 Ok(Received::Bytes) => return Ok(true),
+                Ok(Received::End) => {
+                    self.has_ended = true;
+                    return Ok(false);
+                }
                 Ok(Received::Nothing) => {}
                 Ok(Received::TlsOutput) => self.write(&[], deadline)?,
-                Ok(Received::End) => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
                 Err(error) => return Err(Error::caused(ErrorKind::Io, doing, error)),
             }
         }

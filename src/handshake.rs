@@ -12,6 +12,8 @@ mod headers;
 mod request;
 mod response;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use request::Request;
 pub use response::Response;

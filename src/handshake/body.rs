@@ -4,7 +4,7 @@ use super::head::Head;
 use super::headers::Headers;
 
 /// The most bytes of a body that are kept.
-pub(super) const MAX_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 64 * 1024;
 /// The longest line between chunks.
 const MAX_CHUNK_LINE: usize = 1024;
 
@@ -118,4 +118,85 @@ fn keep(kept: &mut Vec<u8>, input: &[u8], left: u64) -> usize {
     let count = usize::try_from(left).unwrap_or(usize::MAX).min(room);
     kept.extend_from_slice(&input[..count]);
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::tests::every_way;
+    use super::super::{Head, HeadParser};
+    use super::*;
+
+    fn head(lines: &str) -> Head {
+        let text = format!("HTTP/1.1 {}\r\n\r\n", lines.replace('|', "\r\n"));
+        HeadParser::response().feed(text.as_bytes()).unwrap().1.unwrap()
+    }
+
+    /// What is kept, how much is left behind the body, and whether the body is done.
+    fn read(lines: &str, input: &str) -> (String, usize, bool) {
+        every_way(input.as_bytes(), |pieces| {
+            let (mut body, mut taken) = (Body::of(&head(lines)), 0);
+            for piece in pieces {
+                let (count, done) = body.feed(piece);
+                assert!(done || count == piece.len());
+                taken += count;
+            }
+            let done = body.is_done();
+            (String::from_utf8(body.finish()).unwrap(), input.len() - taken, done)
+        })
+    }
+
+    #[test]
+    fn bodies_of_every_framing() {
+        let table = [
+            ("204 x", "abc", ("", 3, true)),
+            ("304 x|Content-Length: 3", "abc", ("", 3, true)),
+            ("103 x|Transfer-Encoding: chunked", "abc", ("", 3, true)),
+            ("400 x", "abc", ("abc", 0, false)),
+            ("400 x|Content-Length: 0", "abc", ("", 3, true)),
+            ("400 x|Content-Length: 2", "abc", ("ab", 1, true)),
+            ("400 x|Content-Length: 2|content-length: 2, 2", "abc", ("ab", 1, true)),
+            ("400 x|Content-Length: 9", "abc", ("abc", 0, false)),
+            ("400 x|Content-Length: 18446744073709551615", "abc", ("abc", 0, false)),
+            // What makes no sense ends the body.
+            ("400 x|Content-Length: 18446744073709551616", "abc", ("", 3, true)),
+            ("400 x|Content-Length: +2", "abc", ("", 3, true)),
+            ("400 x|Content-Length: -2", "abc", ("", 3, true)),
+            ("400 x|Content-Length: 2|Content-Length: 3", "abc", ("", 3, true)),
+            ("400 x|Transfer-Encoding: gzip", "abc", ("abc", 0, false)),
+            ("400 x|Transfer-Encoding: gzip, Chunked|Content-Length: 1", "2\r\nab\r\n0\r\n", ("ab", 0, true)),
+            (
+                "400 x|Transfer-Encoding: chunked",
+                "3\r\nabc\r\n00A;x=\"y\"\r\n0123456789\r\n0\r\n\r\n",
+                ("abc0123456789", 2, true),
+            ),
+            ("400 x|Transfer-Encoding: chunked", "3 \nabc\n0\n", ("abc", 0, true)),
+            ("400 x|Transfer-Encoding: chunked", "3\r\nab", ("ab", 0, false)),
+            ("400 x|Transfer-Encoding: chunked", "3\r\nabcxy\r\nf", ("abc", 1, true)),
+            ("400 x|Transfer-Encoding: chunked", "+3\r\nabc", ("", 3, true)),
+            ("400 x|Transfer-Encoding: chunked", "10000000000000000\r\nabc", ("", 3, true)),
+            ("400 x|Transfer-Encoding: chunked", ";x\r\nabc", ("", 3, true)),
+        ];
+        for (lines, input, (kept, left, done)) in table {
+            assert_eq!(read(lines, input), (kept.to_owned(), left, done), "{lines}: {input:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_cap_is_kept_and_then_it_is_done() {
+        let endless = vec![b'x'; MAX_BODY + 1];
+        for (lines, before) in [
+            ("400 x", ""),
+            ("400 x|Content-Length: 999999", ""),
+            ("400 x|Transfer-Encoding: chunked", "fffffffffffffff\r\n"),
+        ] {
+            let mut body = Body::of(&head(lines));
+            assert_eq!(body.feed(before.as_bytes()), (before.len(), false));
+            assert_eq!(body.feed(&endless[..MAX_BODY - 1]), (MAX_BODY - 1, false));
+            assert_eq!(body.feed(&endless), (1, true));
+            assert_eq!(body.feed(&endless), (0, true));
+            assert_eq!(body.finish().len(), MAX_BODY);
+        }
+        let mut body = Body::of(&head("400 x|Transfer-Encoding: chunked"));
+        assert_eq!(body.feed(&[b'0'; MAX_CHUNK_LINE + 9]), (MAX_CHUNK_LINE + 1, true));
+    }
 }

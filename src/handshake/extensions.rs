@@ -5,6 +5,8 @@ use crate::compression::{Agreed, Compression};
 
 const NAME: &str = "permessage-deflate";
 const HEADER: &str = "Sec-WebSocket-Extensions";
+/// The most extensions, and the most parameters of one: a list element takes far more memory than it has bytes.
+const MAX_ELEMENTS: usize = 32;
 
 /// What a client sends; `None` is no header.
 pub(super) fn offer(compression: &Compression) -> Option<String> {
@@ -186,10 +188,13 @@ fn parse_line(line: &str, extensions: &mut Vec<Extension>) -> Option<()> {
             continue;
         }
         let mut extension = Extension { name: rest.token()?, parameters: Vec::new() };
-        while rest.eat(';') {
+        while extension.parameters.len() <= MAX_ELEMENTS && rest.eat(';') {
             let name = rest.token()?;
             let value = if rest.eat('=') { Some(rest.value()?) } else { None };
             extension.parameters.push((name, value));
+        }
+        if extensions.len() == MAX_ELEMENTS || extension.parameters.len() > MAX_ELEMENTS {
+            return None;
         }
         extensions.push(extension);
         if !rest.0.is_empty() && !rest.eat(',') {
@@ -232,3 +237,6 @@ impl Scanner<'_> {
         is_token(&value).then_some(value)
     }
 }
+
+#[cfg(test)]
+mod tests;

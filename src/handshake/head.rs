@@ -6,9 +6,9 @@ use super::headers::{Headers, clip, is_tchar, is_token, trim};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The most bytes that a head may have, its empty line included. A single line has no other bound.
-pub(super) const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 64 * 1024;
 /// The most header lines that a head may have.
-pub(super) const MAX_HEADERS: usize = 128;
+const MAX_HEADERS: usize = 128;
 
 /// A whole head. Without a parameter it is a response's.
 pub(crate) struct Head<S = StatusLine> {
@@ -120,9 +120,8 @@ impl<S: StartLine> HeadParser<S> {
                 self.place = Place::Fold;
             }
             Place::Name if !is_tchar(byte as char) => {
-                let line = text(&self.line) + &text(&rest[..rest.len().min(40)]);
-                let mend = "expected a name, a colon and a value";
-                return refuse(format!("{:?} in a header's name ({}): {mend}", byte as char, clip(first_line(&line))));
+                let name = clip(&text(&self.line));
+                return refuse(format!("{:?} in or behind a header's name ({name}), expected a colon", byte as char));
             }
             Place::Value(_) | Place::Fold if byte == 0 => return refuse("a NUL in a header's value".to_owned()),
             _ => {}
@@ -137,7 +136,8 @@ impl<S: StartLine> HeadParser<S> {
         match mem::replace(&mut self.place, Place::Name) {
             Place::Start => {
                 let start = S::parse(&line);
-                let wrong = || Error::new(ErrorKind::Handshake, format!("{} is not {}", clip(&text(&line)), S::WHAT));
+                let wrong =
+                    || Error::new(ErrorKind::Handshake, format!("{} is not {}", clip(showable(&text(&line))), S::WHAT));
                 self.start = Some(start.ok_or_else(wrong)?);
             }
             Place::Name if line.is_empty() => {
@@ -162,7 +162,7 @@ impl<S: StartLine> HeadParser<S> {
             return Error::new(ErrorKind::Handshake, S::TLS);
         }
         let line = text(&self.line) + &text(&rest[..rest.len().min(40)]);
-        Error::new(ErrorKind::Handshake, format!("{} is not the start of {}", clip(first_line(&line)), S::WHAT))
+        Error::new(ErrorKind::Handshake, format!("{} is not the start of {}", clip(showable(&line)), S::WHAT))
     }
 }
 
@@ -178,14 +178,15 @@ fn text(bytes: &[u8]) -> String {
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.split(['\r', '\n']).next().unwrap_or_default()
+/// The first line, without the query of a request's target, which may hold a secret.
+fn showable(text: &str) -> &str {
+    text.split(['\r', '\n', '?']).next().unwrap_or_default()
 }
 
 /// One of the two kinds of first line.
 pub(crate) trait StartLine: Sized {
-    const WHAT: &str;
-    const TLS: &str;
+    const WHAT: &'static str;
+    const TLS: &'static str;
     /// Whether this byte may stand at this place.
     fn fits(at: usize, byte: u8) -> bool;
     /// Reads a line of bytes that fit.
@@ -193,8 +194,8 @@ pub(crate) trait StartLine: Sized {
 }
 
 impl StartLine for StatusLine {
-    const WHAT: &str = "an HTTP/1.1 status line";
-    const TLS: &str = "the server speaks TLS where plain HTTP was expected: use wss://";
+    const WHAT: &'static str = "an HTTP/1.1 status line";
+    const TLS: &'static str = "the server speaks TLS where plain HTTP was expected: use wss://";
 
     fn fits(at: usize, byte: u8) -> bool {
         match at {
@@ -215,8 +216,9 @@ impl StartLine for StatusLine {
 }
 
 impl StartLine for RequestLine {
-    const WHAT: &str = "an HTTP/1.1 request line";
-    const TLS: &str = "the client speaks TLS where plain HTTP was expected: accept it with TLS, or let it use ws://";
+    const WHAT: &'static str = "an HTTP/1.1 request line";
+    const TLS: &'static str =
+        "the client speaks TLS where plain HTTP was expected: accept it with TLS, or let it use ws://";
 
     fn fits(at: usize, byte: u8) -> bool {
         if at == 0 { is_tchar(byte as char) } else { byte == b' ' || byte.is_ascii_graphic() }
@@ -231,3 +233,6 @@ impl StartLine for RequestLine {
         well_formed.then(|| RequestLine { method: method.into(), target: target.into(), minor: minor - b'0' })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -104,3 +104,44 @@ pub(super) fn clip(text: &str) -> String {
         None => format!("{text:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_compare_without_case_and_keep_it() {
+        let mut headers = Headers::default();
+        for (name, value) in [("Via", "a, b"), ("X", " 1\t"), ("VIA", ",c ,, d"), ("via", "")] {
+            headers.push(name, value);
+        }
+        assert_eq!(headers.get("vIa"), Some("a, b"));
+        assert_eq!(headers.all("via").collect::<Vec<_>>(), ["a, b", ",c ,, d", ""]);
+        assert_eq!(headers.tokens("via").collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+        assert_eq!((headers.single("via"), headers.single("x"), headers.single("y")), (None, Some("1"), None));
+        assert_eq!(headers.iter().map(|(name, _)| name).collect::<String>(), "ViaXVIAvia");
+    }
+
+    #[test]
+    fn what_a_caller_may_send() {
+        let fine = [("Authorization", "Bearer a.b"), ("x", ""), ("!#$%&'*+-.^_`|~", " \"é\"\t,;")];
+        for (name, value) in fine {
+            check_header(name, value).unwrap();
+        }
+        for name in ["", " ", "a b", "a:", ":a", "a\r\nb", "a\0", "é", " a", "a ", "a\t", "a/b", "Content-length"] {
+            assert_eq!(check_header(name, "x").unwrap_err().kind(), ErrorKind::Options, "{name:?}");
+        }
+        for value in ["secret\r\nX: y", "\nsecret", "secret\r", "secret\0", "secret\x1b", "secret\x7f", "secret\u{85}"]
+        {
+            let error = check_header("Authorization", value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Options);
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_clip_is_one_short_line() {
+        assert_eq!(clip("a\r\n\u{1b}"), "\"a\\r\\n\\u{1b}\"");
+        assert_eq!(clip(&"é".repeat(100)), format!("\"{}\"…", "é".repeat(60)));
+    }
+}

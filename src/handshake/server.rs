@@ -7,9 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::client::is_controlled;
 use super::head::{Head, RequestLine};
-use super::headers::{Headers, clip, is_token};
+use super::headers::{Headers, check_header, clip, is_token};
 use super::{Negotiated, Request, accept_for, extensions};
 use crate::compression::Compression;
+use crate::error::{Error, ErrorKind};
 
 /// An answer other than 101: what [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) may refuse a request with.
 ///
@@ -34,6 +35,15 @@ impl Refusal {
     pub fn header(mut self, name: &str, value: &str) -> Refusal {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Refuses what would not be an answer, where the refusal is not of our own making.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !(300..=599).contains(&self.status) || self.status == 304 {
+            let text = format!("a request cannot be refused with status {}: use 300 to 599, and not 304", self.status);
+            return Err(Error::new(ErrorKind::Options, text));
+        }
+        self.headers.iter().try_for_each(|(name, value)| check_header(name, value))
     }
 
     /// The HTTP status.

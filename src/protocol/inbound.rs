@@ -243,7 +243,8 @@ impl Inbound {
         deliver(&mut self.utf8, &mut message, chunk, sink)?;
         if self.frame.left > 0 {
             self.message = Some(message);
-            return Ok((n, Step::Wait));
+            // A cut character takes no room, so that there may be some left.
+            return Ok((n, if 0 < n && n < here { Step::Go } else { Step::Wait }));
         }
         Ok((n, self.end_of_frame(message)?))
     }

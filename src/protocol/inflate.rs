@@ -8,8 +8,12 @@
 //! has at most 286 bytes, so the probe is longer than that where there may be such a description. What passes
 //! nevertheless can only be a message that was made to: one that the tail and the probe complete to whole blocks. It
 //! harms only what its own sender sends.
+//!
+//! A reference beyond a window of 15 bits cannot be written. The decoder knows no smaller one, so with a smaller one it
+//! is given, at each message, only that much history: a reference from the message's beginning may reach back a
+//! window's length, and one from behind it as far as to the same place.
 
-use flate2::{Decompress, FlushDecompress, Status};
+use flate2::{Decompress, DecompressError, FlushDecompress, Status};
 
 use super::deflate::TAIL;
 use super::{Role, Violation};
@@ -31,6 +35,8 @@ const PROBE: [u8; 64 * 5] = {
 const SHORT_PROBE: usize = 2 * 5;
 const SHORT_MESSAGE: u64 = 64;
 
+const MAX_WINDOW: usize = 1 << 15;
+
 /// One direction's decompressor: about 50 KiB, and the window again.
 #[derive(Debug)]
 pub(super) struct Inflater {
@@ -51,8 +57,6 @@ pub(super) struct Inflater {
     fed: u64,
     produced: u64,
     final_blocks: u64,
-    /// What the decoder met behind the output that was given first.
-    failed: Option<String>,
 }
 
 impl Inflater {
@@ -65,7 +69,8 @@ impl Inflater {
         // What encoders make for 8 bits needs 9.
         let window_bits = window_bits.clamp(9, 15);
         Inflater {
-            decompress: Decompress::new_with_window_bits(false, window_bits),
+            // This decoder has a window of 15 bits whatever it is asked for, and is cheapest to reset when asked for it.
+            decompress: Decompress::new(false),
             ring: vec![0; 1 << window_bits].into(),
             next: 0,
             wrapped: false,
@@ -76,7 +81,6 @@ impl Inflater {
             fed: 0,
             produced: 0,
             final_blocks: 0,
-            failed: None,
         }
     }
 
@@ -88,9 +92,6 @@ impl Inflater {
     /// Takes from `input`, which may be empty, and gives at most `room` (over 0) bytes of output. Goes on until
     /// everything was taken and it is not brimming. An error comes once all output before it was given.
     pub fn feed(&mut self, input: &[u8], room: usize) -> Result<(usize, &[u8]), Violation> {
-        if let Some(why) = self.failed.take() {
-            return Err(Violation::BadDeflate(why));
-        }
         let start = self.next;
         let end = self.ring.len().min(start.saturating_add(room));
         let (taken, made, status) = self.run(input, end);
@@ -104,9 +105,10 @@ impl Inflater {
         self.produced += made as u64;
         self.brimming = made == end - start;
         match status {
-            Err(why) if made == 0 => return Err(Violation::BadDeflate(why)),
+            Err(_) if made == 0 => return Err(Violation::BadDeflate { after: self.produced }),
+            // It says so again at the next call.
+            Err(_) => self.brimming = true,
             Ok(Status::StreamEnd) => self.restart()?,
-            Err(why) => (self.failed, self.brimming) = (Some(why), true),
             Ok(_) => {}
         }
         Ok((taken, &self.ring[start..start + made]))
@@ -136,6 +138,8 @@ impl Inflater {
         if !self.keeps_history {
             self.decompress.reset(false);
             (self.next, self.wrapped) = (0, false);
+        } else if self.wrapped && self.ring.len() < MAX_WINDOW {
+            self.restore();
         }
         self.fresh = true;
         (self.fed, self.produced, self.final_blocks) = (0, 0, 0);
@@ -143,7 +147,7 @@ impl Inflater {
     }
 
     /// One call of the decoder, with output to `ring[next..end]`: what it took, what it made, and how it went.
-    fn run(&mut self, input: &[u8], end: usize) -> (usize, usize, Result<Status, String>) {
+    fn run(&mut self, input: &[u8], end: usize) -> (usize, usize, Result<Status, DecompressError>) {
         let (taken, made) = (self.decompress.total_in(), self.decompress.total_out());
         let result = self.decompress.decompress(input, &mut self.ring[self.next..end], FlushDecompress::Sync);
         let taken = (self.decompress.total_in() - taken) as usize;
@@ -152,7 +156,7 @@ impl Inflater {
         if self.next == self.ring.len() {
             (self.next, self.wrapped) = (0, true);
         }
-        (taken, made, result.map_err(|error| error.message().unwrap_or("broken data").to_string()))
+        (taken, made, result)
     }
 
     /// After a final block: a new stream with the old history. That costs up to a window's copy, so these blocks have
@@ -163,6 +167,13 @@ impl Inflater {
         if self.final_blocks > 16 + bytes / 64 {
             return Err(Violation::TooManyFinalBlocks { blocks: self.final_blocks, bytes });
         }
+        self.restore();
+        self.fresh = true;
+        Ok(())
+    }
+
+    /// A new stream that knows the last window of output and nothing before it.
+    fn restore(&mut self) {
         self.decompress.reset(false);
         let (newer, older) = self.ring.split_at(self.next);
         let older = if self.wrapped { older } else { &[] };
@@ -170,7 +181,5 @@ impl Inflater {
             let set = self.decompress.set_dictionary(history);
             debug_assert!(set.is_ok(), "a raw stream takes a dictionary at any time");
         }
-        self.fresh = true;
-        Ok(())
     }
 }

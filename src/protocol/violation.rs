@@ -52,8 +52,11 @@ pub(crate) enum Violation {
     },
     /// Text that ends inside a character.
     CutCharacter,
-    /// Compressed data that cannot be inflated; the decoder's words.
-    BadDeflate(String),
+    /// Compressed data that cannot be inflated. The decoder's own words are left out: they change with how the data is
+    /// cut.
+    BadDeflate {
+        after: u64,
+    },
     /// A compressed message that ends inside a block.
     CutDeflate,
     /// Compressed data in final blocks (RFC 7692 §7.2.3.4) that are too many for what they carry.
@@ -119,7 +122,9 @@ impl fmt::Display for Violation {
                 write!(f, "a text message is not UTF-8: byte {byte:#04x} at offset {at}")
             }
             Violation::CutCharacter => write!(f, "a text message is not UTF-8: it ends inside a character"),
-            Violation::BadDeflate(why) => write!(f, "a compressed message cannot be inflated: {why:?}"),
+            Violation::BadDeflate { after } => {
+                write!(f, "a compressed message cannot be inflated: it is broken behind byte {after} of what comes out")
+            }
             Violation::CutDeflate => write!(f, "a compressed message ends inside a block"),
             Violation::TooManyFinalBlocks { blocks, bytes } => {
                 write!(f, "a compressed message has {blocks} final blocks in {bytes} bytes")

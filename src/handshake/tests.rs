@@ -1,0 +1,302 @@
+//! Requests and answers as they come over the wire: what passes, what does not, and that both sides agree.
+
+use proptest::prelude::*;
+
+use super::head::tests::{every_way, feed_all, parse};
+use super::headers::Headers;
+use super::*;
+use crate::compression::Compression;
+use crate::error::{ErrorKind, Result};
+
+/// RFC 6455 §1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+#[test]
+fn the_key_and_its_answer_are_those_of_the_rfc() {
+    assert_eq!(key(*b"the sample nonce"), KEY);
+    assert_eq!(accept_for(KEY), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+}
+
+fn upgrade(protocols: &[&str], compression: Compression) -> Upgrade {
+    Upgrade {
+        host: "example.com".to_owned(),
+        target: "/chat?room=1".to_owned(),
+        key: KEY.to_owned(),
+        protocols: protocols.iter().map(|&name| name.to_owned()).collect(),
+        compression,
+        headers: Vec::new(),
+        user_agent: None,
+        basic: None,
+    }
+}
+
+/// A head of lines with short forms: U, C and A are the three headers that every 101 has.
+fn head_of(lines: &str) -> Vec<u8> {
+    let line = |line| match line {
+        "101" => "HTTP/1.1 101 Switching Protocols",
+        "U" => "Upgrade: websocket",
+        "C" => "Connection: Upgrade",
+        "A" => "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        "GET" => "GET /chat HTTP/1.1",
+        "H" => "Host: example.com",
+        "K" => "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "V" => "Sec-WebSocket-Version: 13",
+        other => other,
+    };
+    lines
+        .split('|')
+        .map(|short| format!("{}\r\n", line(short)))
+        .chain(["\r\n".to_owned()])
+        .collect::<String>()
+        .into_bytes()
+}
+
+fn check(upgrade: &Upgrade, lines: &str) -> Result<Negotiated, String> {
+    every_way(&head_of(lines), |pieces| {
+        let (head, _) = feed_all(HeadParser::response(), pieces).unwrap().unwrap();
+        upgrade.check(&head).map_err(|error| {
+            assert_eq!(error.kind(), ErrorKind::Handshake);
+            error.to_string()
+        })
+    })
+}
+
+#[test]
+fn answers_to_an_upgrade() {
+    let upgrade = upgrade(&["chat", "Talk"], Compression::default());
+    let fine: &[(&str, Option<&str>)] = &[
+        ("101|U|C|A", None),
+        ("HTTP/1.1 101|U|C|A", None),
+        ("101|Upgrade: WebSocket|C|A", None),
+        ("101|UPGRADE:websocket|connection:keep-alive, UPGRADE|A", None),
+        ("101|U|Connection: keep-alive|Connection: upgrade|A", None),
+        ("101|U|C|Sec-WebSocket-Accept: \t s3pPLMBiTxaQ9kYGzzhZRbK+xOo= \t", None),
+        ("101|U|C|Sec-WebSocket-Accept:| s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", None),
+        ("101|U|C|A|Content-Length: 5|Server: x|Set-Cookie: a=b|Set-Cookie: c=d", None),
+        ("101|U|C|A|Sec-WebSocket-Protocol: chat", Some("chat")),
+        ("101|U|C|A|sec-websocket-protocol:Talk ", Some("Talk")),
+    ];
+    for (lines, protocol) in fine {
+        let negotiated = check(&upgrade, lines).expect(lines);
+        assert_eq!(negotiated.protocol.as_deref(), *protocol, "{lines}");
+        assert_eq!((negotiated.extensions.as_str(), negotiated.deflate), ("", None));
+    }
+    let wrong: &[(&str, &str)] = &[
+        ("HTTP/1.0 101 x|U|C|A", "HTTP/1.0 101"),
+        ("HTTP/1.1 200 OK|U|C|A", "HTTP/1.1 200"),
+        ("101|C|A", "Upgrade is absent"),
+        ("101|Upgrade: xwebsocket|C|A", "Upgrade is \"xwebsocket\""),
+        ("101|Upgrade: websocket, h2c|C|A", "Upgrade is"),
+        ("101|U|U|C|A", "Upgrade is"),
+        ("101|Upgrade:|C|A", "Upgrade is \"\""),
+        ("101|U|A", "Connection is absent"),
+        ("101|U|Connection: xupgrade|A", "Connection is \"xupgrade\""),
+        ("101|U|Connection: keep-alive|A", "Connection is \"keep-alive\""),
+        ("101|U|C", "Sec-WebSocket-Accept is absent"),
+        ("101|U|C|A|A", "Sec-WebSocket-Accept is"),
+        ("101|U|C|Sec-WebSocket-Accept:", "Sec-WebSocket-Accept is \"\""),
+        ("101|U|C|Sec-WebSocket-Accept: S3PPLMBITXAQ9KYGZZHZRBK+XOO=", "Sec-WebSocket-Accept is"),
+        ("101|U|C|Sec-WebSocket-Accept: dGhlIHNhbXBsZSBub25jZQ==", "does not fit the key"),
+        ("101|U|C|A|Sec-WebSocket-Protocol: other", "Sec-WebSocket-Protocol is \"other\""),
+        ("101|U|C|A|Sec-WebSocket-Protocol: talk", "not one that was offered"),
+        ("101|U|C|A|Sec-WebSocket-Protocol:", "Sec-WebSocket-Protocol is \"\""),
+        ("101|U|C|A|Sec-WebSocket-Protocol: chat, Talk", "not one that was offered"),
+        ("101|U|C|A|Sec-WebSocket-Protocol: chat|Sec-WebSocket-Protocol: chat", "not one that was offered"),
+        ("101|U|C|A|Sec-WebSocket-Extensions: x-webkit-deflate-frame", "was not offered"),
+    ];
+    for (lines, expected) in wrong {
+        let error = check(&upgrade, lines).expect_err(lines);
+        assert!(error.contains(expected), "{lines}: {error}");
+    }
+}
+
+#[test]
+fn nothing_offered_nothing_taken() {
+    let upgrade = upgrade(&[], Compression::off());
+    assert!(check(&upgrade, "101|U|C|A").is_ok());
+    for header in ["Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Extensions: permessage-deflate"] {
+        assert!(check(&upgrade, &format!("101|U|C|A|{header}")).is_err());
+    }
+}
+
+#[test]
+fn the_request_as_it_is_sent() {
+    let mut upgrade = upgrade(&["chat", "talk"], Compression::default());
+    upgrade.user_agent = Some("wsync".to_owned());
+    upgrade.basic = Some("Basic dTpw".to_owned());
+    let headers = [("X-Mine", " 1\t"), ("x-mine", "2"), ("CONNECTION", "close"), ("sec-websocket-accept", "x")];
+    upgrade.headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let expected = "GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Protocol: chat, talk\r\n\
+        Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nUser-Agent: wsync\r\n\
+        Authorization: Basic dTpw\r\nX-Mine: 1\r\nx-mine: 2\r\n\r\n";
+    assert_eq!(String::from_utf8(upgrade.to_bytes()).unwrap(), expected);
+
+    let headers = [("host", "a"), ("Host", "b"), ("user-agent", "me"), ("AUTHORIZATION", "Bearer t")];
+    upgrade.headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    (upgrade.protocols, upgrade.compression) = (Vec::new(), Compression::off());
+    let expected = "GET /chat?room=1 HTTP/1.1\r\nhost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+        user-agent: me\r\nAUTHORIZATION: Bearer t\r\n\r\n";
+    assert_eq!(String::from_utf8(upgrade.to_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn subprotocols_that_can_be_offered() {
+    let check = |names: &[&str]| check_protocols(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+    assert!(check(&[]).is_ok());
+    assert!(check(&["chat", "Chat", "v1.x+json", "!#$%&'*+-.^_`|~"]).is_ok());
+    for names in [&["a b"][..], &["a,b"], &["a\n"], &["\0"], &["é"], &["a/b"], &["\"a\""], &[""], &["a", "a"]] {
+        assert_eq!(check(names).unwrap_err().kind(), ErrorKind::Options, "{names:?}");
+    }
+}
+
+fn refusal(lines: &str) -> Refusal {
+    let outcome = every_way(&head_of(lines), |pieces| {
+        let (head, _) = feed_all(HeadParser::request(), pieces).unwrap().unwrap();
+        check_request(head).err()
+    });
+    outcome.unwrap_or_else(|| panic!("accepted: {lines}"))
+}
+
+fn request(lines: &str) -> Request {
+    check_request(parse(HeadParser::request(), &head_of(lines)).unwrap()).expect(lines)
+}
+
+#[test]
+fn requests_that_are_accepted() {
+    let fine = [
+        "GET|H|U|C|K|V",
+        "GET /chat HTTP/1.2|H|U|C|K|V",
+        "GET|H|Upgrade: h2c, WebSocket|Connection: keep-alive|connection: UPGRADE|K|V|Content-Length: 0",
+        "GET|H|U|C|K|V|Sec-WebSocket-Protocol: a, b|Sec-WebSocket-Protocol: c,",
+        "GET|H|U|C|K|V|Sec-WebSocket-Extensions: x; y=\"z\", permessage-deflate; what; what",
+    ];
+    for lines in fine {
+        assert_eq!(request(lines).target(), "/chat");
+    }
+    let request = request("GET http://h?q HTTP/1.1|H|U|C|K|V|Sec-WebSocket-Protocol: a, b|Cookie: secret");
+    assert_eq!((request.target(), request.path(), request.query()), ("/?q", "/", Some("q")));
+    assert_eq!(request.header("cookie"), Some("secret"));
+    assert_eq!(request.protocols().collect::<Vec<_>>(), ["a", "b"]);
+    assert!(!format!("{request:?}").contains("secret"));
+}
+
+#[test]
+fn requests_that_are_refused() {
+    let table = [
+        ("POST /chat HTTP/1.1|H|U|C|K|V", 405),
+        ("get /chat HTTP/1.1|H|U|C|K|V", 405),
+        ("GET /chat HTTP/1.0|H|U|C|K|V", 505),
+        ("GET * HTTP/1.1|H|U|C|K|V", 400),
+        ("GET h:80 HTTP/1.1|H|U|C|K|V", 400),
+        ("GET ftp://h/ HTTP/1.1|H|U|C|K|V", 400),
+        ("GET /#a HTTP/1.1|H|U|C|K|V", 400),
+        ("GET|U|C|K|V", 400),
+        ("GET|H|H|U|C|K|V", 400),
+        ("GET|H|C|K|V", 426),
+        ("GET|H|Upgrade: xwebsocket|C|K|V", 426),
+        ("GET|H|U|K|V", 426),
+        ("GET|H|U|Connection: close|K|V", 426),
+        ("GET|H|U|C|K", 426),
+        ("GET|H|U|C|K|V|V", 426),
+        ("GET|H|U|C|K|Sec-WebSocket-Version: 8", 426),
+        ("GET|H|U|C|V", 400),
+        ("GET|H|U|C|K|K|V", 400),
+        ("GET|H|U|C|Sec-WebSocket-Key:|V", 400),
+        ("GET|H|U|C|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ|V", 400),
+        ("GET|H|U|C|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSE=|V", 400),
+        ("GET|H|U|C|Sec-WebSocket-Key: not base 64!|V", 400),
+        ("GET|H|U|C|K|V|Content-Length: 1", 400),
+        ("GET|H|U|C|K|V|Transfer-Encoding: chunked", 400),
+        ("GET|H|U|C|K|V|Sec-WebSocket-Protocol: a b", 400),
+        ("GET|H|U|C|K|V|Sec-WebSocket-Protocol: a|Sec-WebSocket-Protocol: a", 400),
+        ("GET|H|U|C|K|V|Sec-WebSocket-Extensions: ;", 400),
+    ];
+    for (lines, status) in table {
+        assert_eq!(refusal(lines).status(), status, "{lines}");
+    }
+    let written = String::from_utf8(write_refusal(&refusal("GET|H|U|C|K"))).unwrap();
+    let expected = "HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 50\r\n\r\n\
+        Sec-WebSocket-Version must be there once and be 13";
+    assert_eq!(written, expected);
+    let own = Refusal::new(418, "").header("content-type", "text/html");
+    let expected = "HTTP/1.1 418 \r\nConnection: close\r\ncontent-type: text/html\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(String::from_utf8(write_refusal(&own)).unwrap(), expected);
+}
+
+#[test]
+fn the_server_chooses_by_its_own_order() {
+    let request = request("GET|H|U|C|K|V|Sec-WebSocket-Protocol: a, b|Sec-WebSocket-Protocol: c");
+    let choose = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        accept(&request, &names, &Compression::default()).protocol
+    };
+    assert_eq!(choose(&["x", "c", "a"]).as_deref(), Some("c"));
+    assert_eq!(choose(&["A"]), None);
+    assert_eq!(choose(&[]), None);
+    let extra = [("Set-Cookie".to_owned(), "a=b".to_owned()), ("connection".to_owned(), "close".to_owned())];
+    let negotiated = accept(&request, &["b".to_owned()], &Compression::default());
+    let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: b\r\nSet-Cookie: a=b\r\n\r\n";
+    assert_eq!(String::from_utf8(write_accept(&request, &negotiated, &extra)).unwrap(), expected);
+}
+
+#[test]
+fn a_response_shows_what_came_but_not_in_debug() {
+    let head = parse(HeadParser::response(), b"HTTP/1.1 401 No\r\nSet-Cookie: secret\r\nX: 1\r\nx: 2\r\n\r\n").unwrap();
+    let response = Response::new(head, b"body".to_vec());
+    assert_eq!((response.status(), response.reason(), response.body()), (401, "No", &b"body"[..]));
+    assert_eq!(response.header("x"), Some("1"));
+    assert_eq!(response.headers().collect::<Vec<_>>(), [("Set-Cookie", "secret"), ("X", "1"), ("x", "2")]);
+    assert!(!format!("{response:?}").contains("secret"));
+}
+
+fn compression(least_client_bits: u8) -> impl Strategy<Value = Compression> {
+    (any::<(bool, bool, bool)>(), least_client_bits..=15u8, 9..=15u8).prop_map(
+        |((on, client, server), bits, others)| {
+            let compression = if on { Compression::default() } else { Compression::off() };
+            let compression = compression.client_no_context_takeover(client).server_no_context_takeover(server);
+            compression.client_max_window_bits(bits).server_max_window_bits(others)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn headers_come_back_as_they_were_written(
+        written in prop::collection::vec(("[!#$%&'*+.^_`|~0-9A-Za-z-]{1,8}", "([!-~é\u{a0}-\u{2fff}]([ \t!-~]{0,9}[!-~])?)?"), 0..6),
+    ) {
+        let mut headers = Headers::default();
+        for (name, value) in &written {
+            headers.push(name, value);
+        }
+        let head = parse(HeadParser::response(), &headers.to_bytes("HTTP/1.1 200 OK")).unwrap();
+        prop_assert_eq!(head.headers.iter().collect::<Vec<_>>(), headers.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn junk_never_panics(input in prop::collection::vec(any::<u8>(), 0..64)) {
+        let head = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", &input[..], b"\r\n\r\n"].concat();
+        if let Ok((taken, Some(head))) = HeadParser::response().feed(&head) {
+            prop_assert!(taken > 0);
+            let mut body = Body::of(&head);
+            body.feed(&input);
+        }
+        let _ = HeadParser::request().feed(&input);
+    }
+
+    #[test]
+    fn both_sides_agree_on_the_same(client in compression(9), server in compression(9)) {
+        let upgrade = upgrade(&["a", "b"], client.clone());
+        let request = check_request(parse(HeadParser::request(), &upgrade.to_bytes()).unwrap()).unwrap();
+        let accepted = accept(&request, &["b".to_owned()], &server);
+        let answer = parse(HeadParser::response(), &write_accept(&request, &accepted, &[])).unwrap();
+        prop_assert_eq!(accepted.deflate.is_some(), client.on && server.on);
+        prop_assert_eq!(upgrade.check(&answer).unwrap(), accepted);
+    }
+}

@@ -1,0 +1,220 @@
+//! Frames without compression.
+
+use super::*;
+
+#[test]
+fn broken_frames() {
+    let cases = [
+        ("91 00", 'P', "reserved bits 0x10"),
+        ("a1 00", 'P', "reserved bits 0x20"),
+        ("c1 01 00", 'P', "reserved bits 0x40"),
+        ("c9 00", 'P', "reserved bits 0x40"),
+        ("83 00", 'P', "opcode 0x3"),
+        ("84 00", 'P', "0x4"),
+        ("85 00", 'P', "0x5"),
+        ("86 00", 'P', "0x6"),
+        ("87 00", 'P', "0x7"),
+        ("8b 00", 'P', "0xb"),
+        ("8c 00", 'P', "0xc"),
+        ("8d 00", 'P', "0xd"),
+        ("8e 00", 'P', "0xe"),
+        ("8f 00", 'P', "0xf"),
+        // Lengths.
+        ("82 7f 80 00 00 00 00 00 00 00", 'P', "top bit"),
+        ("82 7f ff ff ff ff ff ff ff ff", 'P', "top bit"),
+        ("82 7f 7f ff ff ff ff ff ff ff", 'B', "limit of 70000"),
+        ("82 7f 00 00 00 00 00 01 11 71", 'B', "70001 bytes"),
+        ("82 7e 00 7d", 'P', "length 125 in more bytes"),
+        ("82 7e 00 00", 'P', "length 0 in more bytes"),
+        ("82 7f 00 00 00 00 00 00 ff ff", 'P', "length 65535 in more bytes"),
+        // Control frames.
+        ("09 00", 'P', "ping frame is fragmented"),
+        ("0a 00", 'P', "pong frame is fragmented"),
+        ("08 00", 'P', "close frame is fragmented"),
+        ("89 7e 00 7e", 'P', "ping frame has more than 125"),
+        ("88 7e 00 7e", 'P', "close frame has more than 125"),
+        ("8a 7f 00 00 00 00 00 01 00 00", 'P', "pong frame has more than 125"),
+        // Sequence.
+        ("80 00", 'P', "outside a message"),
+        ("00 01 61", 'P', "outside a message"),
+        ("01 01 61 81 01 62", 'P', "text frame came inside"),
+        ("01 01 61 82 01 62", 'P', "binary frame came inside"),
+        ("02 00 01 00", 'P', "text frame came inside"),
+        ("01 01 61 80 01 62 80 00", 'P', "outside a message"),
+        // Close frames.
+        ("88 01 03", 'P', "one byte, 0x03"),
+        ("88 04 03 e8 c3 28", 'U', "0xc3 at offset 0"),
+        ("88 04 03 e8 61 e2", 'U', "0xe2 at offset 1"),
+        // Text.
+        ("81 02 c0 af", 'U', "0xc0 at offset 0"),
+        ("81 05 61 62 ed a0 80", 'U', "0xed at offset 2"),
+        ("81 04 f4 90 80 80", 'U', "0xf4 at offset 0"),
+        ("01 02 f4 90", 'U', "0xf4 at offset 0"),
+        ("01 01 f4 00 01 90", 'U', "0xf4 at offset 0"),
+        ("01 03 61 62 ed 89 00 80 01 a0", 'U', "0xed at offset 2"),
+        ("81 01 80", 'U', "0x80 at offset 0"),
+        ("81 03 61 e2 82", 'U', "inside a character"),
+        ("01 01 e2 80 01 82", 'U', "inside a character"),
+        ("01 01 e2 80 00", 'U', "inside a character"),
+    ];
+    for (bytes, expected, says) in cases {
+        let (_, violation) = feed(&hex(bytes), LIMITS, None);
+        let violation = violation.unwrap_or_else(|| panic!("{bytes} was accepted"));
+        assert_eq!(letter(&violation), expected, "{bytes}: {violation}");
+        assert!(violation.to_string().contains(says), "{bytes}: {violation}");
+        // What comes after it is ignored, and what came before it is not lost.
+        let around = [&hex("81 02 68 69")[..], &hex(bytes), &hex("81 02 68 69")].concat();
+        let (out, again) = Reader::new(Role::Client, LIMITS, None, usize::MAX).run([&around]);
+        assert_eq!((out[0].clone(), again), (text("hi"), Some(violation)));
+    }
+}
+
+#[test]
+fn frames_that_are_fine() {
+    let cases = [
+        ("81 00", vec![text("")]),
+        ("82 00", vec![Out::Binary(vec![])]),
+        ("81 02 68 69 82 01 ff", vec![text("hi"), Out::Binary(vec![255])]),
+        ("01 03 48 65 6c 80 02 6c 6f", vec![text("Hello")]),
+        ("01 00 00 00 80 00", vec![text("")]),
+        ("01 01 48 89 01 21 00 01 65 8a 00 80 00", vec![Out::Ping(vec![0x21]), Out::Pong(vec![]), text("He")]),
+        ("89 00 8a 02 01 02", vec![Out::Ping(vec![]), Out::Pong(vec![1, 2])]),
+        // A character over three fragments, with a ping inside.
+        ("01 01 e2 00 01 82 89 00 80 02 ac 21", vec![Out::Ping(vec![]), text("€!")]),
+        ("81 04 f0 90 8d 88", vec![text("𐍈")]),
+        // Ends.
+        ("88 00", vec![Out::Close(None)]),
+        ("88 02 03 e8", vec![Out::Close(Some((1000, "".into())))]),
+        ("88 05 0f a0 62 79 65", vec![Out::Close(Some((4000, "bye".into())))]),
+        ("01 01 61 88 00", vec![Out::Close(None)]),
+        ("88 00 81 02 68 69 ff ff ff", vec![Out::Close(None)]),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(feed(&hex(bytes), LIMITS, None), (expected, None), "{bytes}");
+    }
+}
+
+#[test]
+fn lengths_around_the_borders() {
+    for length in [0, 1, 31, 32, 33, 124, 125, 126, 127, 65_535, 65_536, 70_000] {
+        let payload: Vec<u8> = (0..length).map(|i| i as u8).collect();
+        let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
+        reader.feed(&frame(0x82, &payload));
+        assert_eq!(reader.out, [Out::Binary(payload.clone())]);
+        let mut reader = Reader::new(Role::Server, LIMITS, None, usize::MAX);
+        reader.feed(&masked(&frame(0x82, &payload)));
+        assert_eq!(reader.out, [Out::Binary(payload.clone())]);
+    }
+    let ping = [7; 125];
+    assert_eq!(feed(&frame(0x89, &ping), LIMITS, None), (vec![Out::Ping(ping.into())], None));
+}
+
+#[test]
+fn masks_are_for_clients_only() {
+    let plain = hex("81 02 68 69");
+    let (out, violation) = feed_as(Role::Server, &plain, LIMITS, None);
+    assert_eq!((out, violation), (vec![], Some(Violation::Unmasked)));
+    let (out, violation) = feed_as(Role::Client, &masked(&plain), LIMITS, None);
+    assert_eq!((out, violation), (vec![], Some(Violation::Masked)));
+}
+
+#[test]
+fn close_codes() {
+    for code in 0..=u16::MAX {
+        let allowed = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+        let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
+        reader.feed(&frame(0x88, &code.to_be_bytes()));
+        match allowed {
+            true => assert_eq!(reader.out, [Out::Close(Some((code, "".into())))]),
+            false => assert_eq!(reader.violation, Some(Violation::BadCloseCode(code))),
+        }
+    }
+}
+
+#[test]
+fn limits_of_size_and_fragments() {
+    let limits = Limits { max_message_size: 5, max_fragments: 3 };
+    let cases = [
+        ("82 05 01 02 03 04 05", None),
+        ("82 06", Some('B')),
+        ("02 03 01 02 03 80 02 04 05", None),
+        ("02 03 01 02 03 80 03", Some('B')),
+        ("02 00 00 00 80 00", None),
+        ("02 00 00 00 00 00 80 00", Some('F')),
+        // The count starts anew with each message, and control frames are not part of it.
+        ("02 00 00 00 89 00 80 00 02 00 89 00 00 00 80 00", None),
+    ];
+    for (bytes, expected) in cases {
+        let (_, violation) = feed(&hex(bytes), limits, None);
+        assert_eq!(violation.as_ref().map(letter), expected, "{bytes}");
+    }
+    let none = Limits { max_message_size: 0, max_fragments: 1 };
+    assert_eq!(feed(&hex("81 00"), none, None), (vec![text("")], None));
+    assert_eq!(feed(&hex("81 01"), none, None).1.as_ref().map(letter), Some('B'));
+}
+
+#[test]
+fn binary_can_pass_by() {
+    let limits = Limits { max_message_size: 6, ..LIMITS };
+    let mut reader = Reader::new(Role::Client, limits, None, usize::MAX);
+    assert_eq!(reader.inbound.direct(), 0);
+    reader.feed(&hex("02 04 01"));
+    assert_eq!(reader.inbound.direct(), 3);
+    assert_eq!(reader.inbound.took_directly(1), None);
+    assert_eq!(reader.inbound.direct(), 2);
+    assert_eq!(reader.inbound.took_directly(2), None);
+    assert_eq!(reader.inbound.direct(), 0);
+    assert!(reader.inbound.is_mid_message());
+    reader.feed(&hex("89 01"));
+    assert_eq!(reader.inbound.direct(), 0, "a ping's payload");
+    reader.feed(&hex("07 80 02"));
+    assert_eq!(reader.inbound.took_directly(2), Some(Event::Message(Kind::Binary)));
+    assert!(!reader.inbound.is_mid_message());
+    reader.feed(&hex("02 04 01 02 03 04"));
+    reader.feed(&hex("80 03"));
+    assert_eq!(reader.violation, Some(Violation::TooBig { size: 7, limit: 6 }));
+    for bytes in ["81 04", "82"] {
+        let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
+        reader.feed(&hex(bytes));
+        assert_eq!(reader.inbound.direct(), 0);
+    }
+    let mut reader = Reader::new(Role::Server, LIMITS, None, usize::MAX);
+    reader.feed(&masked(&hex("82 04")));
+    assert_eq!(reader.inbound.direct(), 0);
+}
+
+#[test]
+fn it_knows_whether_something_is_unfinished() {
+    for (bytes, expected) in [
+        ("", false),
+        ("81", true),
+        ("81 02 68", true),
+        ("81 02 68 69", false),
+        ("01 00", true),
+        ("01 00 89 00", true),
+        ("89 01", true),
+        ("88 00", false),
+        ("83 00", false),
+    ] {
+        let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
+        reader.feed(&hex(bytes));
+        assert_eq!(reader.inbound.is_mid_message(), expected, "{bytes}");
+    }
+}
+
+#[test]
+fn nothing_is_handed_on_before_it_is_valid() {
+    let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
+    reader.feed(&hex("81 05 61 62 e2"));
+    assert_eq!(reader.sink.bytes, b"ab");
+    reader.feed(&hex("82"));
+    reader.feed(&hex("ac"));
+    assert_eq!(reader.out, [text("ab€")]);
+}
+
+#[test]
+fn it_is_small() {
+    assert!(size_of::<Inbound>() <= 192, "{}", size_of::<Inbound>());
+    assert!(size_of::<Outbound>() <= 48, "{}", size_of::<Outbound>());
+    assert!(size_of::<Violation>() <= 32, "{}", size_of::<Violation>());
+}

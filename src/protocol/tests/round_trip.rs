@@ -1,0 +1,152 @@
+//! What one side sends, the other receives.
+
+use proptest::test_runner::RngSeed;
+
+use super::*;
+
+/// A message: what it has of repetition, and how long it is, around the borders of the header's forms.
+#[derive(Clone, Debug)]
+struct Recipe {
+    kind: Kind,
+    length: usize,
+    period: u32,
+    seed: u32,
+}
+
+impl Recipe {
+    fn make(&self) -> Out {
+        let bytes =
+            (0..self.length as u32).map(|i| ((i % self.period + self.seed).wrapping_mul(2_654_435_761) >> 13) as u8);
+        match self.kind {
+            Kind::Binary => Out::Binary(bytes.collect()),
+            Kind::Text => Out::Text(bytes.map(|byte| char::from_u32(u32::from(byte) * 257).unwrap_or('𐍈')).collect()),
+        }
+    }
+}
+
+fn recipe() -> impl Strategy<Value = Recipe> {
+    let length = prop_oneof![4 => 0usize..300, 2 => 120usize..132, 1 => 65_530usize..65_545, 1 => 1000usize..40_000];
+    let kind = prop_oneof![Just(Kind::Text), Just(Kind::Binary)];
+    (kind, length, 1u32..5000, 0..u32::MAX / 2).prop_map(|(kind, length, period, seed)| Recipe {
+        kind,
+        length,
+        period,
+        seed,
+    })
+}
+
+fn agreed() -> impl Strategy<Value = Option<Agreed>> {
+    prop::option::weighted(0.8, (any::<bool>(), any::<bool>(), 9u8..=15, 9u8..=15)).prop_map(|option| {
+        option.map(|(client, server, client_bits, server_bits)| Agreed {
+            client_no_context_takeover: client,
+            server_no_context_takeover: server,
+            client_max_window_bits: client_bits,
+            server_max_window_bits: server_bits,
+        })
+    })
+}
+
+/// How one message is sent: cut at these parts of its length, compressed or not, and in which way.
+type Plan = (Recipe, Vec<f64>, bool, [u8; 4]);
+
+fn send(role: Role, outbound: &mut Outbound, out: &mut Vec<u8>, plan: &Plan, expected: &mut Vec<Out>) {
+    let (recipe, cuts, compress, mask) = plan;
+    let message = recipe.make();
+    let (kind, bytes) = match &message {
+        Out::Text(text) => (Kind::Text, text.as_bytes()),
+        Out::Binary(bytes) => (Kind::Binary, &bytes[..]),
+        _ => unreachable!(),
+    };
+    if cuts.is_empty() && !compress && outbound.compresses(0) {
+        outbound.header(out, kind, bytes.len(), *mask);
+        match role {
+            Role::Client => mask::append(out, bytes, *mask),
+            Role::Server => out.extend_from_slice(bytes),
+        }
+    } else if cuts.is_empty() {
+        outbound.message(out, kind, bytes, *compress, *mask);
+    } else {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * bytes.len() as f64) as usize).collect();
+        cuts.sort();
+        cuts.push(bytes.len());
+        let mut start = 0;
+        for (i, &end) in cuts.iter().enumerate() {
+            let part = Fragment { kind, first: i == 0, fin: i + 1 == cuts.len(), compress: *compress };
+            outbound.fragment(out, part, &bytes[start..end], *mask);
+            start = end;
+            if !part.fin {
+                outbound.control(out, Opcode::Ping, &[i as u8], *mask);
+                expected.push(Out::Ping(vec![i as u8]));
+            }
+        }
+    }
+    expected.push(message);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, rng_seed: RngSeed::Fixed(6455), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_sent_is_received(
+        role in prop_oneof![Just(Role::Client), Just(Role::Server)],
+        agreed in agreed(),
+        level in 0u8..=9,
+        plans in prop::collection::vec(
+            (recipe(), prop::collection::vec(0.0..1.0f64, 0..4), any::<bool>(), any::<[u8; 4]>()), 1..5),
+        chunk in prop_oneof![1usize..40, 40usize..200_000],
+        room in prop_oneof![Just(usize::MAX), 1usize..5000],
+    ) {
+        let mut outbound = Outbound::new(role, agreed, level, 0);
+        let (mut wire, mut expected) = (Vec::new(), Vec::new());
+        for plan in &plans {
+            send(role, &mut outbound, &mut wire, plan, &mut expected);
+        }
+        let other = if role == Role::Client { Role::Server } else { Role::Client };
+        let limits = Limits { max_message_size: 300_000, max_fragments: 10 };
+        let (out, violation) = Reader::new(other, limits, agreed, room).run(wire.chunks(chunk));
+        prop_assert_eq!(violation, None);
+        prop_assert!(out == expected);
+    }
+
+    #[test]
+    fn whatever_comes_it_does_not_panic_and_splits_do_not_matter(
+        frames in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)), 0..6),
+        cuts in prop::collection::vec(0.0..1.0f64, 0..5),
+        deflate in any::<bool>(),
+    ) {
+        // Mostly headers that make sense.
+        let wire: Vec<u8> = frames
+            .iter()
+            .flat_map(|(first, payload)| frame([0x81, 0x82, 0xc1, 0xc2, 0x01, 0x41, 0x80, 0x00, *first][usize::from(*first) % 9], payload))
+            .collect();
+        let deflate = deflate.then_some(AGREED);
+        let whole = Reader::new(Role::Client, LIMITS, deflate, usize::MAX).run([&wire]);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * wire.len() as f64) as usize).collect();
+        cuts.sort();
+        let mut reader = Reader::new(Role::Client, LIMITS, deflate, usize::MAX);
+        let mut start = 0;
+        for end in cuts.into_iter().chain([wire.len()]) {
+            reader.feed(&wire[start..end]);
+            start = end;
+        }
+        prop_assert_eq!((reader.out, reader.violation), whole);
+    }
+}
+
+#[test]
+fn the_bytes_are_those_of_rfc_6455_and_7692() {
+    let mut out = Vec::new();
+    let mut client = Outbound::new(Role::Client, None, 6, 0);
+    client.message(&mut out, Kind::Text, b"Hello", true, MASK);
+    assert_eq!(out, hex("81 85 37 fa 21 3d 7f 9f 4d 51 58"));
+    let mut server = Outbound::new(Role::Server, Some(AGREED), 6, 64);
+    assert!(server.compresses(64) && !server.compresses(63) && !client.compresses(64));
+    out.clear();
+    server.message(&mut out, Kind::Text, b"Hello", false, MASK);
+    server.message(&mut out, Kind::Text, b"Hello", true, MASK);
+    server.message(&mut out, Kind::Text, b"Hello", true, MASK);
+    server.message(&mut out, Kind::Text, b"", true, MASK);
+    server.control(&mut out, Opcode::Close, &[3, 232], MASK);
+    let expected = "81 05 48 65 6c 6c 6f c1 07 f2 48 cd c9 c9 07 00 c1 05 f2 00 11 00 00 c1 01 00 88 02 03 e8";
+    assert_eq!(out, hex(expected));
+}
