@@ -7,7 +7,7 @@
 //! ```sh
 //! cargo install cargo-fuzz
 //! cargo +nightly fuzz run frames fuzz/corpus/frames fuzz/seeds/frames -- -max_total_time=600
-//! cargo test --manifest-path fuzz/Cargo.toml seeds
+//! cargo test --manifest-path fuzz/Cargo.toml
 //! ```
 
 #[path = "../../src"]
@@ -26,8 +26,6 @@ mod differential;
 mod frames;
 mod heads;
 mod round_trip;
-#[cfg(test)]
-mod seeds;
 
 pub use differential::tungstenite;
 pub use frames::{frames, frames_deflate};

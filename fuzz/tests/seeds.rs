@@ -5,13 +5,13 @@ use std::path::Path;
 #[test]
 fn all_seeds_pass() {
     let targets: [(&str, fn(&[u8])); 7] = [
-        ("response_head", crate::response_head),
-        ("request_head", crate::request_head),
-        ("extensions", crate::extensions),
-        ("frames", crate::frames),
-        ("frames_deflate", crate::frames_deflate),
-        ("round_trip", crate::round_trip),
-        ("tungstenite", crate::tungstenite),
+        ("response_head", wsync_fuzz::response_head),
+        ("request_head", wsync_fuzz::request_head),
+        ("extensions", wsync_fuzz::extensions),
+        ("frames", wsync_fuzz::frames),
+        ("frames_deflate", wsync_fuzz::frames_deflate),
+        ("round_trip", wsync_fuzz::round_trip),
+        ("tungstenite", wsync_fuzz::tungstenite),
     ];
     for (name, target) in targets {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
