@@ -62,7 +62,13 @@ fn final_blocks_must_be_worth_starting_anew() {
     let _turn = turn();
     // Each makes the decoder start over with its history.
     let full = finished(&vec![0; 32 * KB]).repeat(1000);
-    refused("large final blocks", &frame(FIN | COMPRESSED | BINARY, &full), ErrorKind::TooBig, 1009, 2 * LIMIT + BESIDES);
+    refused(
+        "large final blocks",
+        &frame(FIN | COMPRESSED | BINARY, &full),
+        ErrorKind::TooBig,
+        1009,
+        2 * LIMIT + BESIDES,
+    );
     let empty = [3, 0].repeat(100_000);
     refused("empty final blocks", &frame(FIN | COMPRESSED | BINARY, &empty), ErrorKind::Protocol, 1002, BESIDES);
     let stored = [1, 0, 0, 0xff, 0xff].repeat(100_000);

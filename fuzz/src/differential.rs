@@ -25,8 +25,12 @@ pub fn tungstenite(data: &[u8]) {
     let mut theirs = WebSocket::from_raw_socket(Incoming(Cursor::new(data.0)), their_role, Some(config));
     for ours in read(Inbound::new(role, LIMITS, None), data.0, &[usize::MAX], &[usize::MAX], LIMITS) {
         match (&ours, theirs.read()) {
-            // Both of these it lets pass, and RFC 6455 does not (§5.2, §7.4).
-            (Got::Violation(Violation::PaddedLength(_) | Violation::BadCloseCode(_)), _) => return,
+            // These it lets pass, and RFC 6455 does not (§5.2, §7.4): a length in more bytes than it needs, with which we
+            // refuse a control frame at once, and close codes that nobody may send.
+            (
+                Got::Violation(Violation::PaddedLength(_) | Violation::LongControl(_) | Violation::BadCloseCode(_)),
+                _,
+            ) => return,
             (Got::Violation(_), Err(_)) => {}
             (Got::End { .. }, Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {}
             (Got::Message(Kind::Text, ours), Ok(Message::Text(theirs))) if ours == theirs.as_bytes() => {}

@@ -113,6 +113,8 @@ pub fn extensions(data: &[u8]) {
     let (_, head) = read_head(HeadParser::response(), &reply, &[usize::MAX]).unwrap();
     match upgrade(client).check(&head) {
         Ok(theirs) => assert_eq!(theirs, negotiated),
+        // Our server may ask for less than our client's encoder can do.
+        Err(_) if negotiated.deflate.is_some_and(|agreed| agreed.client_max_window_bits == 8) => {}
         Err(error) => panic!("{error} in {}", String::from_utf8_lossy(&reply)),
     }
 }
