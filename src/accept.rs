@@ -159,7 +159,7 @@ impl AcceptOptions {
         };
         let negotiated = handshake::accept(&request, &self.protocols, &self.compression);
         exchange.write(&handshake::write_accept(&request, &negotiated, &extra), &deadline)?;
-        log::debug!("accepted {} ({})", request.target(), negotiated.extensions);
+        log::debug!("accepted {} ({})", request.path(), negotiated.extensions);
         let connection = exchange.into_connection(Role::Server, &negotiated, &self.compression, self.bounds.clone());
         let Negotiated { protocol, extensions, .. } = negotiated;
         Ok(WebSocket::new(connection, Facts { protocol, extensions, request: Some(request), ..Facts::default() }))

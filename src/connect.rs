@@ -42,10 +42,7 @@ pub(crate) fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> 
             Answer::Upgraded(websocket) => return Ok(*websocket),
             Answer::Other(response) => response,
         };
-        if options.max_redirects == 0 {
-            return Err(rejected(&target, &redirects, response));
-        }
-        let Some(redirect) = redirect::follow(&target, response.status(), response.header("location"))? else {
+        let Some(redirect) = next_hop(options, &target, &response)? else {
             return Err(rejected(&target, &redirects, response));
         };
         redirects.push(target.url.clone());
@@ -53,13 +50,24 @@ pub(crate) fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> 
             let text = format!("more than {} redirects (max_redirects): {}", options.max_redirects, chain(&redirects));
             return Err(Error::rejected(ErrorKind::Redirect, text, response));
         }
-        log::debug!("redirected with {} to {}", response.status(), redirect.target.url);
+        log::debug!("redirected with {} to {}", response.status(), without_query(&redirect.target.url));
         let Redirect { target: next, drop_credentials } = redirect;
         if drop_credentials {
-            headers.retain(|(name, _)| !is_credential(name));
+            headers.retain(|(name, _)| !belongs_to_origin(name));
         }
         target = next;
     }
+}
+
+/// Where the answer leads, if it is a redirect that is to be followed.
+fn next_hop(options: &ConnectOptions, from: &Target, response: &Response) -> Result<Option<Redirect>> {
+    if options.max_redirects == 0 {
+        return Ok(None);
+    }
+    let redirect = redirect::follow(from, response.status(), response.header("location"))
+        .map_err(|error| Error::rejected(error.kind(), error.to_string(), response.clone()))?;
+    let may_follow = |to: &Redirect| options.follow.as_ref().is_none_or(|follow| follow(response, &to.target.url));
+    Ok(redirect.filter(may_follow))
 }
 
 pub(crate) fn connect_over(options: &ConnectOptions, url: &str, stream: TcpStream) -> Result<WebSocket> {
@@ -187,12 +195,13 @@ fn connector(options: &ConnectOptions) -> Result<&TlsConnector> {
     Ok(DEFAULT.get_or_init(|| connector))
 }
 
-fn is_credential(name: &str) -> bool {
-    name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case("cookie")
+/// What must not be told to another scheme, host or port.
+fn belongs_to_origin(name: &str) -> bool {
+    ["authorization", "cookie", "host"].iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 fn rejected(target: &Target, redirects: &[Url], response: Response) -> Error {
-    let mut text = format!("{} answered the upgrade with {}", target.url, shown_status(&response));
+    let mut text = format!("{} answered the upgrade with {}", without_query(&target.url), shown_status(&response));
     if !redirects.is_empty() {
         text += &format!(", after redirects: {}", chain(redirects));
     }
@@ -204,6 +213,14 @@ fn shown_status(response: &Response) -> String {
 }
 
 fn chain(redirects: &[Url]) -> String {
-    let urls: Vec<&str> = redirects.iter().map(Url::as_str).collect();
+    let urls: Vec<String> = redirects.iter().map(without_query).collect();
     urls.join(" -> ")
+}
+
+/// The URL as errors and the log show it: queries often hold tokens.
+fn without_query(url: &Url) -> String {
+    match url.query() {
+        Some(_) => format!("{}?…", url.as_str().split('?').next().unwrap_or_default()),
+        None => url.to_string(),
+    }
 }

@@ -13,6 +13,7 @@ mod closing;
 mod keepalive;
 mod receiving;
 mod sending;
+mod streaming;
 
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::transport::{Incoming, Transport, Wire, lock};
 use keepalive::Keepalive;
 use receiving::{Reader, Seat};
 use sending::Outgoing;
+pub(crate) use streaming::{IncomingMessage, OutgoingMessage};
 
 /// The bounds of an open connection.
 #[derive(Clone, Debug)]

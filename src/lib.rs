@@ -12,6 +12,7 @@ mod handshake;
 mod message;
 mod options;
 mod protocol;
+mod streaming;
 mod transport;
 mod websocket;
 
@@ -24,6 +25,7 @@ pub use handshake::{Refusal, Request, Response};
 pub use message::{Message, MessageRef};
 pub use native_tls;
 pub use options::ConnectOptions;
-pub use protocol::Role;
+pub use protocol::{Kind as MessageKind, Role};
+pub use streaming::{MessageReader, MessageWriter};
 pub use url::Url;
 pub use websocket::WebSocket;

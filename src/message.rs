@@ -1,5 +1,7 @@
 //! What is sent and received.
 
+use crate::protocol::Kind as MessageKind;
+
 /// A received (or owned) message (RFC 6455 §5.6).
 ///
 /// ```
@@ -35,6 +37,14 @@ pub enum MessageRef<'a> {
 }
 
 impl Message {
+    /// Text or binary.
+    pub fn kind(&self) -> MessageKind {
+        match self {
+            Message::Text(_) => MessageKind::Text,
+            Message::Binary(_) => MessageKind::Binary,
+        }
+    }
+
     /// Whether this is text.
     pub fn is_text(&self) -> bool {
         matches!(self, Message::Text(_))

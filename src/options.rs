@@ -1,15 +1,17 @@
 //! What a connection is made with: plain values, their defaults, and setters that can be chained.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use native_tls::TlsConnector;
+use url::Url;
 
 use crate::compression::Compression;
 use crate::connect::Proxy;
 use crate::connection::Bounds;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handshake;
+use crate::handshake::{self, Response};
 use crate::protocol::Role;
 use crate::websocket::WebSocket;
 
@@ -45,8 +47,12 @@ pub struct ConnectOptions {
     pub(crate) bounds: Bounds,
     pub(crate) user_agent: Option<String>,
     pub(crate) max_redirects: u32,
+    pub(crate) follow: Option<Arc<Follow>>,
     pub(crate) resolve: Vec<(String, Vec<SocketAddr>)>,
 }
+
+/// Whether an answer's redirect to a URL is followed.
+type Follow = dyn Fn(&Response, &Url) -> bool + Send + Sync;
 
 /// Which proxy a connection goes through.
 #[derive(Clone, Debug)]
@@ -68,6 +74,7 @@ impl Default for ConnectOptions {
             bounds: Bounds::default(),
             user_agent: Some(concat!("wsync/", env!("CARGO_PKG_VERSION")).into()),
             max_redirects: 5,
+            follow: None,
             resolve: Vec::new(),
         }
     }
@@ -169,6 +176,22 @@ impl ConnectOptions {
     /// answer.
     pub fn max_redirects(mut self, count: u32) -> ConnectOptions {
         self.max_redirects = count;
+        self
+    }
+
+    /// Decides about each redirect: gets the answer and the URL that it leads to, and says whether to go there (default:
+    /// yes). A redirect not followed is [`Rejected`](ErrorKind::Rejected). One from `wss` to `ws` never gets this far, and
+    /// headers with credentials are not sent to another scheme, host or port, whatever the hook says.
+    ///
+    /// ```
+    /// use wsync::WebSocket;
+    /// let options = WebSocket::options().on_redirect(|_answer, to| to.host_str() == Some("example.com"));
+    /// ```
+    pub fn on_redirect<F>(mut self, follow: F) -> ConnectOptions
+    where
+        F: Fn(&Response, &Url) -> bool + Send + Sync + 'static,
+    {
+        self.follow = Some(Arc::new(follow));
         self
     }
 

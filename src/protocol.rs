@@ -2,7 +2,6 @@
 //!
 //! Inbound: bytes → [`frame`] → [`mask`] → [`inflate`] → [`utf8`] → the caller's [`Sink`]; [`inbound`] is the line.
 //! Outbound: message → [`deflate`] → [`frame`] → [`mask`] → bytes; [`outbound`] is the line.
-#![allow(dead_code)] // until wired
 
 mod deflate;
 pub(crate) mod frame;
@@ -16,7 +15,6 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports)] // until wired
 pub(crate) use {frame::Opcode, inbound::Inbound, outbound::Fragment, outbound::Outbound, violation::Violation};
 
 use crate::close::CloseCode;
@@ -30,10 +28,12 @@ pub enum Role {
     Server,
 }
 
-/// What a message is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+/// What a message is made of (RFC 6455 §5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// UTF-8 text.
     Text,
+    /// Bytes.
     Binary,
 }
 

@@ -16,7 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{Request, Response};
 use crate::message::{Message, MessageRef};
 use crate::options::ConnectOptions;
-use crate::protocol::Role;
+use crate::protocol::{Kind as MessageKind, Role};
+use crate::streaming::{MessageReader, MessageWriter};
 
 /// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
 ///
@@ -169,7 +170,7 @@ impl WebSocket {
     /// within the [`ping_interval`](WebSocket::set_ping_interval); [`Closed`](ErrorKind::Closed) after
     /// [`abort`](WebSocket::abort).
     pub fn recv(&self) -> Result<Option<Message>> {
-        self.0.connection.receive(&Deadline::never())
+        self.0.connection.receive(&Deadline::never(), Vec::new())
     }
 
     /// As [`recv`](WebSocket::recv), waiting at most `timeout`. When that ends, in the middle of a message or not, nothing
@@ -179,7 +180,7 @@ impl WebSocket {
     /// As [`recv`](WebSocket::recv), and kind [`Timeout`](ErrorKind::Timeout) when nothing came in time;
     /// [`ready_state`](WebSocket::ready_state) is still [`Open`](ReadyState::Open) then.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>> {
-        self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)))
+        self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)), Vec::new())
     }
 
     /// As [`recv_timeout`](WebSocket::recv_timeout) with no wait at all: for event loops and frames of a GUI.
@@ -187,7 +188,50 @@ impl WebSocket {
     /// # Errors
     /// As [`recv_timeout`](WebSocket::recv_timeout).
     pub fn try_recv(&self) -> Result<Option<Message>> {
-        self.0.connection.receive(&Deadline::after("try_recv", Some(Duration::ZERO)))
+        self.0.connection.receive(&Deadline::after("try_recv", Some(Duration::ZERO)), Vec::new())
+    }
+
+    /// As [`recv`](WebSocket::recv), into the caller's buffer: it is cleared first, and its allocation used again, so that
+    /// receiving many messages allocates nothing. Returns the message's kind; text is valid UTF-8. After an error the
+    /// buffer is empty.
+    ///
+    /// ```
+    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// let mut buffer = Vec::new();
+    /// while let Some(kind) = ws.recv_into(&mut buffer)? {
+    ///     println!("{kind:?}, {} bytes", buffer.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](WebSocket::recv).
+    pub fn recv_into(&self, buffer: &mut Vec<u8>) -> Result<Option<MessageKind>> {
+        let message = self.0.connection.receive(&Deadline::never(), std::mem::take(buffer))?;
+        Ok(message.map(|message| {
+            let kind = message.kind();
+            *buffer = message.into_bytes();
+            kind
+        }))
+    }
+
+    /// Waits for the next message and returns it as a stream of bytes, for messages larger than memory. `Ok(None)` as for
+    /// [`recv`](WebSocket::recv).
+    ///
+    /// # Errors
+    /// As [`recv`](WebSocket::recv).
+    pub fn recv_reader(&self) -> Result<Option<MessageReader<'_>>> {
+        Ok(self.0.connection.receive_parts(&Deadline::never())?.map(MessageReader::new))
+    }
+
+    /// Begins a message that is written as a stream of bytes, for messages larger than memory. Waits while another thread
+    /// does the same.
+    ///
+    /// # Errors
+    /// As [`send`](WebSocket::send).
+    pub fn send_writer(&self, kind: MessageKind) -> Result<MessageWriter<'_>> {
+        Ok(MessageWriter::new(self.0.connection.send_parts(kind, true)?, kind))
     }
 
     /// The messages as an iterator: blocks for each, ends at a clean close, and after the first error.

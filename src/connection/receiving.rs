@@ -28,19 +28,35 @@ pub(crate) struct Seat {
 
 pub(crate) struct Reader {
     incoming: Incoming,
-    inbound: Inbound,
-    message: Assembly,
+    pub inbound: Inbound,
+    pub message: Assembly,
     /// What came while `close` was reading.
-    backlog: VecDeque<Message>,
+    pub backlog: VecDeque<Message>,
     /// An event that needs more than the seat's lock.
     pending: Option<std::result::Result<Event, Violation>>,
 }
 
 /// The message under way.
-pub(crate) struct Assembly(Message);
+pub(crate) struct Assembly {
+    pub message: Message,
+    /// An allocation to assemble the next message in.
+    spare: Vec<u8>,
+    /// How much is assembled before it has to be fetched: no bound but for a message that is streamed.
+    pub most: usize,
+    /// The rest of a streamed message that nobody wants.
+    pub is_discarding: bool,
+}
+
+/// What reading came to.
+pub(crate) enum Piece {
+    /// Some of a message that is streamed.
+    Part,
+    /// The message is complete.
+    Whole(Kind),
+}
 
 /// The reader, taken out of its seat; goes back when dropped, also by a panic.
-struct Taken<'a> {
+pub(crate) struct Taken<'a> {
     connection: &'a Connection,
     reader: Option<Box<Reader>>,
 }
@@ -53,13 +69,7 @@ impl Seat {
 
 impl Reader {
     pub fn new(incoming: Incoming, inbound: Inbound) -> Reader {
-        Reader {
-            incoming,
-            inbound,
-            message: Assembly(Message::Binary(Vec::new())),
-            backlog: VecDeque::new(),
-            pending: None,
-        }
+        Reader { incoming, inbound, message: Assembly::default(), backlog: VecDeque::new(), pending: None }
     }
 
     /// A message that needs no system call, if the bytes at hand hold one.
@@ -71,7 +81,7 @@ impl Reader {
             return None;
         }
         match self.next_event().transpose()? {
-            Ok(Event::Message(_)) => Some(self.message.take()),
+            Ok(Event::Message(_)) if !self.message.is_discarding => Some(self.message.take()),
             other => {
                 self.pending = Some(other);
                 None
@@ -90,38 +100,64 @@ impl Reader {
     }
 }
 
+impl Default for Assembly {
+    fn default() -> Assembly {
+        Assembly { message: Message::Binary(Vec::new()), spare: Vec::new(), most: usize::MAX, is_discarding: false }
+    }
+}
+
 impl Assembly {
-    fn take(&mut self) -> Message {
-        std::mem::replace(&mut self.0, Message::Binary(Vec::new()))
+    /// All that is there; of a part, the message's kind stays.
+    pub fn take_part(&mut self) -> Message {
+        match &mut self.message {
+            Message::Text(text) => Message::Text(std::mem::take(text)),
+            Message::Binary(bytes) => Message::Binary(std::mem::take(bytes)),
+        }
+    }
+
+    pub fn take(&mut self) -> Message {
+        std::mem::replace(&mut self.message, Message::Binary(Vec::new()))
     }
 }
 
 impl Sink for Assembly {
     fn begin(&mut self, kind: Kind) {
-        self.0 = match kind {
-            Kind::Text => Message::Text(String::new()),
-            Kind::Binary => Message::Binary(Vec::new()),
+        let mut spare = std::mem::take(&mut self.spare);
+        spare.clear();
+        self.message = match kind {
+            // Empty, so that there is nothing to look at and no error.
+            Kind::Text => Message::Text(String::from_utf8(spare).unwrap_or_default()),
+            Kind::Binary => Message::Binary(spare),
         };
     }
 
     fn text(&mut self, chunk: &str) {
-        if let Message::Text(text) = &mut self.0 {
-            text.push_str(chunk);
+        if let Message::Text(text) = &mut self.message {
+            if !self.is_discarding {
+                text.push_str(chunk);
+            }
         }
     }
 
     fn binary(&mut self, chunk: &[u8]) {
-        if let Message::Binary(bytes) = &mut self.0 {
-            bytes.extend_from_slice(chunk);
+        if let Message::Binary(bytes) = &mut self.message {
+            if !self.is_discarding {
+                bytes.extend_from_slice(chunk);
+            }
         }
+    }
+
+    fn room(&self) -> usize {
+        self.most.saturating_sub(self.message.len())
     }
 }
 
 impl Connection {
-    /// The next message, or how the connection ended.
-    pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
+    /// The next message, or how the connection ended. `spare` is an allocation to put it in.
+    pub fn receive(&self, deadline: &Deadline, spare: Vec<u8>) -> Result<Option<Message>> {
         let mut seat = lock(&self.receiving);
         if let Some(reader) = &mut seat.reader {
+            reader.message.spare = spare;
             if let Some(message) = reader.ready() {
                 return Ok(Some(message));
             }
@@ -166,7 +202,7 @@ impl Connection {
     }
 
     /// Takes the reader, waiting for whoever has it. It is to be had after the end, too: the backlog may hold messages.
-    fn take_reader<'a>(&'a self, mut seat: MutexGuard<'a, Seat>, deadline: &Deadline) -> Result<Taken<'a>> {
+    pub fn take_reader<'a>(&'a self, mut seat: MutexGuard<'a, Seat>, deadline: &Deadline) -> Result<Taken<'a>> {
         loop {
             if let Some(reader) = seat.reader.take() {
                 return Ok(Taken { connection: self, reader: Some(reader) });
@@ -179,19 +215,34 @@ impl Connection {
     }
 
     fn read_message(&self, reader: &mut Reader, deadline: &Deadline) -> Result<Option<Message>> {
+        while let Some(piece) = self.read_piece(reader, deadline)? {
+            if let Piece::Whole(kind) = piece {
+                let message = reader.message.take();
+                log::trace!("received {kind:?}, {} bytes", message.len());
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads until a message is complete, or has a part to fetch.
+    pub fn read_piece(&self, reader: &mut Reader, deadline: &Deadline) -> Result<Option<Piece>> {
         let mut has_looked = false;
         loop {
             match reader.next_event() {
+                Ok(Some(Event::Message(_))) if reader.message.is_discarding => self.end_streaming(reader),
                 Ok(Some(Event::Message(kind))) => {
                     self.flush_what_fits();
-                    let message = reader.message.take();
-                    log::trace!("received {kind:?}, {} bytes", message.len());
-                    return Ok(Some(message));
+                    return Ok(Some(Piece::Whole(kind)));
                 }
                 Ok(Some(Event::Ping(payload))) => self.queue_pong(payload),
                 Ok(Some(Event::Pong(payload))) => lock(&self.keepalive).pong_received(&payload, Instant::now()),
                 Ok(Some(Event::Close(frame))) => return self.close_received(frame).result(),
                 Err(violation) => return self.violated(violation).result(),
+                Ok(None) if reader.message.most < usize::MAX && !reader.message.message.is_empty() => {
+                    self.flush_what_fits();
+                    return Ok(Some(Piece::Part));
+                }
                 Ok(None) => {
                     if let Some(end) = self.end.get() {
                         return end.result();
@@ -266,8 +317,12 @@ impl Connection {
     }
 }
 
-impl Taken<'_> {
-    fn reader(&mut self) -> &mut Reader {
+impl<'a> Taken<'a> {
+    pub fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
+    pub fn reader(&mut self) -> &mut Reader {
         self.reader.as_mut().expect("only taken by drop")
     }
 }

@@ -17,7 +17,7 @@ use crate::close::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageRef;
-use crate::protocol::{Kind, Opcode, Outbound, Role, mask};
+use crate::protocol::{Fragment, Kind, Opcode, Outbound, Role, mask};
 use crate::transport::{Wire, lock};
 
 /// Queued bytes from which on senders wait for the writer.
@@ -46,6 +46,8 @@ pub(crate) struct Outgoing {
     waiting: usize,
     /// One thread has written for the others long enough: they wait until it is out.
     is_stopping_writer: bool,
+    /// A message is being sent in parts: no other may come between them (RFC 6455 §5.4).
+    pub is_streaming: bool,
     /// No data frame may follow a close frame (RFC 6455 §5.5.1).
     pub close_queued: bool,
     /// Why nothing can be sent any more.
@@ -70,9 +72,15 @@ impl Outgoing {
             writer: Some(Writer { wire, batch: Vec::new(), written: 0 }),
             waiting: 0,
             is_stopping_writer: false,
+            is_streaming: false,
             close_queued: false,
             failure: None,
         }
+    }
+
+    /// Whether another frame may be queued without waiting.
+    pub fn has_room(&self) -> bool {
+        self.frames.len() < MOST_QUEUED
     }
 
     /// Whether the writer has nothing to fetch.
@@ -152,7 +160,7 @@ impl Connection {
         if payload.len() >= BLOCK {
             return self.send_large(kind, payload, &deadline);
         }
-        let mut outgoing = self.room_to_send(&deadline, |outgoing| outgoing.frames.len() < MOST_QUEUED)?;
+        let mut outgoing = self.room_for_message(&deadline, Outgoing::has_room)?;
         let mask = outgoing.masks.next()?;
         let Outgoing { plain, frames, .. } = &mut *outgoing;
         plain.message(frames, kind, payload, false, mask);
@@ -160,12 +168,16 @@ impl Connection {
     }
 
     fn send_compressed(&self, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
-        let mask = {
-            let mut outgoing = self.room_to_send(deadline, |outgoing| outgoing.frames.len() < MOST_QUEUED)?;
-            outgoing.masks.next()?
+        // The compressor's lock is held until the frame is queued: frames must go out in the order of its history. It is
+        // not held while waiting, so whoever waited looks again.
+        let (mask, mut compressor) = loop {
+            drop(self.room_for_message(deadline, Outgoing::has_room)?);
+            let compressor = lock(self.compressing.as_ref().expect("looked at before"));
+            let mut outgoing = lock(&self.sending);
+            if !outgoing.is_streaming {
+                break (outgoing.masks.next()?, compressor);
+            }
         };
-        // The compressor's lock is held until the frame is queued: frames must go out in the order of its history.
-        let mut compressor = lock(self.compressing.as_ref().expect("looked at before"));
         let mut frame = Vec::new();
         compressor.message(&mut frame, kind, payload, true, mask);
         let mut outgoing = lock(&self.sending);
@@ -180,7 +192,7 @@ impl Connection {
     }
 
     fn send_large(&self, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
-        let mut outgoing = self.room_to_send(deadline, |outgoing| outgoing.writer.is_some())?;
+        let mut outgoing = self.room_for_message(deadline, |outgoing| outgoing.writer.is_some())?;
         let mask = outgoing.masks.next()?;
         let mut writer = outgoing.writer.take().expect("waited for");
         outgoing.fetch(&mut writer)?;
@@ -199,10 +211,30 @@ impl Connection {
         self.write_on(writer, deadline)
     }
 
+    /// Queues a part of a message that is being sent in parts, and sends it like a message.
+    pub fn send_fragment(&self, part: Fragment, payload: &[u8], deadline: &Deadline) -> Result<()> {
+        let mut outgoing = self.room_to_send(deadline, Outgoing::has_room)?;
+        let mask = outgoing.masks.next()?;
+        if let (true, Some(compressor)) = (part.compress, &self.compressing) {
+            drop(outgoing);
+            let mut frame = Vec::new();
+            lock(compressor).fragment(&mut frame, part, payload, mask);
+            outgoing = lock(&self.sending);
+            self.check_sendable(&outgoing)?;
+            outgoing.frames.append(&mut frame);
+        } else {
+            let Outgoing { plain, frames, .. } = &mut *outgoing;
+            plain.fragment(frames, part, payload, mask);
+        }
+        outgoing.is_streaming = !part.fin;
+        self.wake_senders(&outgoing);
+        self.write_queued(outgoing, deadline)
+    }
+
     /// Queues a ping, and sends it like a message.
     pub fn ping(&self, payload: &[u8]) -> Result<()> {
         let deadline = Deadline::after("send_timeout", self.bounds.send_timeout);
-        drop(self.room_to_send(&deadline, |outgoing| outgoing.frames.len() < MOST_QUEUED)?);
+        drop(self.room_to_send(&deadline, Outgoing::has_room)?);
         self.queue_ping(payload);
         self.write_queued(lock(&self.sending), &deadline)
     }
@@ -259,24 +291,33 @@ impl Connection {
             return;
         }
         let mut writer = outgoing.writer.take().expect("it is left over");
-        let mut result = outgoing.fetch(&mut writer);
-        drop(outgoing);
-        if result.is_ok() {
-            result = loop {
-                match self.write_some(&mut writer, Some(Duration::ZERO)) {
-                    Ok(true) => break Ok(()),
-                    Ok(false) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
-                    Err(error) => break Err(self.write_error(error)),
-                }
-            };
+        loop {
+            // What is left of the last batch goes first, alone: a queue behind a stuck peer must not empty into it.
+            let fetched = if writer.is_idle() { outgoing.fetch(&mut writer) } else { Ok(()) };
+            drop(outgoing);
+            let written = fetched.and_then(|()| self.write_what_fits(&mut writer));
+            outgoing = lock(&self.sending);
+            match written {
+                Ok(true) if !outgoing.is_drained() => continue,
+                Ok(_) => {}
+                Err(error) => drop(outgoing.failure.get_or_insert(error)),
+            }
+            outgoing.put_back(writer);
+            self.wake_senders(&outgoing);
+            return;
         }
-        let mut outgoing = lock(&self.sending);
-        if let Err(error) = result {
-            outgoing.failure.get_or_insert(error);
+    }
+
+    /// Writes what the socket takes now of the batch; says whether that was all.
+    fn write_what_fits(&self, writer: &mut Writer) -> Result<bool> {
+        loop {
+            match self.write_some(writer, Some(Duration::ZERO)) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(self.write_error(error)),
+            }
         }
-        outgoing.put_back(writer);
-        self.wake_senders(&outgoing);
     }
 
     /// Writes all that is queued, or sees it written, by the deadline.
@@ -302,8 +343,24 @@ impl Connection {
         lock(&self.sending).writer = Some(writer);
     }
 
+    /// As `room_to_send`, behind a message that is being sent in parts.
+    pub fn room_for_message(
+        &self,
+        deadline: &Deadline,
+        is_there: impl Fn(&Outgoing) -> bool,
+    ) -> Result<MutexGuard<'_, Outgoing>> {
+        loop {
+            let mut outgoing = self.room_to_send(deadline, &is_there)?;
+            if !outgoing.is_streaming {
+                return Ok(outgoing);
+            }
+            outgoing = self.wait_to_send(outgoing, deadline)?;
+            drop(outgoing);
+        }
+    }
+
     /// Waits until `is_there` holds and nobody else has to go first.
-    fn room_to_send(
+    pub fn room_to_send(
         &self,
         deadline: &Deadline,
         is_there: impl Fn(&Outgoing) -> bool,
@@ -344,14 +401,14 @@ impl Connection {
         Ok(outgoing)
     }
 
-    fn wake_senders(&self, outgoing: &Outgoing) {
+    pub fn wake_senders(&self, outgoing: &Outgoing) {
         if outgoing.waiting > 0 {
             self.sending_changed.notify_all();
         }
     }
 
     /// With frames queued: writes them, or leaves them to the one who is writing.
-    fn write_queued(&self, mut outgoing: MutexGuard<'_, Outgoing>, deadline: &Deadline) -> Result<()> {
+    pub fn write_queued(&self, mut outgoing: MutexGuard<'_, Outgoing>, deadline: &Deadline) -> Result<()> {
         let Some(mut writer) = outgoing.writer.take() else { return Ok(()) };
         let fetched = outgoing.fetch(&mut writer);
         drop(outgoing);

@@ -83,6 +83,9 @@ impl Inbound {
     /// call again with empty input once there is some.
     #[inline]
     pub fn next(&mut self, input: &mut [u8], sink: &mut impl Sink) -> (usize, Result<Option<Event>, Violation>) {
+        if let Some((taken, kind)) = self.whole_message(input, sink) {
+            return (taken, Ok(Some(Event::Message(kind))));
+        }
         let mut taken = 0;
         let result = loop {
             let rest = &mut input[taken..];
@@ -110,6 +113,52 @@ impl Inbound {
             }
         };
         (taken, result)
+    }
+
+    /// Changes the limit of a message's size. Not below what has come of the message under way.
+    pub fn set_max_message_size(&mut self, bytes: usize) {
+        self.limits.max_message_size = bytes;
+    }
+
+    /// The short way for what nearly everything is: an uncompressed message in one frame, all of it here and nothing
+    /// wrong with it. Everything else goes the long way.
+    #[inline]
+    fn whole_message(&mut self, input: &mut [u8], sink: &mut impl Sink) -> Option<(usize, Kind)> {
+        let kind = match input.first()? {
+            0x81 => Kind::Text,
+            0x82 => Kind::Binary,
+            _ => return None,
+        };
+        if self.state != State::Header || self.stashed > 0 || self.message.is_some() {
+            return None;
+        }
+        let header = Header::read(input, self.role, false).ok()??;
+        let length = usize::try_from(header.length).ok()?;
+        let payload = input[header.size..].get_mut(..length)?;
+        if length > self.limits.max_message_size.min(sink.room()) {
+            return None;
+        }
+        if let Some(mask) = header.mask {
+            mask::apply(payload, mask);
+        }
+        match kind {
+            Kind::Binary => {
+                sink.begin(kind);
+                sink.binary(payload);
+            }
+            Kind::Text => match std::str::from_utf8(payload) {
+                Ok(text) => {
+                    sink.begin(kind);
+                    sink.text(text);
+                }
+                Err(_) => {
+                    // As it came, for the long way, which says what is wrong with it.
+                    header.mask.inspect(|&mask| mask::apply(payload, mask));
+                    return None;
+                }
+            },
+        }
+        Some((header.size + length, kind))
     }
 
     /// How many bytes of the current frame's payload the caller may hand straight to the sink, past

@@ -214,7 +214,7 @@ fn nothing_is_handed_on_before_it_is_valid() {
 
 #[test]
 fn it_is_small() {
-    assert!(size_of::<Inbound>() <= 192, "{}", size_of::<Inbound>());
+    assert!(size_of::<Inbound>() <= 128, "{}", size_of::<Inbound>());
     assert!(size_of::<Outbound>() <= 48, "{}", size_of::<Outbound>());
     assert!(size_of::<Violation>() <= 32, "{}", size_of::<Violation>());
 }

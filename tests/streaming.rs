@@ -1,0 +1,139 @@
+//! Messages as streams of bytes, both ways, and receiving into the caller's buffer.
+
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Message, MessageKind, WebSocket};
+
+fn pair(compression: Compression, max_message_size: usize) -> (WebSocket, WebSocket) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let stream = listener.accept().unwrap().0;
+        AcceptOptions::new().max_message_size(max_message_size).accept(stream).unwrap()
+    });
+    let client = WebSocket::options().compression(compression).max_message_size(max_message_size).connect(&url);
+    (client.unwrap(), server.join().unwrap())
+}
+
+/// Text that is not ASCII, so that fragments and parts cut characters.
+fn text(length: usize) -> String {
+    "aé€𝄞".chars().cycle().take(length).collect()
+}
+
+#[test]
+fn a_message_beyond_the_limit_streams_through_in_both_directions() {
+    for compression in [Compression::off(), Compression::default()] {
+        let (client, server) = pair(compression, 1000);
+        let sent = text(500_000);
+        let writer = thread::spawn({
+            let sent = sent.clone();
+            move || {
+                let mut message = client.send_writer(MessageKind::Text).unwrap();
+                message.write_all(sent.as_bytes()).unwrap();
+                message.finish().unwrap();
+                client.send("after").unwrap();
+                client
+            }
+        });
+        let mut received = String::new();
+        let mut message = server.recv_reader().unwrap().unwrap();
+        assert_eq!(message.kind(), MessageKind::Text);
+        message.read_to_string(&mut received).unwrap();
+        drop(message);
+        assert!(received == sent);
+        assert_eq!(server.recv().unwrap().unwrap(), Message::from("after"));
+        // And the limit counts again.
+        let client = writer.join().unwrap();
+        client.send_uncompressed(&vec![0; 1001]).unwrap();
+        assert_eq!(server.recv().unwrap_err().kind(), ErrorKind::TooBig);
+    }
+}
+
+#[test]
+fn what_was_not_read_of_a_message_is_left_out() {
+    let (client, server) = pair(Compression::default(), 1000);
+    let writer = thread::spawn(move || {
+        let mut message = client.send_writer(MessageKind::Binary).unwrap();
+        io::copy(&mut io::repeat(7).take(1_000_000), &mut message).unwrap();
+        message.finish().unwrap();
+        client.send("after").unwrap();
+        client
+    });
+    let mut byte = [0];
+    server.recv_reader().unwrap().unwrap().read_exact(&mut byte).unwrap();
+    assert_eq!(byte, [7]);
+    assert_eq!(server.recv().unwrap().unwrap(), Message::from("after"));
+    drop(writer.join().unwrap());
+}
+
+#[test]
+fn other_threads_messages_wait_and_pings_do_not() {
+    for compression in [Compression::off(), Compression::default()] {
+        let (client, server) = pair(compression, 1 << 20);
+        let mut message = client.send_writer(MessageKind::Text).unwrap();
+        message.write_all(b"begin ").unwrap();
+        message.flush().unwrap();
+        let other = thread::spawn({
+            let client = client.clone();
+            let long = "other ".repeat(100);
+            move || client.send(&long).unwrap()
+        });
+        client.ping(b"between").unwrap();
+        message.write_all(b"end").unwrap();
+        message.finish().unwrap();
+        assert_eq!(server.recv().unwrap().unwrap(), Message::from("begin end"));
+        assert!(server.recv().unwrap().unwrap().as_text().unwrap().starts_with("other"));
+        other.join().unwrap();
+    }
+}
+
+#[test]
+fn an_unfinished_message_closes_with_1011_unless_nothing_went_out() {
+    let (client, server) = pair(Compression::off(), 1 << 20);
+    drop(client.send_writer(MessageKind::Text).unwrap());
+    client.send("still open").unwrap();
+    assert_eq!(server.recv().unwrap().unwrap(), Message::from("still open"));
+    let mut message = client.send_writer(MessageKind::Text).unwrap();
+    message.write_all(b"half").unwrap();
+    message.flush().unwrap();
+    drop(message);
+    assert_eq!(client.send("x").unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(server.recv().unwrap(), None);
+    assert_eq!(server.close_code(), Some(CloseCode::INTERNAL_ERROR));
+}
+
+#[test]
+fn text_that_is_not_utf8_is_refused_before_it_is_sent() {
+    let (client, server) = pair(Compression::off(), 1 << 20);
+    let mut message = client.send_writer(MessageKind::Text).unwrap();
+    message.write_all(b"cut: \xE2\x82").unwrap();
+    let error = message.finish().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Options);
+    client.send("still open").unwrap();
+    assert_eq!(server.recv().unwrap().unwrap(), Message::from("still open"));
+}
+
+#[test]
+fn receiving_into_a_buffer_keeps_its_allocation() {
+    let (client, server) = pair(Compression::off(), 1 << 20);
+    for size in [300, 0, 200] {
+        client.send(&vec![1; size]).unwrap();
+        client.send(&text(size / 10)).unwrap();
+    }
+    client.ping(b"").unwrap();
+    client.send(b"last").unwrap();
+    let mut buffer = Vec::with_capacity(4096);
+    let allocation = buffer.as_ptr();
+    for size in [300, 0, 200] {
+        assert_eq!(server.recv_into(&mut buffer).unwrap(), Some(MessageKind::Binary));
+        assert_eq!(buffer, vec![1; size]);
+        assert_eq!(server.recv_into(&mut buffer).unwrap(), Some(MessageKind::Text));
+        assert_eq!(buffer, text(size / 10).as_bytes());
+        assert_eq!(buffer.as_ptr(), allocation);
+    }
+    assert_eq!(server.recv_into(&mut buffer).unwrap(), Some(MessageKind::Binary));
+    assert_eq!(buffer, b"last");
+    assert_eq!(buffer.as_ptr(), allocation);
+}
