@@ -132,6 +132,7 @@ impl Assembly {
 }
 
 impl Sink for Assembly {
+    #[inline]
     fn begin(&mut self, kind: Kind) {
         let mut spare = std::mem::take(&mut self.spare);
         spare.clear();
@@ -142,19 +143,24 @@ impl Sink for Assembly {
         };
     }
 
+    #[inline]
     fn text(&mut self, chunk: &str) {
-        if let Message::Text(text) = &mut self.message {
-            if !self.is_discarding {
-                text.push_str(chunk);
-            }
+        match &mut self.message {
+            _ if self.is_discarding => {}
+            // An allocation of just this size, as most messages are one chunk.
+            Message::Text(text) if text.capacity() == 0 => *text = chunk.to_owned(),
+            Message::Text(text) => text.push_str(chunk),
+            Message::Binary(_) => {}
         }
     }
 
+    #[inline]
     fn binary(&mut self, chunk: &[u8]) {
-        if let Message::Binary(bytes) = &mut self.message {
-            if !self.is_discarding {
-                bytes.extend_from_slice(chunk);
-            }
+        match &mut self.message {
+            _ if self.is_discarding => {}
+            Message::Binary(bytes) if bytes.capacity() == 0 => *bytes = chunk.to_vec(),
+            Message::Binary(bytes) => bytes.extend_from_slice(chunk),
+            Message::Text(_) => {}
         }
     }
 
