@@ -1,6 +1,5 @@
 //! The server's side of the opening handshake (RFC 6455 §4.2): TLS, request, answer, one straight line.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::exchange::Exchange;
 use crate::handshake::{self, HeadParser, Negotiated, Refusal, Request};
 use crate::options::check_timeout;
 use crate::protocol::Role;
-use crate::transport::{Incoming, Transport, Wire, accept_tls};
+use crate::transport::{Incoming, Stream, Transport, Wire, accept_tls};
 use crate::websocket::{Facts, WebSocket};
 
 type ExtraHeaders = Vec<(String, String)>;
@@ -137,8 +136,9 @@ impl AcceptOptions {
     /// [`Options`](ErrorKind::Options) before any I/O; [`Handshake`](ErrorKind::Handshake) for a request that was refused,
     /// saying why; [`Tls`](ErrorKind::Tls); [`Timeout`](ErrorKind::Timeout) when `accept_timeout` ends;
     /// [`Io`](ErrorKind::Io) when the connection is lost meanwhile.
-    pub fn accept(&self, stream: TcpStream) -> Result<WebSocket> {
+    pub fn accept(&self, stream: impl Into<Stream>) -> Result<WebSocket> {
         self.check()?;
+        let stream = stream.into();
         let deadline = Deadline::after("accept_timeout", self.accept_timeout);
         let transport = match &self.tls {
             Some(acceptor) => accept_tls(acceptor, stream, &deadline)?,
@@ -225,7 +225,7 @@ impl std::fmt::Debug for AcceptOptions {
 }
 
 pub(crate) fn from_upgraded(
-    stream: TcpStream,
+    stream: Stream,
     role: Role,
     protocol: Option<&str>,
     compression: Compression,

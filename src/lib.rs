@@ -190,6 +190,7 @@ pub use native_tls;
 pub use options::ConnectOptions;
 pub use protocol::{Kind as MessageKind, Role};
 pub use streaming::{MessageReader, MessageWriter};
+pub use transport::Stream;
 pub use url::Url;
 pub use websocket::WebSocket;
 

@@ -1,7 +1,7 @@
 //! The handle that programs hold.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::message::{Message, MessageRef};
 use crate::options::ConnectOptions;
 use crate::protocol::{Kind as MessageKind, Role};
 use crate::streaming::{MessageReader, MessageWriter};
+use crate::transport::Stream;
 
 /// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
 ///
@@ -114,7 +115,7 @@ impl WebSocket {
     ///
     /// # Errors
     /// See [`AcceptOptions::accept`].
-    pub fn accept(stream: TcpStream) -> Result<WebSocket> {
+    pub fn accept(stream: impl Into<Stream>) -> Result<WebSocket> {
         AcceptOptions::new().accept(stream)
     }
 
@@ -125,12 +126,12 @@ impl WebSocket {
     /// [`Options`](ErrorKind::Options) for a subprotocol or compression that cannot be, [`Io`](ErrorKind::Io) for a stream
     /// that is not usable.
     pub fn from_upgraded(
-        stream: TcpStream,
+        stream: impl Into<Stream>,
         role: Role,
         protocol: Option<&str>,
         compression: Compression,
     ) -> Result<WebSocket> {
-        crate::accept::from_upgraded(stream, role, protocol, compression)
+        crate::accept::from_upgraded(stream.into(), role, protocol, compression)
     }
 
     pub(crate) fn new(connection: Connection, facts: Facts) -> WebSocket {
