@@ -144,7 +144,7 @@ impl AcceptOptions {
             Some(acceptor) => accept_tls(acceptor, stream, &deadline)?,
             None => Transport::plain(stream).map_err(unusable)?,
         };
-        let mut exchange = Exchange::new(transport, "the client");
+        let mut exchange = Exchange::new(transport, Role::Server, "the client");
         let (request, extra) = match self.read_request(&mut exchange, &deadline) {
             Ok(accepted) => accepted,
             Err(Stop::Fail(error)) => return Err(error),
@@ -160,7 +160,7 @@ impl AcceptOptions {
         let negotiated = handshake::accept(&request, &self.protocols, &self.compression);
         exchange.write(&handshake::write_accept(&request, &negotiated, &extra), &deadline)?;
         log::debug!("accepted {} ({})", request.path(), negotiated.extensions);
-        let connection = exchange.into_connection(Role::Server, &negotiated, &self.compression, self.bounds.clone());
+        let connection = exchange.into_connection(&negotiated, &self.compression, self.bounds.clone());
         let Negotiated { protocol, extensions, .. } = negotiated;
         Ok(WebSocket::new(connection, Facts { protocol, extensions, request: Some(request), ..Facts::default() }))
     }

@@ -134,7 +134,7 @@ fn upgrade(
         user_agent: options.user_agent.clone(),
         basic: target.basic.clone(),
     };
-    let mut exchange = Exchange::new(transport, target.authority());
+    let mut exchange = Exchange::new(transport, Role::Client, target.authority());
     exchange.write(&request.to_bytes(), deadline)?;
     let head = read_final_head(&mut exchange, deadline)?;
     log::debug!("{} answered {} {}", target.authority(), head.start.status, head.start.reason);
@@ -144,7 +144,7 @@ fn upgrade(
     }
     let negotiated = request.check(&head)?;
     let bounds = options.bounds.clone();
-    let connection = exchange.into_connection(Role::Client, &negotiated, &options.compression, bounds);
+    let connection = exchange.into_connection(&negotiated, &options.compression, bounds);
     let Negotiated { protocol, extensions, .. } = negotiated;
     let response = Some(Response::new(head, Vec::new()));
     let url = Some(target.url.clone());

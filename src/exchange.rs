@@ -16,18 +16,14 @@ pub(crate) struct Exchange {
     wire: Wire,
     /// Who is at the other end, for error texts.
     peer: String,
+    role: Role,
     has_ended: bool,
 }
 
 impl Exchange {
-    pub fn new(transport: Transport, peer: impl Into<String>) -> Exchange {
-        Exchange {
-            transport,
-            incoming: Incoming::default(),
-            wire: Wire::default(),
-            peer: peer.into(),
-            has_ended: false,
-        }
+    pub fn new(transport: Transport, role: Role, peer: impl Into<String>) -> Exchange {
+        let (incoming, wire) = (Incoming::default(), Wire::default());
+        Exchange { transport, incoming, wire, peer: peer.into(), role, has_ended: false }
     }
 
     pub fn write(&mut self, mut bytes: &[u8], deadline: &Deadline) -> Result<()> {
@@ -58,9 +54,13 @@ impl Exchange {
                 return Ok(head);
             }
             if !self.read(deadline)? {
-                let place = if parser.is_empty() { "before it sent anything of" } else { "in the middle of" };
+                // Half an answer is a wrong one. None at all is a connection that was lost, as with a server that restarts.
+                let (kind, place) = match parser.is_empty() {
+                    true => (ErrorKind::Io, "before it sent anything of"),
+                    false => (ErrorKind::Handshake, "in the middle of"),
+                };
                 let text = format!("{} closed the connection {place} its side of the opening handshake", self.peer);
-                return Err(Error::new(ErrorKind::Handshake, text));
+                return Err(Error::new(kind, text + self.mend()));
             }
         }
     }
@@ -88,14 +88,8 @@ impl Exchange {
     }
 
     /// The handshake is done: what is left in the buffer are the first frames.
-    pub fn into_connection(
-        self,
-        role: Role,
-        negotiated: &Negotiated,
-        compression: &Compression,
-        bounds: Bounds,
-    ) -> Connection {
-        Connection::new(self.transport, self.incoming, self.wire, role, negotiated.deflate, compression, bounds)
+    pub fn into_connection(self, negotiated: &Negotiated, compression: &Compression, bounds: Bounds) -> Connection {
+        Connection::new(self.transport, self.incoming, self.wire, self.role, negotiated.deflate, compression, bounds)
     }
 
     /// Reads once; false at the end of the stream.
@@ -115,8 +109,16 @@ impl Exchange {
                 }
                 Ok(Received::Nothing) => {}
                 Ok(Received::TlsOutput) => self.write(&[], deadline)?,
-                Err(error) => return Err(Error::caused(ErrorKind::Io, doing, error)),
+                Err(error) => return Err(Error::caused(ErrorKind::Io, doing + self.mend(), error)),
             }
+        }
+    }
+
+    /// A hint for a stream that ends at once, which is what many TLS servers do with plain HTTP.
+    fn mend(&self) -> &'static str {
+        match self.role {
+            Role::Client if !self.transport.is_tls() => " (does it expect TLS? wss:// is the scheme with it)",
+            _ => "",
         }
     }
 }

@@ -1,6 +1,168 @@
-//! wsync
+//! Blocking WebSockets for plain threads: client and server, `ws` and `wss`, RFC 6455 with permessage-deflate (RFC 7692),
+//! no async runtime.
+//!
+//! For scripts that read a feed, servers with a thread for each connection, and GUI programs. One thread waits in
+//! [`recv`](WebSocket::recv) while any number of others [`send`](WebSocket::send), over TLS as without.
+//!
+//! # Quick start
+//!
+//! A script:
+//!
+//! ```
+//! use wsync::{CloseCode, Message, WebSocket};
+//!
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let url = format!("ws://{}/feed", listener.local_addr()?);
+//! # let server = std::thread::spawn(move || -> std::io::Result<()> {
+//! #     let ws = WebSocket::accept(listener.accept()?.0)?;
+//! #     while let Some(message) = ws.recv()? {
+//! #         ws.send(&message)?;
+//! #         ws.close(CloseCode::NORMAL, "")?;
+//! #     }
+//! #     Ok(())
+//! # });
+//! let ws = WebSocket::connect(&url)?;
+//! ws.send("subscribe")?;
+//! while let Some(message) = ws.recv()? {
+//!     match message {
+//!         Message::Text(text) => println!("{text}"),
+//!         Message::Binary(bytes) => println!("{} bytes", bytes.len()),
+//!     }
+//! }
+//! assert_eq!(ws.close_code(), Some(CloseCode::NORMAL));
+//! # server.join().unwrap()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Sending and receiving at once. A [`WebSocket`] is a handle; clone it for each thread:
+//!
+//! ```
+//! use std::thread;
+//! use wsync::{CloseCode, Message, WebSocket};
+//!
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let url = format!("ws://{}/echo", listener.local_addr()?);
+//! # let server = thread::spawn(move || -> std::io::Result<()> {
+//! #     let ws = WebSocket::accept(listener.accept()?.0)?;
+//! #     while let Some(message) = ws.recv()? {
+//! #         ws.send(&message)?;
+//! #     }
+//! #     Ok(())
+//! # });
+//! let ws = WebSocket::connect(&url)?;
+//! let reader = ws.clone();
+//! let receiving = thread::spawn(move || reader.messages().collect::<wsync::Result<Vec<Message>>>());
+//!
+//! for number in 0..1000 {
+//!     ws.send(&format!("message {number}"))?;
+//! }
+//! ws.close(CloseCode::NORMAL, "")?;
+//! assert_eq!(receiving.join().unwrap()?.len(), 1000);
+//! # server.join().unwrap()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A wait that ends takes nothing with it, at whatever byte of a frame it stops:
+//!
+//! ```
+//! use std::time::Duration;
+//! use wsync::{ErrorKind, WebSocket};
+//!
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let url = format!("ws://{}/", listener.local_addr()?);
+//! # let server = std::thread::spawn(move || WebSocket::accept(listener.accept().unwrap().0)?.recv());
+//! let ws = WebSocket::connect(&url)?;
+//! match ws.recv_timeout(Duration::from_millis(10)) {
+//!     Ok(Some(message)) => println!("{message:?}"),
+//!     Ok(None) => println!("closed"),
+//!     Err(error) if error.kind() == ErrorKind::Timeout => println!("nothing yet"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # ws.close(1000.into(), "")?;
+//! # assert_eq!(server.join().unwrap()?, None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Servers start from [`WebSocket::accept`], and have [`AcceptOptions`]; clients have [`ConnectOptions`] for headers,
+//! subprotocols, TLS settings, proxies and bounds.
+//!
+//! # The way of a byte
+//!
+//! ```text
+//!            connect ───┐                   ┌─── accept        once for each connection:
+//!  address, proxy, TLS, │ redirect      TLS │                  TCP (and TLS), then HTTP
+//!                       ▼                   ▼
+//!                    exchange ◀──▶ handshake                   the upgrade's bytes, the upgrade's rules
+//!                                │ what was agreed
+//!                                ▼
+//!  socket     transport     connection                 protocol                          WebSocket
+//!  ──────▶    read,     ──▶ receiving ──▶ inbound:  frame ▸ unmask ▸ inflate ▸ UTF-8 ──▶ recv
+//!             decrypt           │                    (assembled where it is received)
+//!                               │ ping, pong, close
+//!                               ▼
+//!                           keepalive, closing
+//!                               │ ping, pong, close
+//!                               ▼
+//!  ◀──────    encrypt,  ◀── sending   ◀── outbound: mask ◂ frame ◂ deflate           ◀── send
+//!             write
+//! ```
+//!
+//! `handshake` and `protocol` do no I/O: no sockets, clocks, threads, locks or randomness. They take bytes in pieces of
+//! any size, and say how many they have used. `transport` knows bytes and TLS but no frames. `connection` is where threads
+//! meet.
+//!
+//! # Threads
+//!
+//! - Receiving never waits for a send, and a send never waits for a receive. How the calls go together stands at
+//!   [`WebSocket`].
+//! - Pings are answered, keepalive pings are sent and a close by the peer is answered by whoever is receiving. The crate has
+//!   no thread of its own on an open connection. (While connecting, resolving a name has a thread, and so has each attempt
+//!   where a name has several addresses.)
+//! - No thread is stuck for good: [`abort`](WebSocket::abort) from any thread wakes all others, [`close`](WebSocket::close)
+//!   is bounded by itself, and `send` is where [`send_timeout`](ConnectOptions::send_timeout) is set.
+//!
+//! How it differs from the usual: a connection is mostly guarded by a lock around the stream, which then is held while the
+//! holder waits for the socket. Here the two halves, the reader and the writer, are *taken out* of their locks by the thread
+//! that uses them and put back after, so that no lock is held while anybody waits for the socket. A sender that finds the
+//! writer gone leaves its frame in the queue; the one who has the writer writes all that is queued, in one call. TLS runs
+//! over memory: the reader waits at the bare socket and locks the TLS engine only to decrypt, the writer only to encrypt.
+//!
+//! # Limits
+//!
+//! What holds by default, so that no peer decides on memory or time:
+//!
+//! | what | limit | set by |
+//! |---|---|---|
+//! | connecting: name, TCP, proxy, TLS, upgrade and redirects together | 30 s | [`connect_timeout`](ConnectOptions::connect_timeout) |
+//! | accepting: TLS and upgrade together | 30 s | [`accept_timeout`](AcceptOptions::accept_timeout) |
+//! | closing | 5 s | [`close_timeout`](ConnectOptions::close_timeout) |
+//! | sending | none | [`send_timeout`](ConnectOptions::send_timeout) |
+//! | receiving | none | [`recv_timeout`](WebSocket::recv_timeout), or [`ping_interval`](ConnectOptions::ping_interval) to notice a dead peer |
+//! | a message, after inflation | 64 MiB | [`max_message_size`](ConnectOptions::max_message_size) |
+//! | fragments of a message | 131,072 | |
+//! | redirects | 5 | [`max_redirects`](ConnectOptions::max_redirects) |
+//! | request or response head | 64 KiB, 128 headers | |
+//! | body of a rejection that is kept | 64 KiB | |
+//! | frames queued behind another thread's write | 256 KiB, then senders wait | |
+//!
+//! A message over its limit is refused while it is inflated, not after. A declared length allocates nothing.
+//!
+//! # Features
+//!
+//! - `vendored`: builds OpenSSL from source, for machines without its headers. Windows and macOS use the system's TLS and
+//!   need neither.
+//!
+//! # Logging
+//!
+//! Through the [`log`](https://docs.rs/log) crate: `debug` for the stages of connecting and closing, `trace` for messages
+//! (their length, not their content), `warn` for peers that break the protocol and headers that were ignored. User
+//! information, the query of a URL and header values are not logged.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 mod accept;
+mod background;
 mod close;
 mod compression;
 mod connect;
@@ -17,6 +179,7 @@ mod transport;
 mod websocket;
 
 pub use accept::AcceptOptions;
+pub use background::{Background, BackgroundOptions, End, Event, Events, Reader, Reconnect};
 pub use close::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use connect::Proxy;
@@ -29,3 +192,8 @@ pub use protocol::{Kind as MessageKind, Role};
 pub use streaming::{MessageReader, MessageWriter};
 pub use url::Url;
 pub use websocket::WebSocket;
+
+/// Compiles the README's examples.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct ReadmeDoctests;

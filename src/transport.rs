@@ -60,6 +60,7 @@ pub(crate) struct Wire {
     cipher: Vec<u8>,
     written: usize,
     timeout: Option<Duration>,
+    sent: u64,
 }
 
 impl Incoming {
@@ -70,6 +71,18 @@ impl Incoming {
 }
 
 impl Wire {
+    /// Gives back a large buffer that is spent.
+    pub fn release(&mut self, kept: usize) {
+        if self.is_empty() && self.cipher.capacity() > kept {
+            self.cipher = Vec::new();
+        }
+    }
+
+    /// How many bytes the socket has taken so far: whether the peer takes anything.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     pub fn is_empty(&self) -> bool {
         self.written == self.cipher.len()
     }
@@ -115,6 +128,33 @@ impl Transport {
         Ok(lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)?.unwrap_or(Received::Nothing))
     }
 
+    /// Whether [`read_directly`](Transport::read_directly) may be called.
+    pub fn can_read_directly(&self, incoming: &Incoming) -> bool {
+        self.tls.is_none() && incoming.plain.is_empty()
+    }
+
+    /// Reads up to `most` bytes past `incoming.plain`, to the end of `into`, which is neither zeroed nor copied. `wait`
+    /// bounds each arrival, not the whole.
+    pub fn read_directly(
+        &self,
+        incoming: &mut Incoming,
+        into: &mut Vec<u8>,
+        most: usize,
+        wait: Duration,
+    ) -> io::Result<Received> {
+        self.set_read_timeout(&mut incoming.timeout, Some(wait))?;
+        let before = into.len();
+        into.reserve(most);
+        let read = (&self.socket).take(most as u64).read_to_end(into);
+        match read {
+            // What came before an error or the end comes first; the next call finds it again.
+            _ if into.len() > before => Ok(Received::Bytes),
+            Ok(_) => Ok(Received::End),
+            Err(error) if is_wait_over(&error) => Ok(Received::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives back what room the reading half has for bursts, while nothing comes.
     pub fn release(&self, incoming: &mut Incoming) {
         incoming.plain.release();
@@ -128,7 +168,7 @@ impl Transport {
     /// With TLS, taken bytes may still be in `wire`, and go before anything else at the next call.
     pub fn write(&self, wire: &mut Wire, bytes: &[u8], wait: Option<Duration>) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
-            return self.write_socket(bytes, &mut wire.timeout, wait);
+            return self.write_socket(bytes, wire, wait);
         };
         self.write_cipher(wire, wait)?;
         let taken = lock(tls).encrypt(&bytes[..bytes.len().min(TLS_BATCH)], &mut wire.cipher)?;
@@ -162,7 +202,10 @@ impl Transport {
 
     fn write_cipher(&self, wire: &mut Wire, wait: Option<Duration>) -> io::Result<()> {
         while wire.written < wire.cipher.len() {
-            wire.written += self.write_socket(&wire.cipher[wire.written..], &mut wire.timeout, wait)?;
+            let cipher = std::mem::take(&mut wire.cipher);
+            let written = self.write_socket(&cipher[wire.written..], wire, wait);
+            wire.cipher = cipher;
+            wire.written += written?;
         }
         wire.cipher.clear();
         wire.written = 0;
@@ -180,10 +223,7 @@ impl Transport {
             // A timeout cannot be zero, and the shortest one is a tick of the kernel: 4 ms is a quarter of a frame.
             Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.read(room)),
             _ => {
-                if *timeout != wait {
-                    self.socket.set_read_timeout(wait)?;
-                    *timeout = wait;
-                }
+                self.set_read_timeout(timeout, wait)?;
                 (&self.socket).read(room)
             }
         };
@@ -198,21 +238,33 @@ impl Transport {
         }
     }
 
-    fn write_socket(&self, bytes: &[u8], timeout: &mut Option<Duration>, wait: Option<Duration>) -> io::Result<usize> {
+    fn set_read_timeout(&self, current: &mut Option<Duration>, wait: Option<Duration>) -> io::Result<()> {
+        if *current != wait {
+            self.socket.set_read_timeout(wait)?;
+            *current = wait;
+        }
+        Ok(())
+    }
+
+    fn write_socket(&self, bytes: &[u8], wire: &mut Wire, wait: Option<Duration>) -> io::Result<usize> {
         let written = match wait {
             Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.write(bytes)),
             _ => {
-                if *timeout != wait {
+                if wire.timeout != wait {
                     self.socket.set_write_timeout(wait)?;
-                    *timeout = wait;
+                    wire.timeout = wait;
                 }
                 (&self.socket).write(bytes)
             }
         };
         match written {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                wire.sent += count as u64;
+                Ok(count)
+            }
             Err(error) if is_wait_over(&error) => Err(io::ErrorKind::WouldBlock.into()),
-            other => other,
+            Err(error) => Err(error),
         }
     }
 

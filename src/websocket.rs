@@ -290,7 +290,8 @@ impl WebSocket {
     ///
     /// # Errors
     /// [`Options`](ErrorKind::Options) for a code or reason that must not be sent; [`Timeout`](ErrorKind::Timeout) when the
-    /// peer did not answer, after which the connection is gone all the same; [`Io`](ErrorKind::Io) when it was lost
+    /// peer did not answer, or if an earlier send had run into its `send_timeout`, after which the connection is gone all the
+    /// same; [`Io`](ErrorKind::Io) when it was lost
     /// meanwhile.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
         check_close(code, reason)?;
@@ -300,6 +301,23 @@ impl WebSocket {
     /// Drops the connection now, without a closing handshake, and wakes every blocked call. Never blocks.
     pub fn abort(&self) {
         self.0.connection.abort();
+    }
+
+    /// Ends the connection as the last handle does that is dropped, and wakes every blocked call. Never blocks.
+    pub(crate) fn leave(&self) {
+        self.0.connection.leave();
+    }
+
+    pub(crate) fn close_by(&self, code: CloseCode, reason: &str, deadline: Deadline) -> Result<()> {
+        self.0.connection.close_by(code, reason, deadline)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.connection.has_ended()
+    }
+
+    pub(crate) fn watch_end(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        self.0.connection.watch_end(watcher);
     }
 
     /// How far the connection is.

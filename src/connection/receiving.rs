@@ -20,6 +20,9 @@ const RETRY_WRITE: Duration = Duration::from_millis(20);
 /// How long a large read buffer is kept while nothing comes.
 const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
+/// What is worth reading past the buffer.
+const LARGE: usize = 64 * 1024;
+
 /// Where the reader sits while nobody receives.
 pub(crate) struct Seat {
     reader: Option<Box<Reader>>,
@@ -115,12 +118,21 @@ impl Assembly {
         }
     }
 
+    /// Where the bytes of a binary message go, if they are wanted.
+    fn bytes(&mut self) -> Option<&mut Vec<u8>> {
+        match &mut self.message {
+            Message::Binary(bytes) if !self.is_discarding => Some(bytes),
+            _ => None,
+        }
+    }
+
     pub fn take(&mut self) -> Message {
         std::mem::replace(&mut self.message, Message::Binary(Vec::new()))
     }
 }
 
 impl Sink for Assembly {
+    #[inline]
     fn begin(&mut self, kind: Kind) {
         let mut spare = std::mem::take(&mut self.spare);
         spare.clear();
@@ -131,19 +143,24 @@ impl Sink for Assembly {
         };
     }
 
+    #[inline]
     fn text(&mut self, chunk: &str) {
-        if let Message::Text(text) = &mut self.message {
-            if !self.is_discarding {
-                text.push_str(chunk);
-            }
+        match &mut self.message {
+            _ if self.is_discarding => {}
+            // An allocation of just this size, as most messages are one chunk.
+            Message::Text(text) if text.capacity() == 0 => *text = chunk.to_owned(),
+            Message::Text(text) => text.push_str(chunk),
+            Message::Binary(_) => {}
         }
     }
 
+    #[inline]
     fn binary(&mut self, chunk: &[u8]) {
-        if let Message::Binary(bytes) = &mut self.message {
-            if !self.is_discarding {
-                bytes.extend_from_slice(chunk);
-            }
+        match &mut self.message {
+            _ if self.is_discarding => {}
+            Message::Binary(bytes) if bytes.capacity() == 0 => *bytes = chunk.to_vec(),
+            Message::Binary(bytes) => bytes.extend_from_slice(chunk),
+            Message::Text(_) => {}
         }
     }
 
@@ -235,7 +252,7 @@ impl Connection {
                     self.flush_what_fits();
                     return Ok(Some(Piece::Whole(kind)));
                 }
-                Ok(Some(Event::Ping(payload))) => self.queue_pong(payload),
+                Ok(Some(Event::Ping(payload))) => lock(&self.sending).queue_pong(payload),
                 Ok(Some(Event::Pong(payload))) => lock(&self.keepalive).pong_received(&payload, Instant::now()),
                 Ok(Some(Event::Close(frame))) => return self.close_received(frame).result(),
                 Err(violation) => return self.violated(violation).result(),
@@ -266,7 +283,7 @@ impl Connection {
             Turn::Ping(payload) => {
                 self.queue_ping(payload);
                 self.flush_what_fits();
-                None
+                lock(&self.keepalive).interval()
             }
             // The pong may lie unread.
             Turn::Dead(_) => Some(Duration::ZERO),
@@ -281,9 +298,9 @@ impl Connection {
         for left in [until_turn, deadline.left()].into_iter().flatten() {
             wait = wait.min(left);
         }
-        match self.transport.read(&mut reader.incoming, Some(wait)) {
+        match self.read_bytes(reader, wait) {
             Ok(Received::Bytes) => {}
-            Ok(Received::TlsOutput) => self.queue_tls_output(),
+            Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
             Ok(Received::Nothing) => {
                 if let Turn::Dead(interval) = turn {
                     return Err(self.peer_is_dead(interval));
@@ -296,6 +313,24 @@ impl Connection {
             Err(error) => return self.lost(reader, &error.to_string()).result().map(|_: Option<()>| true),
         }
         Ok(true)
+    }
+
+    /// Reads from the socket: into the buffer, or, of a large frame that nothing needs to look at, past it into the
+    /// message. Only where nothing but the message is waited for, as that bounds each arrival and not the whole.
+    fn read_bytes(&self, reader: &mut Reader, wait: Duration) -> std::io::Result<Received> {
+        let Reader { incoming, inbound, message, pending, .. } = reader;
+        let left = inbound.direct().min(message.room());
+        match message.bytes() {
+            Some(bytes) if left >= LARGE && wait == LONGEST_WAIT && self.transport.can_read_directly(incoming) => {
+                let before = bytes.len();
+                // Room grows by what has come, not by what was announced.
+                let most = left.min(before.max(LARGE));
+                let received = self.transport.read_directly(incoming, bytes, most, wait)?;
+                *pending = inbound.took_directly(bytes.len() - before).map(Ok);
+                Ok(received)
+            }
+            _ => self.transport.read(incoming, Some(wait)),
+        }
     }
 
     /// The connection ended without a close frame, which is never clean (RFC 6455 §7.1.5).

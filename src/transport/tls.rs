@@ -31,18 +31,19 @@ pub(crate) fn connect_tls(
     deadline: &Deadline,
 ) -> Result<Transport> {
     let doing = format!("TLS handshake with {server_name}");
-    handshake(socket, deadline, &doing, |pipe| connector.connect(server_name, pipe))
+    handshake(socket, deadline, &doing, mend, |pipe| connector.connect(server_name, pipe))
 }
 
 /// Does the server's TLS handshake on `socket`.
 pub(crate) fn accept_tls(acceptor: &TlsAcceptor, socket: TcpStream, deadline: &Deadline) -> Result<Transport> {
-    handshake(socket, deadline, "TLS handshake with the client", |pipe| acceptor.accept(pipe))
+    handshake(socket, deadline, "TLS handshake with the client", |_| "", |pipe| acceptor.accept(pipe))
 }
 
 fn handshake(
     socket: TcpStream,
     deadline: &Deadline,
     doing: &str,
+    mend: impl FnOnce(&str) -> &'static str,
     shake: impl FnOnce(Pipe) -> std::result::Result<TlsStream<Pipe>, HandshakeError<Pipe>>,
 ) -> Result<Transport> {
     let failed = |error: io::Error| Error::caused(ErrorKind::Io, doing, error);
@@ -59,18 +60,18 @@ fn handshake(
         Err(HandshakeError::WouldBlock(_)) => Err(deadline.error(doing)),
         Err(HandshakeError::Failure(_)) if deadline.is_over() => Err(deadline.error(doing)),
         Err(HandshakeError::Failure(error)) => {
-            Err(Error::caused(ErrorKind::Tls, format!("{doing} failed{}", mend(&error)), error))
+            let mend = mend(&error.to_string());
+            Err(Error::caused(ErrorKind::Tls, format!("{doing} failed{mend}"), error))
         }
     }
 }
 
-/// A hint for the failures that people meet most.
-fn mend(error: &native_tls::Error) -> &'static str {
-    let text = error.to_string();
-    let has = |word: &str| text.contains(word);
-    if has("wrong version number") || has("packet length too long") || has("http request") {
-        " (the peer does not speak TLS on this port: ws:// is the scheme without TLS)"
-    } else if has("self-signed") || has("self signed") || has("unable to get local issuer") {
+/// A hint for the failures that people who connect meet most.
+fn mend(error: &str) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    if has(&["wrong version number", "packet length too long", "http request", "unexpected EOF"]) {
+        " (does the server speak TLS on this port? ws:// is the scheme without)"
+    } else if has(&["self-signed", "self signed", "unable to get local issuer"]) {
         " (the certificate's root is not trusted: add it to a TlsConnector and pass that with ConnectOptions::tls)"
     } else {
         ""

@@ -1,0 +1,95 @@
+//! What the README promises of the examples: `echo` runs, `wscat` works in a pipe and exits as `--help` says.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use wsync::{CloseCode, WebSocket};
+
+/// `cargo test` has built the examples beside the tests; `cargo test --test examples` has not.
+fn example(name: &str) -> Command {
+    let mut path: PathBuf = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.extend(["examples", &format!("{name}{}", std::env::consts::EXE_SUFFIX)]);
+    if !path.exists() {
+        assert!(Command::new(env!("CARGO")).args(["build", "--examples"]).status().unwrap().success());
+    }
+    Command::new(path)
+}
+
+fn wscat(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut wscat = example("wscat");
+    wscat.arg("--no-proxy").args(arguments);
+    let mut child = wscat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Fails when it has exited already, which is for its exit code to tell.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// The URL of a server that does this with its one connection.
+fn server(talk: impl FnOnce(WebSocket) -> wsync::Result<()> + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || talk(WebSocket::accept(listener.accept().unwrap().0)?));
+    url
+}
+
+fn echo(ws: WebSocket) -> wsync::Result<()> {
+    while let Some(message) = ws.recv()? {
+        ws.send(&message)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn echo_runs() {
+    let output = example("echo").output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().contains("closed with 1000"));
+}
+
+#[test]
+fn lines_go_out_and_come_back() {
+    let lines: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(wscat(&[&server(echo)], lines.as_bytes()), (0, lines, String::new()));
+    let hex = wscat(&["--binary", &server(echo)], b"\xc3\xa4b\r\n");
+    assert_eq!(hex, (0, "äb".into(), String::new()));
+}
+
+#[test]
+fn binary_messages_are_shown_in_hex() {
+    let url = server(|ws| {
+        ws.send(&[0, 255])?;
+        ws.close(CloseCode::NORMAL, "")
+    });
+    assert_eq!(wscat(&[&url], b""), (0, "[2 bytes] 00 ff\n".into(), String::new()));
+}
+
+#[test]
+fn the_exit_code_says_how_it_ended() {
+    let busy = server(|ws| ws.close(CloseCode::INTERNAL_ERROR, "busy"));
+    let (code, _, told) = wscat(&[&busy], b"");
+    assert_eq!((code, told.as_str()), (0, "wscat: closed with 1011 internal error: busy\n"));
+
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(wscat(&[&format!("ws://{unused}/")], b"").0, 1);
+
+    for wrong in [&[][..], &["http://localhost/"], &["--close-code", "1006", "ws://localhost/"], &["--bogus"]] {
+        assert_eq!(wscat(wrong, b"").0, 2, "{wrong:?}");
+    }
+
+    let lost = server(|ws| {
+        ws.recv()?;
+        ws.abort();
+        Ok(())
+    });
+    assert_eq!(wscat(&[&lost], b"hello\n").0, 3);
+
+    let (code, _, told) = wscat(&[&server(echo)], b"\xff\n");
+    assert_eq!(code, 4);
+    assert!(told.contains("line 1 of stdin is not UTF-8"), "{told}");
+}
