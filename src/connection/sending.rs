@@ -113,9 +113,10 @@ impl Connection {
     /// Queues a ping, and sends it like a message.
     pub fn ping(&self, payload: &[u8]) -> Result<()> {
         let deadline = self.send_deadline();
-        drop(self.room_to_send(&deadline, Outgoing::has_room)?);
-        self.queue_ping(payload);
-        self.write_queued(lock(&self.sending), &deadline)
+        lock(&self.keepalive).ping_sent(payload, Instant::now());
+        let mut outgoing = self.room_to_send(&deadline, Outgoing::has_room)?;
+        outgoing.queue_control(Opcode::Ping, payload);
+        self.write_queued(outgoing, &deadline)
     }
 
     /// Queues a ping without writing it.
@@ -141,6 +142,7 @@ impl Connection {
             return;
         }
         let mut writer = outgoing.writer.take().expect("it is left over");
+        outgoing.is_flushing = true;
         loop {
             // What is left of the last batch goes first, alone: a queue behind a stuck peer must not empty into it.
             let fetched = if writer.is_idle() { outgoing.fetch(&mut writer) } else { Ok(()) };
@@ -242,17 +244,25 @@ impl Connection {
 
     fn wait_to_send<'a>(
         &'a self,
-        mut outgoing: MutexGuard<'a, Outgoing>,
+        outgoing: MutexGuard<'a, Outgoing>,
         deadline: &Deadline,
     ) -> Result<MutexGuard<'a, Outgoing>> {
         let left = deadline.check("waiting for another thread's send")?;
         if let Some(End::Failed(error)) = self.end.get() {
             return Err(error.clone());
         }
+        Ok(self.wait_for_change(outgoing, left))
+    }
+
+    fn wait_for_change<'a>(
+        &'a self,
+        mut outgoing: MutexGuard<'a, Outgoing>,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, Outgoing> {
         outgoing.waiting += 1;
         let mut outgoing = super::wait(&self.sending_changed, outgoing, left);
         outgoing.waiting -= 1;
-        Ok(outgoing)
+        outgoing
     }
 
     pub fn wake_senders(&self, outgoing: &Outgoing) {
@@ -262,7 +272,11 @@ impl Connection {
     }
 
     /// With frames queued: writes them, or leaves them to the one who is writing.
-    pub fn write_queued(&self, mut outgoing: MutexGuard<'_, Outgoing>, deadline: &Deadline) -> Result<()> {
+    pub fn write_queued<'a>(&'a self, mut outgoing: MutexGuard<'a, Outgoing>, deadline: &Deadline) -> Result<()> {
+        // The reader takes no time over it, and leaves behind what does not fit.
+        while outgoing.is_flushing {
+            outgoing = self.wait_for_change(outgoing, None);
+        }
         let Some(mut writer) = outgoing.writer.take() else { return Ok(()) };
         let fetched = outgoing.fetch(&mut writer);
         drop(outgoing);
