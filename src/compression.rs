@@ -32,7 +32,7 @@ impl Default for Compression {
             server_no_context_takeover: false,
             client_max_window_bits: 15,
             server_max_window_bits: 15,
-            level: 6,
+            level: 3,
             threshold: 64,
         }
     }
