@@ -93,9 +93,7 @@ impl Engine {
             std::mem::swap(&mut self.stream.get_mut().inbound, cipher);
         }
         if !self.stash.is_empty() {
-            plain.reserve(self.stash.len());
-            plain.room()[..self.stash.len()].copy_from_slice(&self.stash);
-            plain.filled(self.stash.len());
+            plain.push(&self.stash);
             self.stash = Vec::new();
             return Ok(Some(Received::Bytes));
         }
