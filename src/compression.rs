@@ -82,7 +82,7 @@ impl Compression {
     }
 
     /// How hard the compressor works: 1 (fast) to 9 (small; default 3). What is left of a message of 1 KiB, and what it
-    /// costs, for JSON as chats send it and for English text, with history (`benches/compression.rs` prints all of it):
+    /// costs, for JSON as chats send it and for English text, with history (`compression -- levels` in `benches` prints more):
     ///
     /// | level |          1 |           2 |       **3** |           6 |           9 |
     /// |-------|-----------:|------------:|------------:|------------:|------------:|
