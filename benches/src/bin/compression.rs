@@ -9,7 +9,7 @@
 //!
 //! The framing is private and does no I/O, so its source is compiled into this benchmark.
 
-#[path = "../src"]
+#[path = "../../../src"]
 #[allow(dead_code, unused_imports)]
 mod library {
     pub mod close;
@@ -244,14 +244,14 @@ fn numbers(size: usize, count: usize) -> Vec<Vec<u8>> {
 
 fn source() -> String {
     let files = [
-        include_str!("../src/websocket.rs"),
-        include_str!("../src/options.rs"),
-        include_str!("../src/connection/sending.rs"),
-        include_str!("../src/connection/receiving.rs"),
-        include_str!("../src/protocol/inbound.rs"),
-        include_str!("../src/handshake/client.rs"),
-        include_str!("../src/transport/tls.rs"),
-        include_str!("../src/error.rs"),
+        include_str!("../../../src/websocket.rs"),
+        include_str!("../../../src/options.rs"),
+        include_str!("../../../src/connection/sending.rs"),
+        include_str!("../../../src/connection/receiving.rs"),
+        include_str!("../../../src/protocol/inbound.rs"),
+        include_str!("../../../src/handshake/client.rs"),
+        include_str!("../../../src/transport/tls.rs"),
+        include_str!("../../../src/error.rs"),
     ];
     files.concat()
 }
