@@ -11,6 +11,7 @@
 
 mod closing;
 mod keepalive;
+mod outgoing;
 mod receiving;
 mod sending;
 mod streaming;
@@ -24,8 +25,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Inbound, Limits, Outbound, Role};
 use crate::transport::{Incoming, Transport, Wire, lock};
 use keepalive::Keepalive;
+use outgoing::Outgoing;
 use receiving::{Reader, Seat};
-use sending::Outgoing;
 pub(crate) use streaming::{IncomingMessage, OutgoingMessage};
 
 /// The bounds of an open connection.

@@ -138,7 +138,8 @@ impl ConnectOptions {
         self
     }
 
-    /// How long a `send` may wait for a peer that takes nothing (default: `None`, no bound). When it is reached, that
+    /// How long a `send` may wait for a peer that takes nothing (default: `None`, no bound); it starts anew whenever the
+    /// peer has taken something, so that a large message may take longer on a slow line. When it is reached, that
     /// `send` fails with [`Timeout`](ErrorKind::Timeout) and later ones with [`Closed`](ErrorKind::Closed), as part of a
     /// frame may be out; receiving goes on.
     pub fn send_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {

@@ -60,6 +60,7 @@ pub(crate) struct Wire {
     cipher: Vec<u8>,
     written: usize,
     timeout: Option<Duration>,
+    sent: u64,
 }
 
 impl Incoming {
@@ -70,6 +71,18 @@ impl Incoming {
 }
 
 impl Wire {
+    /// Gives back a large buffer that is spent.
+    pub fn release(&mut self, kept: usize) {
+        if self.is_empty() && self.cipher.capacity() > kept {
+            self.cipher = Vec::new();
+        }
+    }
+
+    /// How many bytes the socket has taken so far: whether the peer takes anything.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     pub fn is_empty(&self) -> bool {
         self.written == self.cipher.len()
     }
@@ -155,7 +168,7 @@ impl Transport {
     /// With TLS, taken bytes may still be in `wire`, and go before anything else at the next call.
     pub fn write(&self, wire: &mut Wire, bytes: &[u8], wait: Option<Duration>) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
-            return self.write_socket(bytes, &mut wire.timeout, wait);
+            return self.write_socket(bytes, wire, wait);
         };
         self.write_cipher(wire, wait)?;
         let taken = lock(tls).encrypt(&bytes[..bytes.len().min(TLS_BATCH)], &mut wire.cipher)?;
@@ -189,7 +202,10 @@ impl Transport {
 
     fn write_cipher(&self, wire: &mut Wire, wait: Option<Duration>) -> io::Result<()> {
         while wire.written < wire.cipher.len() {
-            wire.written += self.write_socket(&wire.cipher[wire.written..], &mut wire.timeout, wait)?;
+            let cipher = std::mem::take(&mut wire.cipher);
+            let written = self.write_socket(&cipher[wire.written..], wire, wait);
+            wire.cipher = cipher;
+            wire.written += written?;
         }
         wire.cipher.clear();
         wire.written = 0;
@@ -230,21 +246,25 @@ impl Transport {
         Ok(())
     }
 
-    fn write_socket(&self, bytes: &[u8], timeout: &mut Option<Duration>, wait: Option<Duration>) -> io::Result<usize> {
+    fn write_socket(&self, bytes: &[u8], wire: &mut Wire, wait: Option<Duration>) -> io::Result<usize> {
         let written = match wait {
             Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.write(bytes)),
             _ => {
-                if *timeout != wait {
+                if wire.timeout != wait {
                     self.socket.set_write_timeout(wait)?;
-                    *timeout = wait;
+                    wire.timeout = wait;
                 }
                 (&self.socket).write(bytes)
             }
         };
         match written {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                wire.sent += count as u64;
+                Ok(count)
+            }
             Err(error) if is_wait_over(&error) => Err(io::ErrorKind::WouldBlock.into()),
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
