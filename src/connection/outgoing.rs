@@ -28,6 +28,8 @@ pub(crate) struct Outgoing {
     pub waiting: usize,
     /// One thread has written for the others long enough: they wait until it is out.
     pub is_stopping_writer: bool,
+    /// The receiver is writing what fits: it may leave something behind.
+    pub is_receiver_writing: bool,
     /// A message is being sent in parts: no other may come between them (RFC 6455 §5.4).
     pub is_streaming: bool,
     /// No data frame may follow a close frame (RFC 6455 §5.5.1).
@@ -54,6 +56,7 @@ impl Outgoing {
             writer: Some(Writer { wire, batch: Vec::new(), written: 0 }),
             waiting: 0,
             is_stopping_writer: false,
+            is_receiver_writing: false,
             is_streaming: false,
             close_queued: false,
             failure: None,
@@ -169,6 +172,7 @@ impl Outgoing {
             self.frames = Vec::new();
         }
         self.is_stopping_writer = false;
+        self.is_receiver_writing = false;
         self.writer = Some(writer);
     }
 }

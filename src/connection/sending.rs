@@ -141,6 +141,7 @@ impl Connection {
             return;
         }
         let mut writer = outgoing.writer.take().expect("it is left over");
+        outgoing.is_receiver_writing = true;
         loop {
             // What is left of the last batch goes first, alone: a queue behind a stuck peer must not empty into it.
             let fetched = if writer.is_idle() { outgoing.fetch(&mut writer) } else { Ok(()) };
@@ -262,7 +263,11 @@ impl Connection {
     }
 
     /// With frames queued: writes them, or leaves them to the one who is writing.
-    pub fn write_queued(&self, mut outgoing: MutexGuard<'_, Outgoing>, deadline: &Deadline) -> Result<()> {
+    pub fn write_queued<'a>(&'a self, mut outgoing: MutexGuard<'a, Outgoing>, deadline: &Deadline) -> Result<()> {
+        // Nobody would see to what the receiver leaves behind, if it goes away then.
+        while outgoing.is_receiver_writing {
+            outgoing = self.wait_to_send(outgoing, deadline)?;
+        }
         let Some(mut writer) = outgoing.writer.take() else { return Ok(()) };
         let fetched = outgoing.fetch(&mut writer);
         drop(outgoing);
