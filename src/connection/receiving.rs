@@ -265,6 +265,7 @@ impl Connection {
                         return end.result();
                     }
                     if has_looked && deadline.is_over() {
+                        self.flush_what_fits();
                         return Err(deadline.error("no message came"));
                     }
                     has_looked = self.read_more(reader, deadline)?;
