@@ -235,7 +235,7 @@ pub(crate) fn from_upgraded(
     handshake::check_protocols(protocol.as_slice())?;
     let transport = Transport::plain(stream).map_err(unusable)?;
     let deflate = Agreed::of(&compression);
-    let extensions = if deflate.is_some() { "permessage-deflate".to_owned() } else { String::new() };
+    let extensions = deflate.as_ref().map(handshake::describe_extensions).unwrap_or_default();
     let connection = Connection::new(
         transport,
         Incoming::default(),
