@@ -26,10 +26,10 @@ pub(crate) struct Outgoing {
     pub writer: Option<Writer>,
     /// How many threads wait for the writer or for room.
     pub waiting: usize,
+    /// The reader has the writer, for as long as a call that does not wait takes.
+    pub is_flushing: bool,
     /// One thread has written for the others long enough: they wait until it is out.
     pub is_stopping_writer: bool,
-    /// The receiver is writing what fits: it may leave something behind.
-    pub is_receiver_writing: bool,
     /// A message is being sent in parts: no other may come between them (RFC 6455 §5.4).
     pub is_streaming: bool,
     /// No data frame may follow a close frame (RFC 6455 §5.5.1).
@@ -55,8 +55,8 @@ impl Outgoing {
             tls_output: false,
             writer: Some(Writer { wire, batch: Vec::new(), written: 0 }),
             waiting: 0,
+            is_flushing: false,
             is_stopping_writer: false,
-            is_receiver_writing: false,
             is_streaming: false,
             close_queued: false,
             failure: None,
@@ -171,8 +171,8 @@ impl Outgoing {
         if self.frames.is_empty() && self.frames.capacity() > KEPT {
             self.frames = Vec::new();
         }
+        self.is_flushing = false;
         self.is_stopping_writer = false;
-        self.is_receiver_writing = false;
         self.writer = Some(writer);
     }
 }
