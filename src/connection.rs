@@ -11,6 +11,7 @@
 
 mod closing;
 mod keepalive;
+mod outgoing;
 mod receiving;
 mod sending;
 mod streaming;
@@ -24,8 +25,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Inbound, Limits, Outbound, Role};
 use crate::transport::{Incoming, Transport, Wire, lock};
 use keepalive::Keepalive;
+use outgoing::Outgoing;
 use receiving::{Reader, Seat};
-use sending::Outgoing;
 pub(crate) use streaming::{IncomingMessage, OutgoingMessage};
 
 /// The bounds of an open connection.
@@ -64,7 +65,11 @@ pub(crate) struct Connection {
     /// The code and reason to show, once they are known.
     closed: OnceLock<(CloseCode, String)>,
     end: OnceLock<End>,
+    /// Who waits elsewhere for the end, such as for room in a queue of its own.
+    watchers: Mutex<Vec<Watcher>>,
 }
+
+type Watcher = Box<dyn Fn() + Send + Sync>;
 
 /// How a connection ended.
 #[derive(Clone)]
@@ -98,6 +103,7 @@ impl Connection {
             keepalive: Mutex::new(Keepalive::new(bounds.ping_interval)),
             closed: OnceLock::new(),
             end: OnceLock::new(),
+            watchers: Mutex::new(Vec::new()),
             bounds,
         }
     }
@@ -139,6 +145,15 @@ impl Connection {
         }
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.end.get().is_some()
+    }
+
+    /// Calls `watcher` when the end is written, perhaps more than once. It must not block or call back.
+    pub fn watch_end(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        lock(&self.watchers).push(Box::new(watcher));
+    }
+
     /// Ends the connection now, from any thread, and wakes every other one.
     pub fn abort(&self) {
         self.end_with(End::Failed(Error::new(ErrorKind::Closed, "the connection was aborted by this side")));
@@ -157,6 +172,7 @@ impl Connection {
         self.receiving_changed.notify_all();
         drop(lock(&self.sending));
         self.sending_changed.notify_all();
+        lock(&self.watchers).iter().for_each(|watcher| watcher());
         self.end.get().expect("set above")
     }
 }

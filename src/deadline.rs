@@ -10,6 +10,7 @@ pub(crate) struct Deadline {
     at: Option<Instant>,
     bound: &'static str,
     length: Option<Duration>,
+    is_renewable: bool,
 }
 
 impl Deadline {
@@ -17,11 +18,23 @@ impl Deadline {
     pub fn after(bound: &'static str, length: Option<Duration>) -> Deadline {
         // A length beyond what the clock can add never ends either.
         let at = length.and_then(|length| Instant::now().checked_add(length));
-        Deadline { at, bound, length }
+        Deadline { at, bound, length, is_renewable: false }
+    }
+
+    /// One that bounds standing still: it starts again whenever something has moved.
+    pub fn renewed_by_progress(bound: &'static str, length: Option<Duration>) -> Deadline {
+        Deadline { is_renewable: true, ..Deadline::after(bound, length) }
+    }
+
+    /// Something has moved.
+    pub fn progress(&mut self) {
+        if self.is_renewable {
+            *self = Deadline::renewed_by_progress(self.bound, self.length);
+        }
     }
 
     pub fn never() -> Deadline {
-        Deadline { at: None, bound: "", length: None }
+        Deadline { at: None, bound: "", length: None, is_renewable: false }
     }
 
     /// What is left: `None` is for ever, zero is over.

@@ -54,9 +54,13 @@ impl Exchange {
                 return Ok(head);
             }
             if !self.read(deadline)? {
-                let place = if parser.is_empty() { "before it sent anything of" } else { "in the middle of" };
+                // Half an answer is a wrong one. None at all is a connection that was lost, as with a server that restarts.
+                let (kind, place) = match parser.is_empty() {
+                    true => (ErrorKind::Io, "before it sent anything of"),
+                    false => (ErrorKind::Handshake, "in the middle of"),
+                };
                 let text = format!("{} closed the connection {place} its side of the opening handshake", self.peer);
-                return Err(Error::new(ErrorKind::Handshake, text + self.mend()));
+                return Err(Error::new(kind, text + self.mend()));
             }
         }
     }

@@ -162,6 +162,7 @@
 #![deny(missing_docs)]
 
 mod accept;
+mod background;
 mod close;
 mod compression;
 mod connect;
@@ -169,25 +170,31 @@ mod connection;
 mod deadline;
 mod error;
 mod exchange;
+mod group;
 mod handshake;
 mod message;
 mod options;
+mod prepared;
 mod protocol;
 mod streaming;
 mod transport;
 mod websocket;
 
 pub use accept::AcceptOptions;
+pub use background::{Background, BackgroundOptions, End, Event, Events, Reader, Reconnect};
 pub use close::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use connect::Proxy;
 pub use error::{Error, ErrorKind, Result};
+pub use group::Group;
 pub use handshake::{Refusal, Request, Response};
 pub use message::{Message, MessageRef};
 pub use native_tls;
 pub use options::ConnectOptions;
+pub use prepared::Prepared;
 pub use protocol::{Kind as MessageKind, Role};
 pub use streaming::{MessageReader, MessageWriter};
+pub use transport::Stream;
 pub use url::Url;
 pub use websocket::WebSocket;
 

@@ -1,6 +1,6 @@
 //! What a connection is made with: plain values, their defaults, and setters that can be chained.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::connection::Bounds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Response};
 use crate::protocol::Role;
+use crate::transport::Stream;
 use crate::websocket::WebSocket;
 
 /// How to connect: made by [`WebSocket::options`], refined by its setters, used by [`connect`](ConnectOptions::connect)
@@ -138,7 +139,8 @@ impl ConnectOptions {
         self
     }
 
-    /// How long a `send` may wait for a peer that takes nothing (default: `None`, no bound). When it is reached, that
+    /// How long a `send` may wait for a peer that takes nothing (default: `None`, no bound); it starts anew whenever the
+    /// peer has taken something, so that a large message may take longer on a slow line. When it is reached, that
     /// `send` fails with [`Timeout`](ErrorKind::Timeout) and later ones with [`Closed`](ErrorKind::Closed), as part of a
     /// frame may be out; receiving goes on.
     pub fn send_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
@@ -220,8 +222,8 @@ impl ConnectOptions {
     ///
     /// # Errors
     /// As [`connect`](ConnectOptions::connect).
-    pub fn connect_over(&self, url: &str, stream: TcpStream) -> Result<WebSocket> {
-        crate::connect::connect_over(self, url, stream)
+    pub fn connect_over(&self, url: &str, stream: impl Into<Stream>) -> Result<WebSocket> {
+        crate::connect::connect_over(self, url, stream.into())
     }
 
     /// Refuses what cannot be sent, before any I/O.

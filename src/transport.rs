@@ -6,14 +6,16 @@
 //! to encrypt.
 
 mod buffer;
+mod stream;
 mod tls;
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) use buffer::Buffer;
+pub use stream::Stream;
 pub(crate) use tls::{accept_tls, connect_tls};
 
 /// How many bytes are encrypted before they are written.
@@ -25,7 +27,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub(crate) struct Transport {
-    socket: TcpStream,
+    socket: Stream,
     tls: Option<Mutex<tls::Engine>>,
     /// Held while the socket is made non-blocking for one call: the flag is one for both halves.
     not_waiting: Mutex<()>,
@@ -60,6 +62,7 @@ pub(crate) struct Wire {
     cipher: Vec<u8>,
     written: usize,
     timeout: Option<Duration>,
+    sent: u64,
 }
 
 impl Incoming {
@@ -70,18 +73,30 @@ impl Incoming {
 }
 
 impl Wire {
+    /// Gives back a large buffer that is spent.
+    pub fn release(&mut self, kept: usize) {
+        if self.is_empty() && self.cipher.capacity() > kept {
+            self.cipher = Vec::new();
+        }
+    }
+
+    /// How many bytes the socket has taken so far: whether the peer takes anything.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     pub fn is_empty(&self) -> bool {
         self.written == self.cipher.len()
     }
 }
 
 impl Transport {
-    pub fn plain(socket: TcpStream) -> io::Result<Transport> {
+    pub fn plain(socket: Stream) -> io::Result<Transport> {
         // The stream may be the caller's: undo what would make "block" mean something else.
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
-        socket.set_nodelay(true)?;
+        socket.set_nodelay()?;
         Ok(Transport { socket, tls: None, not_waiting: Mutex::new(()) })
     }
 
@@ -132,7 +147,7 @@ impl Transport {
         self.set_read_timeout(&mut incoming.timeout, Some(wait))?;
         let before = into.len();
         into.reserve(most);
-        let read = (&self.socket).take(most as u64).read_to_end(into);
+        let read = self.socket.read_most(most, into);
         match read {
             // What came before an error or the end comes first; the next call finds it again.
             _ if into.len() > before => Ok(Received::Bytes),
@@ -155,7 +170,7 @@ impl Transport {
     /// With TLS, taken bytes may still be in `wire`, and go before anything else at the next call.
     pub fn write(&self, wire: &mut Wire, bytes: &[u8], wait: Option<Duration>) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
-            return self.write_socket(bytes, &mut wire.timeout, wait);
+            return self.write_socket(bytes, wire, wait);
         };
         self.write_cipher(wire, wait)?;
         let taken = lock(tls).encrypt(&bytes[..bytes.len().min(TLS_BATCH)], &mut wire.cipher)?;
@@ -189,7 +204,10 @@ impl Transport {
 
     fn write_cipher(&self, wire: &mut Wire, wait: Option<Duration>) -> io::Result<()> {
         while wire.written < wire.cipher.len() {
-            wire.written += self.write_socket(&wire.cipher[wire.written..], &mut wire.timeout, wait)?;
+            let cipher = std::mem::take(&mut wire.cipher);
+            let written = self.write_socket(&cipher[wire.written..], wire, wait);
+            wire.cipher = cipher;
+            wire.written += written?;
         }
         wire.cipher.clear();
         wire.written = 0;
@@ -230,27 +248,31 @@ impl Transport {
         Ok(())
     }
 
-    fn write_socket(&self, bytes: &[u8], timeout: &mut Option<Duration>, wait: Option<Duration>) -> io::Result<usize> {
+    fn write_socket(&self, bytes: &[u8], wire: &mut Wire, wait: Option<Duration>) -> io::Result<usize> {
         let written = match wait {
             Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.write(bytes)),
             _ => {
-                if *timeout != wait {
+                if wire.timeout != wait {
                     self.socket.set_write_timeout(wait)?;
-                    *timeout = wait;
+                    wire.timeout = wait;
                 }
                 (&self.socket).write(bytes)
             }
         };
         match written {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                wire.sent += count as u64;
+                Ok(count)
+            }
             Err(error) if is_wait_over(&error) => Err(io::ErrorKind::WouldBlock.into()),
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
     /// One call on the socket that does not wait. The other half shares the flag: a waiting call of its that starts just
     /// now may see `WouldBlock` early, so the callers look at their clock before they believe it.
-    fn without_waiting<T>(&self, call: impl FnOnce(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+    fn without_waiting<T>(&self, call: impl FnOnce(&Stream) -> io::Result<T>) -> io::Result<T> {
         let _guard = lock(&self.not_waiting);
         self.socket.set_nonblocking(true)?;
         let result = call(&self.socket);

@@ -14,10 +14,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 impl Connection {
     /// The whole closing handshake: our close frame, the peer's, the end of TCP, all by one deadline.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
+        self.close_by(code, reason, Deadline::after("close_timeout", self.bounds.close_timeout))
+    }
+
+    /// As `close`, by a deadline that began earlier.
+    pub fn close_by(&self, code: CloseCode, reason: &str, deadline: Deadline) -> Result<()> {
         if self.end.get().is_some() {
             return Ok(());
         }
-        let deadline = Deadline::after("close_timeout", self.bounds.close_timeout);
         log::debug!("closing with {code}");
         self.queue_close(Some(code), reason);
         let result = match self.flush(&deadline) {
@@ -37,6 +41,19 @@ impl Connection {
         self.shutdown_write(deadline.left());
         self.transport.shutdown();
         Ok(())
+    }
+
+    /// The beginning of the closing handshake, without waiting for anything.
+    pub fn begin_close(&self, code: CloseCode, reason: &str) {
+        self.queue_close(Some(code), reason);
+        self.flush_what_fits();
+    }
+
+    /// Ends the connection without waiting for anything: a close frame if the peer takes it at once, and every blocked
+    /// call is woken.
+    pub fn leave(&self) {
+        self.say_goodbye();
+        self.abort();
     }
 
     /// Waits until the peer's close frame is there: by reading, or while another thread reads.
@@ -89,16 +106,20 @@ impl Connection {
             Err(_) => self.transport.shutdown(),
         }
     }
-}
 
-impl Drop for Connection {
-    /// The last handle is gone: says so if the peer takes it at once, and lets go.
-    fn drop(&mut self) {
+    fn say_goodbye(&self) {
         if self.ready_state() == ReadyState::Closed {
             return;
         }
         self.queue_close(Some(CloseCode::GOING_AWAY), "");
         self.flush_what_fits();
         self.shutdown_write(Some(Duration::ZERO));
+    }
+}
+
+impl Drop for Connection {
+    /// The last handle is gone: says so if the peer takes it at once, and lets go.
+    fn drop(&mut self) {
+        self.say_goodbye();
     }
 }

@@ -13,8 +13,9 @@ use crate::message::Message;
 use crate::protocol::{Event, Inbound, Kind, Sink, Violation};
 use crate::transport::{Incoming, Received, lock};
 
-/// The longest wait for the socket in one go: after it the reader looks whether the keepalive was changed meanwhile.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The longest wait for the socket in one go: after it the reader looks whether the keepalive was
+/// changed meanwhile, or something was left to write.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How soon the reader tries again to write a pong that the socket did not take.
 const RETRY_WRITE: Duration = Duration::from_millis(20);
 /// How long a large read buffer is kept while nothing comes.
@@ -132,6 +133,7 @@ impl Assembly {
 }
 
 impl Sink for Assembly {
+    #[inline]
     fn begin(&mut self, kind: Kind) {
         let mut spare = std::mem::take(&mut self.spare);
         spare.clear();
@@ -142,19 +144,24 @@ impl Sink for Assembly {
         };
     }
 
+    #[inline]
     fn text(&mut self, chunk: &str) {
-        if let Message::Text(text) = &mut self.message {
-            if !self.is_discarding {
-                text.push_str(chunk);
-            }
+        match &mut self.message {
+            _ if self.is_discarding => {}
+            // An allocation of just this size, as most messages are one chunk.
+            Message::Text(text) if text.capacity() == 0 => *text = chunk.to_owned(),
+            Message::Text(text) => text.push_str(chunk),
+            Message::Binary(_) => {}
         }
     }
 
+    #[inline]
     fn binary(&mut self, chunk: &[u8]) {
-        if let Message::Binary(bytes) = &mut self.message {
-            if !self.is_discarding {
-                bytes.extend_from_slice(chunk);
-            }
+        match &mut self.message {
+            _ if self.is_discarding => {}
+            Message::Binary(bytes) if bytes.capacity() == 0 => *bytes = chunk.to_vec(),
+            Message::Binary(bytes) => bytes.extend_from_slice(chunk),
+            Message::Text(_) => {}
         }
     }
 
@@ -246,7 +253,7 @@ impl Connection {
                     self.flush_what_fits();
                     return Ok(Some(Piece::Whole(kind)));
                 }
-                Ok(Some(Event::Ping(payload))) => self.queue_pong(payload),
+                Ok(Some(Event::Ping(payload))) => lock(&self.sending).queue_pong(payload),
                 Ok(Some(Event::Pong(payload))) => lock(&self.keepalive).pong_received(&payload, Instant::now()),
                 Ok(Some(Event::Close(frame))) => return self.close_received(frame).result(),
                 Err(violation) => return self.violated(violation).result(),
@@ -294,7 +301,7 @@ impl Connection {
         }
         match self.read_bytes(reader, wait) {
             Ok(Received::Bytes) => {}
-            Ok(Received::TlsOutput) => self.queue_tls_output(),
+            Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
             Ok(Received::Nothing) => {
                 if let Turn::Dead(interval) = turn {
                     return Err(self.peer_is_dead(interval));

@@ -63,7 +63,7 @@ impl Connection {
 
     /// Begins a message in parts, behind those that are being sent.
     pub fn send_parts(&self, kind: Kind, compress: bool) -> Result<OutgoingMessage<'_>> {
-        let deadline = Deadline::after("send_timeout", self.bounds.send_timeout);
+        let deadline = self.send_deadline();
         loop {
             drop(self.room_for_message(&deadline, |_| true)?);
             // With the compressor's lock, so that nobody who is compressing queues a frame between the parts.
@@ -123,7 +123,7 @@ impl Drop for IncomingMessage<'_> {
 
 impl OutgoingMessage<'_> {
     pub fn send(&mut self, payload: &[u8], fin: bool) -> Result<()> {
-        let deadline = Deadline::after("send_timeout", self.connection.bounds.send_timeout);
+        let deadline = self.connection.send_deadline();
         let part = Fragment { fin, ..self.part };
         self.part.first = false;
         self.connection.send_fragment(part, payload, &deadline)?;

@@ -1,0 +1,135 @@
+//! Inbound frames: however the bytes are cut and however little room the sink has, the same comes out.
+
+use crate::Bytes;
+use crate::compression::{Agreed, Compression};
+use crate::protocol::{Event, Inbound, Kind, Limits, Role, Sink, Violation};
+
+pub fn frames(data: &[u8]) {
+    check(data, None);
+}
+
+pub fn frames_deflate(data: &[u8]) {
+    check(data, Some(()));
+}
+
+fn check(data: &[u8], deflate: Option<()>) {
+    let mut data = Bytes(data);
+    let flags = data.byte();
+    let role = if flags & 1 == 0 { Role::Client } else { Role::Server };
+    let deflate = deflate.and_then(|()| {
+        let (windows, forget) = (data.byte(), flags & 8 != 0);
+        let compression = Compression::default().client_no_context_takeover(forget).server_no_context_takeover(forget);
+        let bits = 8 + windows % 8;
+        Agreed::of(&compression.client_max_window_bits(bits).server_max_window_bits(bits))
+    });
+    let limits = Limits {
+        max_message_size: [0, 100, 5_000, 300_000][usize::from(flags >> 1 & 3)],
+        max_fragments: if flags & 16 == 0 { 5 } else { 1000 },
+    };
+    let (steps, rooms) = (data.steps(), data.steps());
+    let run =
+        |steps: &[usize], rooms: &[usize]| read(Inbound::new(role, limits, deflate), data.0, steps, rooms, limits);
+    let whole = run(&[usize::MAX], &[usize::MAX]);
+    assert_eq!(run(&steps, &[usize::MAX]), whole, "cut into {steps:?}");
+    assert_eq!(run(&[usize::MAX], &rooms), whole, "with room for {rooms:?}");
+    assert_eq!(run(&steps, &rooms), whole, "cut into {steps:?} with room for {rooms:?}");
+}
+
+/// What came in: a message with its payload, or any other event.
+#[derive(Debug, PartialEq)]
+pub enum Got {
+    Message(Kind, Vec<u8>),
+    Control(Event),
+    Violation(Violation),
+    /// The input ended, in the middle of something or not.
+    End {
+        mid_message: bool,
+    },
+}
+
+/// Reads `input` in chunks of `steps` with a sink that has room for `rooms` at a time.
+pub fn read(mut inbound: Inbound, input: &[u8], steps: &[usize], rooms: &[usize], limits: Limits) -> Vec<Got> {
+    let mut got = Vec::new();
+    let mut sink = Kept { kind: None, bytes: Vec::new(), room: 0 };
+    let mut rooms = rooms.iter().cycle();
+    let mut steps = steps.iter().cycle();
+    let mut rest = input;
+    'input: loop {
+        let (chunk, after) = rest.split_at(rest.len().min(*steps.next().unwrap()));
+        let mut chunk = chunk.to_vec();
+        let mut left = &mut chunk[..];
+        loop {
+            sink.room = *rooms.next().unwrap();
+            let room = sink.room;
+            let before = sink.bytes.len();
+            let (taken, event) = inbound.next(left, &mut sink);
+            assert!(taken <= left.len());
+            assert!(
+                sink.bytes.len() - before.min(sink.bytes.len()) <= room.saturating_add(3),
+                "more than there was room"
+            );
+            assert!(sink.bytes.len() <= limits.max_message_size, "more than max_message_size");
+            left = &mut left[taken..];
+            match event {
+                Ok(Some(Event::Message(kind))) => {
+                    assert_eq!(sink.kind, Some(kind));
+                    got.push(Got::Message(kind, std::mem::take(&mut sink.bytes)));
+                }
+                Ok(Some(event)) => {
+                    let is_close = matches!(event, Event::Close(_));
+                    got.push(Got::Control(event));
+                    if is_close {
+                        break 'input;
+                    }
+                }
+                Ok(None) => {
+                    if left.is_empty() && sink.room > 0 {
+                        break;
+                    }
+                    assert!(sink.room < usize::MAX, "it stopped before the end of its input");
+                }
+                Err(violation) => {
+                    assert!(left.is_empty(), "a violation takes everything");
+                    assert!(!violation.to_string().is_empty());
+                    got.push(Got::Violation(violation));
+                    break 'input;
+                }
+            }
+        }
+        rest = after;
+        if rest.is_empty() {
+            got.push(Got::End { mid_message: inbound.is_mid_message() });
+            return got;
+        }
+    }
+    let mut more = *b"\x81\x02hi";
+    assert_eq!(inbound.next(&mut more, &mut sink), (4, Ok(None)), "nothing comes after the end");
+    got
+}
+
+struct Kept {
+    kind: Option<Kind>,
+    bytes: Vec<u8>,
+    room: usize,
+}
+
+impl Sink for Kept {
+    fn begin(&mut self, kind: Kind) {
+        self.kind = Some(kind);
+        self.bytes.clear();
+    }
+
+    fn text(&mut self, chunk: &str) {
+        assert_eq!(self.kind, Some(Kind::Text));
+        self.binary(chunk.as_bytes());
+    }
+
+    fn binary(&mut self, chunk: &[u8]) {
+        self.room = self.room.saturating_sub(chunk.len());
+        self.bytes.extend_from_slice(chunk);
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+}

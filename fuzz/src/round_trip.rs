@@ -1,0 +1,73 @@
+//! What one side sends, the other reads back.
+
+use crate::Bytes;
+use crate::compression::Agreed;
+use crate::frames::{Got, read};
+use crate::protocol::{Event, Fragment, Inbound, Kind, Limits, Opcode, Outbound, Role};
+
+/// Enough payload for one run.
+const MOST: usize = 300_000;
+
+pub fn round_trip(data: &[u8]) {
+    let mut data = Bytes(data);
+    let flags = data.byte();
+    let role = if flags & 1 == 0 { Role::Client } else { Role::Server };
+    let compression = data.compression(role);
+    let agreed = Agreed::of(&compression).filter(|_| flags & 2 == 0);
+    let (steps, rooms) = (data.steps(), data.steps());
+    let mut outbound = Outbound::new(role, agreed, data.byte() % 10, 0);
+    let (mut wire, mut sent) = (Vec::new(), Vec::new());
+    let mut size = 0;
+    while !data.0.is_empty() && size < MOST {
+        let op = data.byte();
+        let mask = [op, data.byte(), 0x5a, op ^ 0xff];
+        let kind = if op & 1 == 0 { Kind::Binary } else { Kind::Text };
+        let compress = op & 2 == 0;
+        match op >> 2 & 3 {
+            0 | 1 => {
+                let payload = payload(&mut data, kind);
+                size += payload.len();
+                outbound.message(&mut wire, kind, &payload, compress, mask);
+                sent.push(Got::Message(kind, payload));
+            }
+            2 => {
+                let opcode = if op & 1 == 0 { Opcode::Ping } else { Opcode::Pong };
+                let payload = data.take(usize::from(op >> 4)).to_vec();
+                outbound.control(&mut wire, opcode, &payload, mask);
+                let event = if op & 1 == 0 { Event::Ping(payload) } else { Event::Pong(payload) };
+                sent.push(Got::Control(event));
+            }
+            _ => {
+                let mut whole = Vec::new();
+                let count = 1 + (op >> 4);
+                for i in 0..=count {
+                    let part = payload(&mut data, kind);
+                    let fragment = Fragment { kind, first: i == 0, fin: i == count, compress };
+                    outbound.fragment(&mut wire, fragment, &part, mask);
+                    whole.extend(part);
+                    if op & 0x20 != 0 && i < count {
+                        outbound.control(&mut wire, Opcode::Ping, b"between", mask);
+                        sent.push(Got::Control(Event::Ping(b"between".to_vec())));
+                    }
+                }
+                size += whole.len();
+                sent.push(Got::Message(kind, whole));
+            }
+        }
+    }
+    sent.push(Got::End { mid_message: false });
+    let limits = Limits { max_message_size: usize::MAX, max_fragments: 17 };
+    let peer = if role == Role::Client { Role::Server } else { Role::Client };
+    assert_eq!(read(Inbound::new(peer, limits, agreed), &wire, &steps, &rooms, limits), sent);
+}
+
+/// A stretch of the input, over and over: what compresses well, and what is larger than the input.
+fn payload(data: &mut Bytes, kind: Kind) -> Vec<u8> {
+    let (length, times) = (data.byte(), data.byte());
+    let stretch = data.take(length.into());
+    let payload = stretch.repeat(if times < 250 { times / 64 } else { times }.into());
+    match kind {
+        Kind::Binary => payload,
+        Kind::Text => String::from_utf8_lossy(&payload).into_owned().into_bytes(),
+    }
+}

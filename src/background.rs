@@ -1,0 +1,237 @@
+//! Threads on top of a connection, for programs that ask for them: one that receives, and a whole connection that is made,
+//! kept and made again in the background.
+//!
+//! - A reader ([`WebSocket::spawn_reader`]) is one thread in one loop (`read_all`) that hands on what comes.
+//! - [`WebSocket::events`] is the same with a queue as the handler (`queue.rs`).
+//! - A [`Background`] connection adds a thread that sends and the decision what follows an end (`driver.rs`), by a
+//!   policy without clock or randomness of its own (`backoff.rs`).
+
+mod backoff;
+mod driver;
+mod event;
+mod queue;
+mod reader;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
+
+use crate::close::{CloseCode, ReadyState, check_close};
+use crate::error::Result;
+use crate::message::Message;
+use crate::options::ConnectOptions;
+use backoff::Backoff;
+pub use backoff::Reconnect;
+use driver::Driver;
+pub use event::{End, Event};
+pub use queue::Events;
+use queue::Queue;
+pub use reader::Reader;
+
+/// A connection in the background, for programs of which the main thread must not block: connecting, sending, receiving,
+/// closing and connecting again happen on threads of its own. No method but the waiting ones of [`Events`] blocks.
+///
+/// ```
+/// use wsync::{Background, CloseCode, End, Event};
+///
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let url = format!("ws://{}/", server.local_addr()?);
+/// # std::thread::spawn(move || -> wsync::Result<()> {
+/// #     let ws = wsync::WebSocket::accept(server.accept().unwrap().0)?;
+/// #     while let Some(message) = ws.recv()? { ws.send(&message)?; }
+/// #     Ok(())
+/// # });
+/// let chat = Background::connect(&url, || { /* request a repaint, post to the event loop */ })?;
+/// chat.send("hello")?; // goes out when the connection is open
+///
+/// // In each frame this would be `while let Some(event) = chat.events().try_recv()`.
+/// for event in chat.events().iter() {
+///     match event {
+///         Event::Open(ws) => println!("open: {ws:?}"),
+///         Event::Message(message) => {
+///             println!("{message:?}");
+///             chat.close(CloseCode::NORMAL, "")?;
+///         }
+///         Event::Reconnecting { delay, cause, .. } => println!("{cause}; again in {delay:?}"),
+///         Event::End(end) => println!("{end}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What is sent, and what is lost
+///
+/// A message waits in a queue until the system has taken all of it. If the connection breaks before, the peer cannot have
+/// received the message, and it goes out first on the next connection, in its order. What the system had taken and the
+/// peer had not read when the connection broke is lost, as with any connection: nothing is ever sent twice. A program that
+/// must know what arrived lets the peer confirm it. What is still queued at the end is in [`unsent`](Background::unsent).
+///
+/// # Threads
+///
+/// Two, from [`connect`](BackgroundOptions::connect) to the [`End`](Event::End): one connects and receives, one sends. A
+/// third runs during a [`close`](Background::close). After `close` or drop they end at once if waiting to reconnect,
+/// within [`close_timeout`](ConnectOptions::close_timeout) if connected, and while they are connecting within
+/// [`connect_timeout`](ConnectOptions::connect_timeout), as nothing can call back the system's resolver: do not set that to
+/// `None`. No event and no wake comes after the end, whatever they still do.
+///
+/// A program function that panics ends it: the wake function or the policy, with close code 1011 if it is connected. The
+/// end says so.
+pub struct Background {
+    driver: Arc<Driver>,
+    events: Events,
+}
+
+impl Background {
+    /// Connects in the background, with the default options. `wake` is called on a thread of the connection after each
+    /// event, to make the program look at [`events`](Background::events); it must not block for long.
+    ///
+    /// # Errors
+    /// See [`BackgroundOptions::connect`].
+    pub fn connect(url: &str, wake: impl Fn() + Send + Sync + 'static) -> Result<Background> {
+        Background::options().connect(url, wake)
+    }
+
+    /// Options, with a setter for each.
+    pub fn options() -> BackgroundOptions {
+        BackgroundOptions::default()
+    }
+
+    /// What has happened. The queue is bounded: while it is full, nothing is received (see [`Events`]) and no new attempt
+    /// to connect begins.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Queues a message to be sent, also while it is connecting or waiting to. Never blocks.
+    ///
+    /// # Errors
+    /// Both hand the message back: [`Full`](TrySendError::Full) when
+    /// [`send_capacity`](BackgroundOptions::send_capacity) messages wait, [`Disconnected`](TrySendError::Disconnected) after
+    /// [`close`](Background::close) or the end.
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
+        self.driver.send(message.into())
+    }
+
+    /// Takes back what is queued and not sent, in its order. After the [`End`](Event::End) that is all that was accepted
+    /// and never went out; before, it can still be sent again.
+    pub fn unsent(&self) -> Vec<Message> {
+        self.driver.take_unsent()
+    }
+
+    /// Closes for good, in the background: what is queued goes out, then the closing handshake (RFC 6455 §7) runs, all
+    /// within [`close_timeout`](ConnectOptions::close_timeout), and the [`End`](Event::End) is how that went. While it is
+    /// not connected the end comes at once. Never blocks; the first call counts.
+    ///
+    /// # Errors
+    /// [`Options`](crate::ErrorKind::Options) for a code or a reason that must not be sent.
+    pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
+        check_close(code, reason)?;
+        self.driver.close(code, reason);
+        Ok(())
+    }
+
+    /// How far it is: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
+    pub fn ready_state(&self) -> ReadyState {
+        self.driver.ready_state()
+    }
+}
+
+impl Drop for Background {
+    /// Ends it now, without blocking: a close frame with code 1001 goes out if the peer takes it at once. What is queued
+    /// in either direction is gone.
+    fn drop(&mut self) {
+        self.driver.abandon();
+    }
+}
+
+impl fmt::Debug for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Background { events, .. } = self;
+        f.debug_struct("Background").field("state", &self.ready_state()).field("events", events).finish()
+    }
+}
+
+/// How a [`Background`] connection is made and kept: refined by its setters, used by
+/// [`connect`](BackgroundOptions::connect).
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use wsync::{Background, Reconnect, WebSocket};
+///
+/// let connection = Background::options()
+///     .via(WebSocket::options().ping_interval(Some(Duration::from_secs(20))))
+///     .reconnect(Reconnect::new().max_delay(Duration::from_secs(10)))
+///     .connect("wss://example.com/feed", || println!("an event"))?;
+/// # Ok::<(), wsync::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct BackgroundOptions {
+    connect: ConnectOptions,
+    reconnect: Option<Reconnect>,
+    event_capacity: usize,
+    send_capacity: usize,
+}
+
+impl Default for BackgroundOptions {
+    fn default() -> BackgroundOptions {
+        BackgroundOptions {
+            connect: ConnectOptions::new(),
+            reconnect: Some(Reconnect::new()),
+            event_capacity: 64,
+            send_capacity: 64,
+        }
+    }
+}
+
+impl BackgroundOptions {
+    /// The defaults, as each setter names them; the same as [`Background::options`].
+    pub fn new() -> BackgroundOptions {
+        BackgroundOptions::default()
+    }
+
+    /// How each connection is made (default: [`ConnectOptions::new`]). A
+    /// [`ping_interval`](ConnectOptions::ping_interval) finds dead connections, and a
+    /// [`send_timeout`](ConnectOptions::send_timeout) peers that take nothing; both count as lost and are tried again.
+    pub fn via(mut self, options: ConnectOptions) -> BackgroundOptions {
+        self.connect = options;
+        self
+    }
+
+    /// When to connect again (default: [`Reconnect::new`]).
+    pub fn reconnect(mut self, reconnect: Reconnect) -> BackgroundOptions {
+        self.reconnect = Some(reconnect);
+        self
+    }
+
+    /// Never connect again: the first end is the last.
+    pub fn no_reconnect(mut self) -> BackgroundOptions {
+        self.reconnect = None;
+        self
+    }
+
+    /// How many events may wait to be taken (default: 64; at least one).
+    pub fn event_capacity(mut self, count: usize) -> BackgroundOptions {
+        self.event_capacity = count;
+        self
+    }
+
+    /// How many messages may wait to be sent (default: 64; at least one).
+    pub fn send_capacity(mut self, count: usize) -> BackgroundOptions {
+        self.send_capacity = count;
+        self
+    }
+
+    /// Connects in the background; see [`Background::connect`]. Whatever fails is told by the events, an unusable URL,
+    /// too.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) when the system gives no thread.
+    pub fn connect(&self, url: &str, wake: impl Fn() + Send + Sync + 'static) -> Result<Background> {
+        let queue = Queue::new(self.event_capacity, wake);
+        let driver = Driver::new(Arc::clone(&queue), self.send_capacity, self.connect.bounds.close_timeout);
+        let (options, url) = (self.connect.clone(), url.to_string());
+        driver.start(move || options.connect(&url), Backoff::new(self.reconnect.clone()))?;
+        Ok(Background { driver, events: Events { queue, ws: None } })
+    }
+}
