@@ -22,6 +22,7 @@ use crate::transport::{Stream, Transport, connect_tls};
 use crate::websocket::{Facts, WebSocket};
 pub use proxy::Proxy;
 use redirect::Redirect;
+pub(crate) use target::normalized as normalized_host;
 use target::Target;
 
 /// What the server made of the upgrade.
@@ -198,7 +199,7 @@ fn connector(options: &ConnectOptions) -> Result<&TlsConnector> {
 
 /// What must not be told to another scheme, host or port.
 fn belongs_to_origin(name: &str) -> bool {
-    ["authorization", "cookie", "host"].iter().any(|own| name.eq_ignore_ascii_case(own))
+    ["authorization", "cookie", "host", "proxy-authorization"].iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 fn rejected(target: &Target, redirects: &[Url], response: Response) -> Error {
