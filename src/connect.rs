@@ -22,8 +22,8 @@ use crate::transport::{Stream, Transport, connect_tls};
 use crate::websocket::{Facts, WebSocket};
 pub use proxy::Proxy;
 use redirect::Redirect;
-pub(crate) use target::normalized as normalized_host;
 use target::Target;
+pub(crate) use target::normalized as normalized_host;
 
 /// What the server made of the upgrade.
 enum Answer {
