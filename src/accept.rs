@@ -1,6 +1,5 @@
 //! The server's side of the opening handshake (RFC 6455 §4.2): TLS, request, answer, one straight line.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::exchange::Exchange;
 use crate::handshake::{self, HeadParser, Negotiated, Refusal, Request};
 use crate::options::check_timeout;
 use crate::protocol::Role;
-use crate::transport::{Incoming, Transport, Wire, accept_tls};
+use crate::transport::{Incoming, Stream, Transport, Wire, accept_tls};
 use crate::websocket::{Facts, WebSocket};
 
 type ExtraHeaders = Vec<(String, String)>;
@@ -137,8 +136,9 @@ impl AcceptOptions {
     /// [`Options`](ErrorKind::Options) before any I/O; [`Handshake`](ErrorKind::Handshake) for a request that was refused,
     /// saying why; [`Tls`](ErrorKind::Tls); [`Timeout`](ErrorKind::Timeout) when `accept_timeout` ends;
     /// [`Io`](ErrorKind::Io) when the connection is lost meanwhile.
-    pub fn accept(&self, stream: TcpStream) -> Result<WebSocket> {
+    pub fn accept(&self, stream: impl Into<Stream>) -> Result<WebSocket> {
         self.check()?;
+        let stream = stream.into();
         let deadline = Deadline::after("accept_timeout", self.accept_timeout);
         let transport = match &self.tls {
             Some(acceptor) => accept_tls(acceptor, stream, &deadline)?,
@@ -185,6 +185,50 @@ impl AcceptOptions {
         Ok((request, extra))
     }
 
+    /// Takes over a stream on which somebody else did the opening handshake, such as an HTTP server, with these options'
+    /// bounds, and their compression as what was agreed: [`Compression::off`], or on with exactly the parameters of the
+    /// answer. `read` is what was read of the stream behind the handshake: the first frames.
+    ///
+    /// ```no_run
+    /// # fn upgraded(stream: std::net::TcpStream, read: Vec<u8>) -> wsync::Result<()> {
+    /// use wsync::{AcceptOptions, Compression, Role};
+    ///
+    /// let options = AcceptOptions::new().compression(Compression::off()).max_message_size(1 << 20);
+    /// let ws = options.from_upgraded(stream, Role::Server, Some("v1.chat"), &read)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`WebSocket::from_upgraded`].
+    pub fn from_upgraded(
+        &self,
+        stream: impl Into<Stream>,
+        role: Role,
+        protocol: Option<&str>,
+        read: &[u8],
+    ) -> Result<WebSocket> {
+        self.compression.check(role)?;
+        self.bounds.check()?;
+        let protocol: Option<String> = protocol.map(Into::into);
+        handshake::check_protocols(protocol.as_slice())?;
+        let deflate = Agreed::of(&self.compression);
+        let transport = Transport::plain(stream.into()).map_err(unusable)?;
+        let mut incoming = Incoming::default();
+        incoming.plain.push(read);
+        let connection = Connection::new(
+            transport,
+            incoming,
+            Wire::default(),
+            role,
+            deflate,
+            &self.compression,
+            self.bounds.clone(),
+        );
+        let extensions = deflate.as_ref().map(handshake::describe_extensions).unwrap_or_default();
+        Ok(WebSocket::new(connection, Facts { protocol, extensions, ..Facts::default() }))
+    }
+
     fn check(&self) -> Result<()> {
         handshake::check_protocols(&self.protocols)?;
         self.compression.check(Role::Server)?;
@@ -222,30 +266,6 @@ impl std::fmt::Debug for AcceptOptions {
             .field("bounds", &self.bounds)
             .finish_non_exhaustive()
     }
-}
-
-pub(crate) fn from_upgraded(
-    stream: TcpStream,
-    role: Role,
-    protocol: Option<&str>,
-    compression: Compression,
-) -> Result<WebSocket> {
-    compression.check(role)?;
-    let protocol: Option<String> = protocol.map(Into::into);
-    handshake::check_protocols(protocol.as_slice())?;
-    let transport = Transport::plain(stream).map_err(unusable)?;
-    let deflate = Agreed::of(&compression);
-    let extensions = if deflate.is_some() { "permessage-deflate".to_owned() } else { String::new() };
-    let connection = Connection::new(
-        transport,
-        Incoming::default(),
-        Wire::default(),
-        role,
-        deflate,
-        &compression,
-        Bounds::default(),
-    );
-    Ok(WebSocket::new(connection, Facts { protocol, extensions, ..Facts::default() }))
 }
 
 fn unusable(error: std::io::Error) -> Error {

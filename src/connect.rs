@@ -18,7 +18,7 @@ use crate::exchange::Exchange;
 use crate::handshake::{self, Body, Head, HeadParser, Negotiated, Response, Upgrade};
 use crate::options::{ConnectOptions, ProxyChoice};
 use crate::protocol::Role;
-use crate::transport::{Transport, connect_tls};
+use crate::transport::{Stream, Transport, connect_tls};
 use crate::websocket::{Facts, WebSocket};
 pub use proxy::Proxy;
 use redirect::Redirect;
@@ -38,7 +38,7 @@ pub(crate) fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> 
     let mut redirects: Vec<Url> = Vec::new();
     loop {
         let stream = open(options, &target, &deadline)?;
-        let response = match upgrade(options, &target, &headers, redirects.clone(), stream, &deadline)? {
+        let response = match upgrade(options, &target, &headers, redirects.clone(), stream.into(), &deadline)? {
             Answer::Upgraded(websocket) => return Ok(*websocket),
             Answer::Other(response) => response,
         };
@@ -70,7 +70,7 @@ fn next_hop(options: &ConnectOptions, from: &Target, response: &Response) -> Res
     Ok(redirect.filter(may_follow))
 }
 
-pub(crate) fn connect_over(options: &ConnectOptions, url: &str, stream: TcpStream) -> Result<WebSocket> {
+pub(crate) fn connect_over(options: &ConnectOptions, url: &str, stream: Stream) -> Result<WebSocket> {
     options.check()?;
     let deadline = Deadline::after("connect_timeout", options.connect_timeout);
     let target = Target::parse(url)?;
@@ -112,7 +112,7 @@ fn upgrade(
     target: &Target,
     headers: &[(String, String)],
     redirects: Vec<Url>,
-    stream: TcpStream,
+    stream: Stream,
     deadline: &Deadline,
 ) -> Result<Answer> {
     let transport = if target.secure {

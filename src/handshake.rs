@@ -21,6 +21,7 @@ pub use server::Refusal;
 
 pub(crate) use body::Body;
 pub(crate) use client::{Upgrade, check_protocols, is_controlled, key};
+pub(crate) use extensions::describe as describe_extensions;
 pub(crate) use head::{Head, HeadParser, StartLine, is_informational};
 pub(crate) use headers::check_header;
 pub(crate) use server::{accept, check_request, write_accept, write_refusal};

@@ -110,6 +110,14 @@ impl From<Vec<u8>> for Message {
 }
 
 impl<'a> MessageRef<'a> {
+    /// Text or binary.
+    pub fn kind(self) -> MessageKind {
+        match self {
+            MessageRef::Text(_) => MessageKind::Text,
+            MessageRef::Binary(_) => MessageKind::Binary,
+        }
+    }
+
     /// The payload's bytes, of either kind.
     pub fn as_bytes(self) -> &'a [u8] {
         match self {

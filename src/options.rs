@@ -1,6 +1,6 @@
 //! What a connection is made with: plain values, their defaults, and setters that can be chained.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::connection::Bounds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Response};
 use crate::protocol::Role;
+use crate::transport::Stream;
 use crate::websocket::WebSocket;
 
 /// How to connect: made by [`WebSocket::options`], refined by its setters, used by [`connect`](ConnectOptions::connect)
@@ -221,8 +222,8 @@ impl ConnectOptions {
     ///
     /// # Errors
     /// As [`connect`](ConnectOptions::connect).
-    pub fn connect_over(&self, url: &str, stream: TcpStream) -> Result<WebSocket> {
-        crate::connect::connect_over(self, url, stream)
+    pub fn connect_over(&self, url: &str, stream: impl Into<Stream>) -> Result<WebSocket> {
+        crate::connect::connect_over(self, url, stream.into())
     }
 
     /// Refuses what cannot be sent, before any I/O.

@@ -15,7 +15,9 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use {frame::Opcode, inbound::Inbound, outbound::Fragment, outbound::Outbound, violation::Violation};
+pub(crate) use {
+    deflate::Preparation, frame::Opcode, inbound::Inbound, outbound::Fragment, outbound::Outbound, violation::Violation,
+};
 
 use crate::close::CloseCode;
 

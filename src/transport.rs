@@ -6,14 +6,16 @@
 //! to encrypt.
 
 mod buffer;
+mod stream;
 mod tls;
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) use buffer::Buffer;
+pub use stream::Stream;
 pub(crate) use tls::{accept_tls, connect_tls};
 
 /// How many bytes are encrypted before they are written.
@@ -25,7 +27,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub(crate) struct Transport {
-    socket: TcpStream,
+    socket: Stream,
     tls: Option<Mutex<tls::Engine>>,
     /// Held while the socket is made non-blocking for one call: the flag is one for both halves.
     not_waiting: Mutex<()>,
@@ -89,12 +91,12 @@ impl Wire {
 }
 
 impl Transport {
-    pub fn plain(socket: TcpStream) -> io::Result<Transport> {
+    pub fn plain(socket: Stream) -> io::Result<Transport> {
         // The stream may be the caller's: undo what would make "block" mean something else.
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
-        socket.set_nodelay(true)?;
+        socket.set_nodelay()?;
         Ok(Transport { socket, tls: None, not_waiting: Mutex::new(()) })
     }
 
@@ -145,7 +147,7 @@ impl Transport {
         self.set_read_timeout(&mut incoming.timeout, Some(wait))?;
         let before = into.len();
         into.reserve(most);
-        let read = (&self.socket).take(most as u64).read_to_end(into);
+        let read = self.socket.read_most(most, into);
         match read {
             // What came before an error or the end comes first; the next call finds it again.
             _ if into.len() > before => Ok(Received::Bytes),
@@ -270,7 +272,7 @@ impl Transport {
 
     /// One call on the socket that does not wait. The other half shares the flag: a waiting call of its that starts just
     /// now may see `WouldBlock` early, so the callers look at their clock before they believe it.
-    fn without_waiting<T>(&self, call: impl FnOnce(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+    fn without_waiting<T>(&self, call: impl FnOnce(&Stream) -> io::Result<T>) -> io::Result<T> {
         let _guard = lock(&self.not_waiting);
         self.socket.set_nonblocking(true)?;
         let result = call(&self.socket);

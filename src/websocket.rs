@@ -1,8 +1,8 @@
 //! The handle that programs hold.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use url::Url;
@@ -16,8 +16,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{Request, Response};
 use crate::message::{Message, MessageRef};
 use crate::options::ConnectOptions;
+use crate::prepared::Prepared;
 use crate::protocol::{Kind as MessageKind, Role};
 use crate::streaming::{MessageReader, MessageWriter};
+use crate::transport::Stream;
 
 /// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
 ///
@@ -114,23 +116,24 @@ impl WebSocket {
     ///
     /// # Errors
     /// See [`AcceptOptions::accept`].
-    pub fn accept(stream: TcpStream) -> Result<WebSocket> {
+    pub fn accept(stream: impl Into<Stream>) -> Result<WebSocket> {
         AcceptOptions::new().accept(stream)
     }
 
     /// Takes over a stream on which somebody else did the opening handshake, such as an HTTP server. `compression` is
     /// what was agreed: [`Compression::off`], or on with exactly the parameters of the answer.
+    /// [`AcceptOptions::from_upgraded`] sets bounds, and takes what was read of the stream already.
     ///
     /// # Errors
     /// [`Options`](ErrorKind::Options) for a subprotocol or compression that cannot be, [`Io`](ErrorKind::Io) for a stream
     /// that is not usable.
     pub fn from_upgraded(
-        stream: TcpStream,
+        stream: impl Into<Stream>,
         role: Role,
         protocol: Option<&str>,
         compression: Compression,
     ) -> Result<WebSocket> {
-        crate::accept::from_upgraded(stream, role, protocol, compression)
+        AcceptOptions::new().compression(compression).from_upgraded(stream, role, protocol, &[])
     }
 
     pub(crate) fn new(connection: Connection, facts: Facts) -> WebSocket {
@@ -157,6 +160,33 @@ impl WebSocket {
     /// As [`send`](WebSocket::send).
     pub fn send_uncompressed<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
         self.0.connection.send(message.into(), false)
+    }
+
+    /// As [`send`](WebSocket::send), but never waits: what the system does not take at once is queued, up to 256 KiB, and
+    /// written by whoever receives or sends next on this connection; a thread that is waiting in a receiving call sees to it
+    /// within a second. For GUIs, and for sending to many when one of them may be slow.
+    ///
+    /// # Errors
+    /// [`Timeout`](ErrorKind::Timeout) when the queue is full or another thread is sending a message in parts: nothing of
+    /// this one is sent, and the next call may succeed. Otherwise as [`send`](WebSocket::send).
+    pub fn try_send<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
+        self.0.connection.try_send(message.into())
+    }
+
+    /// As [`send`](WebSocket::send), a message that is compressed once for many connections.
+    ///
+    /// # Errors
+    /// As [`send`](WebSocket::send).
+    pub fn send_prepared(&self, message: &Prepared) -> Result<()> {
+        self.0.connection.send_prepared(message)
+    }
+
+    /// As [`try_send`](WebSocket::try_send), a message that is compressed once for many connections.
+    ///
+    /// # Errors
+    /// As [`try_send`](WebSocket::try_send).
+    pub fn try_send_prepared(&self, message: &Prepared) -> Result<()> {
+        self.0.connection.try_send_prepared(message)
     }
 
     /// Waits for the next message, without a bound. `Ok(None)`: the peer's close frame came
@@ -304,6 +334,14 @@ impl WebSocket {
     }
 
     /// Ends the connection as the last handle does that is dropped, and wakes every blocked call. Never blocks.
+    pub(crate) fn begin_close(&self, code: CloseCode, reason: &str) {
+        self.0.connection.begin_close(code, reason);
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakWebSocket {
+        WeakWebSocket(Arc::downgrade(&self.0))
+    }
+
     pub(crate) fn leave(&self) {
         self.0.connection.leave();
     }
@@ -382,6 +420,20 @@ impl WebSocket {
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         let address = self.0.connection.transport().peer_addr();
         address.map_err(|error| Error::caused(ErrorKind::Io, "no peer address", error))
+    }
+}
+
+/// A handle that does not keep the connection open.
+#[derive(Debug)]
+pub(crate) struct WeakWebSocket(Weak<Shared>);
+
+impl WeakWebSocket {
+    pub fn upgrade(&self) -> Option<WebSocket> {
+        self.0.upgrade().map(WebSocket)
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

@@ -328,7 +328,7 @@ fn relay_between(client: TcpStream, server: TcpStream, case: Case, is_over: &Ato
         }
         passed
     };
-    while !(ended[0] && ended[1]) && !is_over.load(Ordering::Relaxed) {
+    while ended != [true; 2] && !is_over.load(Ordering::Relaxed) {
         idle += 1;
         for (i, side, from, to) in [(0, Side::Client, &client, &server), (1, Side::Server, &server, &client)] {
             let mut left = if case.from == side { case.after - passed[i] } else { usize::MAX };

@@ -26,7 +26,7 @@ pub fn response_head(data: &[u8]) {
         assert!(body.len() <= 64 * 1024 && body.len() <= kept);
         if let Ok(negotiated) = upgrade.check(&head) {
             assert!(
-                head.start.status == 101 && !negotiated.protocol.is_some_and(|name| !upgrade.protocols.contains(&name))
+                head.start.status == 101 && negotiated.protocol.is_none_or(|name| upgrade.protocols.contains(&name))
             );
             check_agreed(negotiated.deflate, 8);
         }
@@ -90,7 +90,7 @@ pub fn extensions(data: &[u8]) {
             let offered = Agreed::of(&client).unwrap();
             assert!(client_max_window_bits <= offered.client_max_window_bits);
             assert!(server_max_window_bits <= offered.server_max_window_bits);
-            assert!(!answer(&Compression::off(), &line).is_ok(), "it was not offered");
+            assert!(answer(&Compression::off(), &line).is_err(), "it was not offered");
         }
         // An offer that may be anything.
         let head = format!("{}{line}\r\n", request_lines());

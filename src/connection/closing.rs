@@ -43,6 +43,12 @@ impl Connection {
         Ok(())
     }
 
+    /// The beginning of the closing handshake, without waiting for anything.
+    pub fn begin_close(&self, code: CloseCode, reason: &str) {
+        self.queue_close(Some(code), reason);
+        self.flush_what_fits();
+    }
+
     /// Ends the connection without waiting for anything: a close frame if the peer takes it at once, and every blocked
     /// call is woken.
     pub fn leave(&self) {

@@ -13,8 +13,9 @@ use crate::message::Message;
 use crate::protocol::{Event, Inbound, Kind, Sink, Violation};
 use crate::transport::{Incoming, Received, lock};
 
-/// The longest wait for the socket in one go: after it the reader looks whether the keepalive was changed meanwhile.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The longest wait for the socket in one go: after it the reader looks whether the keepalive was
+/// changed meanwhile, or something was left to write.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How soon the reader tries again to write a pong that the socket did not take.
 const RETRY_WRITE: Duration = Duration::from_millis(20);
 /// How long a large read buffer is kept while nothing comes.

@@ -17,7 +17,8 @@ use crate::close::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageRef;
-use crate::protocol::{Fragment, Kind, Opcode, Role, mask};
+use crate::prepared::Prepared;
+use crate::protocol::{Fragment, Kind, Opcode, Outbound, Role, mask};
 use crate::transport::lock;
 
 /// Messages from this size on go straight to the wire, in blocks of it. A multiple of four, for the mask.
@@ -29,25 +30,88 @@ impl Connection {
     /// Sends one message; returns when it is written, or queued behind the one who is writing.
     pub fn send(&self, message: MessageRef<'_>, compress: bool) -> Result<()> {
         let deadline = self.send_deadline();
-        let (kind, payload) = match message {
-            MessageRef::Text(text) => (Kind::Text, text.as_bytes()),
-            MessageRef::Binary(bytes) => (Kind::Binary, bytes),
-        };
+        let (kind, payload) = (message.kind(), message.as_bytes());
         log::trace!("sending {kind:?}, {} bytes", payload.len());
-        if let Some(compressor) = &self.compressing {
-            if compress && lock(compressor).compresses(payload.len()) {
-                return self.send_compressed(kind, payload, &deadline);
-            }
-        }
-        if payload.len() >= BLOCK {
+        if payload.len() >= BLOCK && !(compress && self.compresses(payload.len())) {
             return self.send_large(kind, payload, &deadline);
         }
-        let mut outgoing = self.room_for_message(&deadline, Outgoing::has_room)?;
-        outgoing.queue_message(kind, payload)?;
+        let outgoing = self.queue_message(kind, payload, compress, &deadline)?;
         self.write_queued(outgoing, &deadline)
     }
 
-    fn send_compressed(&self, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
+    /// As `send`, with what was compressed for several connections.
+    pub fn send_prepared(&self, prepared: &Prepared) -> Result<()> {
+        let deadline = self.send_deadline();
+        let outgoing = self.queue_prepared(prepared, &deadline)?;
+        self.write_queued(outgoing, &deadline)
+    }
+
+    /// As `send`, but never waits: what the socket does not take now stays queued, if there is room.
+    pub fn try_send(&self, message: MessageRef<'_>) -> Result<()> {
+        let now = self.can_send_now()?;
+        drop(self.queue_message(message.kind(), message.as_bytes(), true, &now)?);
+        self.flush_what_fits();
+        Ok(())
+    }
+
+    pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<()> {
+        let now = self.can_send_now()?;
+        drop(self.queue_prepared(prepared, &now)?);
+        self.flush_what_fits();
+        Ok(())
+    }
+
+    fn can_send_now(&self) -> Result<Deadline> {
+        let now = Deadline::after("try_send", Some(Duration::ZERO));
+        let outgoing = lock(&self.sending);
+        self.check_sendable(&outgoing)?;
+        if !outgoing.has_room() {
+            return Err(now.error("the peer has not taken what is queued for it already"));
+        }
+        Ok(now)
+    }
+
+    fn compresses(&self, length: usize) -> bool {
+        self.compressing.as_ref().is_some_and(|compressor| lock(compressor).compresses(length))
+    }
+
+    fn queue_message(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        compress: bool,
+        deadline: &Deadline,
+    ) -> Result<MutexGuard<'_, Outgoing>> {
+        if compress && self.compresses(payload.len()) {
+            return self.queue_compressed(deadline, |compressor, frame, mask| {
+                compressor.message(frame, kind, payload, true, mask);
+            });
+        }
+        let mut outgoing = self.room_for_message(deadline, Outgoing::has_room)?;
+        outgoing.queue_message(kind, payload)?;
+        Ok(outgoing)
+    }
+
+    fn queue_prepared(&self, prepared: &Prepared, deadline: &Deadline) -> Result<MutexGuard<'_, Outgoing>> {
+        let message = MessageRef::from(prepared.message());
+        let length = message.as_bytes().len();
+        match self.compressing.as_ref().and_then(|compressor| lock(compressor).preparation(length)) {
+            None => self.queue_message(message.kind(), message.as_bytes(), false, deadline),
+            Some(preparation) => {
+                let compressed = prepared.compressed(preparation);
+                self.queue_compressed(deadline, |compressor, frame, mask| {
+                    compressor.prepared(frame, message.kind(), &compressed, mask);
+                })
+            }
+        }
+    }
+
+    /// Has `encode` make a frame, and queues it.
+    fn queue_compressed(
+        &self,
+        deadline: &Deadline,
+        encode: impl FnOnce(&mut Outbound, &mut Vec<u8>, [u8; 4]),
+    ) -> Result<MutexGuard<'_, Outgoing>> {
         // The compressor's lock is held until the frame is queued: frames must go out in the order of its history. It is
         // not held while waiting, so whoever waited looks again.
         let (mask, mut compressor) = loop {
@@ -59,12 +123,11 @@ impl Connection {
             }
         };
         let mut frame = Vec::new();
-        compressor.message(&mut frame, kind, payload, true, mask);
+        encode(&mut compressor, &mut frame, mask);
         let mut outgoing = lock(&self.sending);
         self.check_sendable(&outgoing)?;
         outgoing.queue_frame(frame);
-        drop(compressor);
-        self.write_queued(outgoing, deadline)
+        Ok(outgoing)
     }
 
     fn send_large(&self, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {

@@ -95,6 +95,17 @@ fn answer(compression: &Compression, offer: &Parameters) -> Option<(Agreed, Stri
     Some((agreed, answer.to_string()))
 }
 
+/// What is agreed, as an answer would say it.
+pub(crate) fn describe(agreed: &Agreed) -> String {
+    let parameters = Parameters {
+        server_no_context_takeover: agreed.server_no_context_takeover,
+        client_no_context_takeover: agreed.client_no_context_takeover,
+        server_max_window_bits: smaller_than_default(agreed.server_max_window_bits),
+        client_max_window_bits: smaller_than_default(agreed.client_max_window_bits).map(Some),
+    };
+    parameters.to_string()
+}
+
 fn smaller_than_default(bits: u8) -> Option<u8> {
     (bits < 15).then_some(bits)
 }

@@ -1,6 +1,6 @@
 //! Messages to bytes: deflate, frame, mask.
 
-use super::deflate::Deflater;
+use super::deflate::{Deflater, Preparation};
 use super::frame::{FIN, MAX_HEADER, Opcode, RSV1, append_header};
 use super::{Kind, Role, mask};
 use crate::compression::Agreed;
@@ -45,6 +45,20 @@ impl Outbound {
         match &mut self.deflater {
             Some(deflater) if compress => compressed_frame(deflater, out, first | RSV1, payload, self.role.mask(mask)),
             _ => frame(out, first, payload, self.role.mask(mask)),
+        }
+    }
+
+    /// What a message must be compressed with to be sent by [`prepared`](Outbound::prepared); `None` where messages of
+    /// this length go uncompressed.
+    pub fn preparation(&self, length: usize) -> Option<Preparation> {
+        self.deflater.as_ref().filter(|_| length >= self.threshold).map(Deflater::preparation)
+    }
+
+    /// Appends a message that was compressed for several connections.
+    pub fn prepared(&mut self, out: &mut Vec<u8>, kind: Kind, compressed: &[u8], mask: [u8; 4]) {
+        frame(out, FIN | RSV1 | Opcode::from(kind) as u8, compressed, self.role.mask(mask));
+        if let Some(deflater) = &mut self.deflater {
+            deflater.forget();
         }
     }
 

@@ -53,6 +53,13 @@ impl Buffer {
         self.was_filled = self.end == self.bytes.len();
     }
 
+    /// Appends bytes that were read elsewhere.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
     /// Makes sure of `least` bytes of room.
     pub fn reserve(&mut self, least: usize) {
         if self.bytes.len() - self.end < least {

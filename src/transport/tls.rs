@@ -9,12 +9,11 @@
 //! - `WouldBlock` although the pipe was not empty is fatal: waiting for the socket could last for ever.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::sync::Mutex;
 
 use native_tls::{HandshakeError, TlsAcceptor, TlsConnector, TlsStream};
 
-use super::{Buffer, Received, Transport, is_wait_over};
+use super::{Buffer, Received, Stream, Transport, is_wait_over};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -27,7 +26,7 @@ const MOST_STASHED: usize = 256 * 1024;
 pub(crate) fn connect_tls(
     connector: &TlsConnector,
     server_name: &str,
-    socket: TcpStream,
+    socket: Stream,
     deadline: &Deadline,
 ) -> Result<Transport> {
     let doing = format!("TLS handshake with {server_name}");
@@ -35,12 +34,12 @@ pub(crate) fn connect_tls(
 }
 
 /// Does the server's TLS handshake on `socket`.
-pub(crate) fn accept_tls(acceptor: &TlsAcceptor, socket: TcpStream, deadline: &Deadline) -> Result<Transport> {
+pub(crate) fn accept_tls(acceptor: &TlsAcceptor, socket: Stream, deadline: &Deadline) -> Result<Transport> {
     handshake(socket, deadline, "TLS handshake with the client", |_| "", |pipe| acceptor.accept(pipe))
 }
 
 fn handshake(
-    socket: TcpStream,
+    socket: Stream,
     deadline: &Deadline,
     doing: &str,
     mend: impl FnOnce(&str) -> &'static str,
@@ -94,9 +93,7 @@ impl Engine {
             std::mem::swap(&mut self.stream.get_mut().inbound, cipher);
         }
         if !self.stash.is_empty() {
-            plain.reserve(self.stash.len());
-            plain.room()[..self.stash.len()].copy_from_slice(&self.stash);
-            plain.filled(self.stash.len());
+            plain.push(&self.stash);
             self.stash = Vec::new();
             return Ok(Some(Received::Bytes));
         }
@@ -244,7 +241,7 @@ struct Pipe {
 
 #[derive(Debug)]
 struct Direct {
-    socket: TcpStream,
+    socket: Stream,
     deadline: Deadline,
 }
 
@@ -252,7 +249,7 @@ impl Read for Pipe {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if let Some(direct) = &mut self.direct {
             direct.socket.set_read_timeout(direct.left()?)?;
-            return direct.socket.read(into);
+            return (&direct.socket).read(into);
         }
         if self.inbound.is_empty() || self.in_write {
             if self.end && !self.in_write {
@@ -274,7 +271,7 @@ impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(direct) = &mut self.direct {
             direct.socket.set_write_timeout(direct.left()?)?;
-            return direct.socket.write(bytes);
+            return (&direct.socket).write(bytes);
         }
         self.outbound.extend_from_slice(bytes);
         Ok(bytes.len())

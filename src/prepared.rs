@@ -1,0 +1,61 @@
+//! One message for many connections.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use crate::message::{Message, MessageRef};
+use crate::protocol::Preparation;
+use crate::transport::lock;
+
+/// A message that is to be sent on many connections: compressed once for all that agreed on the same parameters, where
+/// [`send`](crate::WebSocket::send) would compress it for each.
+///
+/// It is compressed without the history of any connection, which costs some of the ratio, and each connection's own
+/// compressor starts a new history behind it. Sent by [`WebSocket::send_prepared`](crate::WebSocket::send_prepared),
+/// [`WebSocket::try_send_prepared`](crate::WebSocket::try_send_prepared) and [`Group::send`](crate::Group::send).
+///
+/// ```
+/// use wsync::{Prepared, WebSocket};
+///
+/// fn to_all(connections: &[WebSocket], text: &str) {
+///     let message = Prepared::new(text);
+///     for ws in connections {
+///         if let Err(error) = ws.try_send_prepared(&message) {
+///             println!("{:?} missed it: {error}", ws.peer_addr());
+///         }
+///     }
+/// }
+/// ```
+pub struct Prepared {
+    message: Message,
+    compressed: Mutex<Vec<(Preparation, Arc<[u8]>)>>,
+}
+
+impl Prepared {
+    /// Prepares a message. Nothing is compressed before a connection wants it so.
+    pub fn new<'a>(message: impl Into<MessageRef<'a>>) -> Prepared {
+        Prepared { message: message.into().to_message(), compressed: Mutex::new(Vec::new()) }
+    }
+
+    /// The message itself.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    pub(crate) fn compressed(&self, preparation: Preparation) -> Arc<[u8]> {
+        let mut compressed = lock(&self.compressed);
+        if let Some((_, bytes)) = compressed.iter().find(|(made_with, _)| *made_with == preparation) {
+            return Arc::clone(bytes);
+        }
+        let bytes: Arc<[u8]> = preparation.compress(self.message.as_bytes()).into();
+        compressed.push((preparation, Arc::clone(&bytes)));
+        bytes
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = lock(&self.compressed).len();
+        f.debug_struct("Prepared").field("len", &self.message.len()).field("compressed", &kinds).finish()
+    }
+}

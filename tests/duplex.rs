@@ -1,0 +1,86 @@
+//! Both directions at once, where a lock or a buffer too few would end in silence.
+
+mod common;
+
+use std::thread;
+
+use common::*;
+use wsync::{AcceptOptions, Compression, ConnectOptions, WebSocket};
+
+const MUCH: usize = 32 << 20;
+
+/// The peer writes all of its 32 MiB before it reads a byte.
+#[test]
+fn each_side_writes_all_before_it_reads() {
+    on_every_pair(|side, wire| {
+        let (ws, mut peer) = pair(side, wire);
+        let (ours, theirs) = (pattern(MUCH, 1), pattern(MUCH, 2));
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| ws.send(&ours).unwrap());
+            let peer = scope.spawn(|| {
+                peer.wait_for_bytes();
+                peer.send(FIN | BINARY, &theirs);
+                assert!(peer.frame().payload == ours);
+            });
+            assert!(ws.recv().unwrap() == binary(&theirs));
+            peer.join().unwrap();
+            sender.join().unwrap();
+        });
+    });
+}
+
+/// Two of ours against each other, with many messages of all sizes both ways.
+fn against_itself(wire: Wire, client: &ConnectOptions, server: &AcceptOptions) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let scheme = if wire == Wire::Plain { "ws" } else { "wss" };
+    let url = format!("{scheme}://{}/", listener.local_addr().unwrap());
+    let server = acceptor(wire, server);
+    let accepting = spawn("accept", move || server.accept(listener.accept().unwrap().0).unwrap());
+    let client = client.connect(&url).unwrap();
+    let server = wait_for(accepting);
+
+    const WRITERS: u32 = 8;
+    const EACH: u32 = 100;
+    let message = |writer: u32, number: u32| {
+        let length = if number % 20 == 0 { 100_000 } else { (number * 37) as usize };
+        [&[writer as u8, number as u8], &pattern(length, writer * EACH + number)[..]].concat()
+    };
+    let read = |ws: &WebSocket| {
+        let mut next = [0; WRITERS as usize];
+        for _ in 0..WRITERS * EACH {
+            let message_ = ws.recv().unwrap().unwrap().into_bytes();
+            let (writer, number) = (u32::from(message_[0]), u32::from(message_[1]));
+            assert_eq!(number, next[writer as usize], "of writer {writer}");
+            assert!(message_ == message(writer, number), "{writer}, {number}");
+            next[writer as usize] += 1;
+        }
+    };
+    thread::scope(|scope| {
+        for ws in [&client, &server] {
+            scope.spawn(move || read(ws));
+            for writer in 0..WRITERS {
+                let message = &message;
+                scope.spawn(move || (0..EACH).for_each(|number| ws.send(&message(writer, number)).unwrap()));
+            }
+        }
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(kind(server.recv()), Ok(None)));
+        client.close(1000.into(), "").unwrap();
+    });
+    assert_eq!((client.close_code(), server.close_code()), (code(1000), code(1000)));
+}
+
+#[test]
+fn many_writers_and_a_blocked_reader_on_each_side() {
+    for wire in WIRES.iter().filter(|&&wire| wire != Wire::Tls13) {
+        bounded(|| against_itself(*wire, &options(), &AcceptOptions::new().compression(Compression::off())));
+    }
+}
+
+#[test]
+fn the_same_with_compression() {
+    for wire in WIRES.iter().filter(|&&wire| wire != Wire::Tls13) {
+        bounded(|| against_itself(*wire, &options(), &AcceptOptions::new()));
+    }
+}

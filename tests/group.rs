@@ -1,0 +1,118 @@
+//! One message to many, and many closed at once.
+
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, Prepared, Role, WebSocket};
+
+fn pair(compression: Compression) -> (WebSocket, WebSocket) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let server = thread::spawn(move || WebSocket::accept(listener.accept().unwrap().0).unwrap());
+    (WebSocket::options().compression(compression).connect(&url).unwrap(), server.join().unwrap())
+}
+
+#[test]
+fn a_prepared_message_arrives_between_others_with_every_history() {
+    let kinds = [
+        Compression::off(),
+        Compression::default(),
+        Compression::default().server_max_window_bits(9),
+        Compression::default().server_no_context_takeover(true),
+    ];
+    let pairs: Vec<_> = kinds.into_iter().map(pair).collect();
+    let lines = |from: u32| (from..from + 40).map(|line| format!("{{\"line\": {line}}}")).collect::<String>();
+    for round in 0..5 {
+        let shared = Prepared::new(&lines(round * 3));
+        for (_, server) in &pairs {
+            server.send(&lines(round)).unwrap();
+            server.send_prepared(&shared).unwrap();
+            server.try_send_prepared(&shared).unwrap();
+            server.send(&lines(round * 3)).unwrap();
+        }
+        for (client, _) in &pairs {
+            assert_eq!(client.recv().unwrap().unwrap(), Message::from(lines(round)));
+            for _ in 0..3 {
+                assert_eq!(client.recv().unwrap().unwrap(), Message::from(lines(round * 3)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slow_receiver_misses_messages_and_holds_nobody_up() {
+    let (slow, slow_server) = pair(Compression::off());
+    let (quick, quick_server) = pair(Compression::off());
+    let group = Group::new();
+    group.add(&slow_server);
+    group.add(&quick_server);
+    let message = Prepared::new(&vec![7; 100_000]);
+    let mut sent = 0;
+    // The slow one reads nothing, the quick one each message before the next.
+    let missed = loop {
+        let missed = group.send(&message);
+        sent += 1;
+        assert_eq!(quick.recv().unwrap().unwrap().len(), 100_000);
+        if !missed.is_empty() {
+            break missed;
+        }
+    };
+    assert_eq!(missed.len(), 1);
+    assert_eq!(missed[0].peer_addr().unwrap(), slow.local_addr().unwrap());
+    // All that was accepted for it arrives, whole and in order, once it reads.
+    for _ in 1..sent {
+        if let Err(error) = slow_server.try_recv() {
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+        }
+        assert_eq!(slow.recv_timeout(Duration::from_secs(10)).unwrap().unwrap().len(), 100_000);
+    }
+    slow_server.try_send("room again").unwrap();
+    assert_eq!(slow.recv().unwrap().unwrap(), Message::from("room again"));
+}
+
+#[test]
+fn a_group_closes_those_that_answer_and_drops_the_others_in_time() {
+    let group = Group::new();
+    let (polite, polite_server) = pair(Compression::off());
+    let (silent, silent_server) = pair(Compression::off());
+    let (gone, gone_server) = pair(Compression::off());
+    for server in [&polite_server, &silent_server, &gone_server] {
+        group.add(server);
+    }
+    drop((gone, gone_server));
+    assert_eq!(group.members().len(), 2);
+    let (told, waits) = mpsc::channel();
+    let reading = thread::spawn(move || {
+        told.send(()).unwrap();
+        let end = polite.recv();
+        (end, polite.close_code())
+    });
+    waits.recv().unwrap();
+    assert_eq!(group.close(CloseCode::GOING_AWAY, "restart", Duration::from_millis(200)).unwrap(), 1);
+    let (end, code) = reading.join().unwrap();
+    assert_eq!((end.unwrap(), code), (None, Some(CloseCode::GOING_AWAY)));
+    assert_eq!(polite_server.recv().unwrap(), None);
+    assert_eq!(silent_server.recv().unwrap_err().kind(), ErrorKind::Io);
+    drop(silent);
+    // A latecomer is told the same.
+    let (late, late_server) = pair(Compression::off());
+    group.add(&late_server);
+    assert_eq!(late.recv().unwrap(), None);
+    assert_eq!(late.close_code(), Some(CloseCode::GOING_AWAY));
+    assert_eq!(group.close(1006.into(), "", Duration::ZERO).unwrap_err().kind(), ErrorKind::Options);
+}
+
+#[test]
+fn bytes_read_behind_somebody_elses_handshake_come_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let options = AcceptOptions::new().compression(Compression::off());
+    let server =
+        options.from_upgraded(listener.accept().unwrap().0, Role::Client, Some("v1"), b"\x81\x02hi\x81").unwrap();
+    assert_eq!(server.protocol(), Some("v1"));
+    assert_eq!(server.recv().unwrap().unwrap(), Message::from("hi"));
+    std::io::Write::write_all(&mut &client, b"\x01!").unwrap();
+    assert_eq!(server.recv().unwrap().unwrap(), Message::from("!"));
+}
