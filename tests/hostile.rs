@@ -171,7 +171,7 @@ fn pongs_that_nobody_reads_do_not_pile_up() {
     ws.send("after them").unwrap();
     let (pongs, payload, _peer) = reader.join().unwrap();
     assert_eq!(payload, b"after them");
-    assert!((64..10_000).contains(&pongs), "the last pings are answered, not all: {pongs}");
+    assert!((64..2_000).contains(&pongs), "the last pings are answered, not all: {pongs}");
 }
 
 #[test]
