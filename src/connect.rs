@@ -136,6 +136,7 @@ fn upgrade(
     };
     let mut exchange = Exchange::new(transport, Role::Client, target.authority());
     exchange.write(&request.to_bytes(), deadline)?;
+    log::debug!("asked for {}", without_query(&target.url));
     let head = read_final_head(&mut exchange, deadline)?;
     log::debug!("{} answered {} {}", target.authority(), head.start.status, head.start.reason);
     if head.start.status != 101 {
