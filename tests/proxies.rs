@@ -14,8 +14,10 @@ use common::*;
 use wsync::native_tls::{Identity, TlsAcceptor};
 use wsync::{AcceptOptions, ErrorKind, Proxy};
 
+type Headers = Vec<(String, String)>;
+
 /// This crate's server of one message, which it sends back. It returns the request's headers.
-fn server(identity: Option<&LazyLock<Identified>>) -> (u16, Job<wsync::Result<Vec<(String, String)>>>) {
+fn server(identity: Option<&LazyLock<Identified>>) -> (u16, Job<wsync::Result<Headers>>) {
     let mut options = AcceptOptions::new();
     if let Some(identity) = identity {
         let certificate = identity.certificate.to_pem().unwrap();
