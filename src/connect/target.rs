@@ -101,6 +101,15 @@ impl fmt::Debug for Target {
     }
 }
 
+/// A host as [`Target::host`] has it; what is none stays as it is, and fits no target.
+pub(crate) fn normalized(host: &str) -> String {
+    let bare = |host: Host| match host {
+        Host::Ipv6(address) => address.to_string(),
+        other => other.to_string(),
+    };
+    Host::parse(host).map_or_else(|_| host.to_owned(), bare)
+}
+
 /// `host:port`, with brackets around IPv6.
 pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
