@@ -3,7 +3,8 @@
 //!     cargo run --example interop -- server [--tls] [--no-deflate]        (prints its port, serves until it is killed)
 //!     cargo run --example interop -- client URL [--no-deflate]            (checks the server at URL)
 //!
-//! The environment variables CERTIFICATE and KEY name PEM files. Every server here and there has these paths:
+//! The environment variables CERTIFICATE and KEY name PEM files, PROXY the URL of a proxy for the client, if any. Every
+//! server here and there has these paths:
 //! - `/echo` sends back each message, `/fragments` each in three fragments;
 //! - `/ping` pings, sends `go`, waits for an answer and says `pong seen` if the pong came before it;
 //! - `/server-closes` closes with 4002 and REASON;
@@ -21,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use wsync::native_tls::{Certificate, Identity, TlsAcceptor, TlsConnector};
-use wsync::{AcceptOptions, CloseCode, Compression, ConnectOptions, Message, WebSocket};
+use wsync::{AcceptOptions, CloseCode, Compression, ConnectOptions, Message, Proxy, WebSocket};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -115,6 +116,9 @@ fn send_fragments(ws: &WebSocket, message: &Message) -> Outcome {
 
 fn client(compression: Compression, url: &str) -> Outcome {
     let mut options = WebSocket::options().no_proxy().protocols(["v0.chat", "v1.chat", "v2.chat"]);
+    if let Ok(proxy) = std::env::var("PROXY") {
+        options = options.proxy(Proxy::new(&proxy)?);
+    }
     if url.starts_with("wss:") {
         let root = Certificate::from_pem(&pem("CERTIFICATE")?)?;
         options = options.tls(TlsConnector::builder().add_root_certificate(root).build()?);

@@ -23,6 +23,7 @@ use crate::websocket::{Facts, WebSocket};
 pub use proxy::Proxy;
 use redirect::Redirect;
 use target::Target;
+pub(crate) use target::normalized as normalized_host;
 
 /// What the server made of the upgrade.
 enum Answer {
@@ -42,7 +43,7 @@ pub(crate) fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> 
             Answer::Upgraded(websocket) => return Ok(*websocket),
             Answer::Other(response) => response,
         };
-        let Some(redirect) = next_hop(options, &target, &response)? else {
+        let Some(redirect) = next_hop(options, &target, &redirects, &response)? else {
             return Err(rejected(&target, &redirects, response));
         };
         redirects.push(target.url.clone());
@@ -60,12 +61,19 @@ pub(crate) fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> 
 }
 
 /// Where the answer leads, if it is a redirect that is to be followed.
-fn next_hop(options: &ConnectOptions, from: &Target, response: &Response) -> Result<Option<Redirect>> {
+fn next_hop(
+    options: &ConnectOptions,
+    from: &Target,
+    redirects: &[Url],
+    response: &Response,
+) -> Result<Option<Redirect>> {
     if options.max_redirects == 0 {
         return Ok(None);
     }
-    let redirect = redirect::follow(from, response.status(), response.header("location"))
-        .map_err(|error| Error::rejected(error.kind(), error.to_string(), response.clone()))?;
+    let redirect = redirect::follow(from, response.status(), response.header("location")).map_err(|error| {
+        let text = format!("{error}{}", after(redirects));
+        Error::rejected(error.kind(), text, response.clone())
+    })?;
     let may_follow = |to: &Redirect| options.follow.as_ref().is_none_or(|follow| follow(response, &to.target.url));
     Ok(redirect.filter(may_follow))
 }
@@ -136,6 +144,7 @@ fn upgrade(
     };
     let mut exchange = Exchange::new(transport, Role::Client, target.authority());
     exchange.write(&request.to_bytes(), deadline)?;
+    log::debug!("asked for {}", without_query(&target.url));
     let head = read_final_head(&mut exchange, deadline)?;
     log::debug!("{} answered {} {}", target.authority(), head.start.status, head.start.reason);
     if head.start.status != 101 {
@@ -197,19 +206,22 @@ fn connector(options: &ConnectOptions) -> Result<&TlsConnector> {
 
 /// What must not be told to another scheme, host or port.
 fn belongs_to_origin(name: &str) -> bool {
-    ["authorization", "cookie", "host"].iter().any(|own| name.eq_ignore_ascii_case(own))
+    ["authorization", "cookie", "host", "proxy-authorization"].iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 fn rejected(target: &Target, redirects: &[Url], response: Response) -> Error {
-    let mut text = format!("{} answered the upgrade with {}", without_query(&target.url), shown_status(&response));
-    if !redirects.is_empty() {
-        text += &format!(", after redirects: {}", chain(redirects));
-    }
+    let (url, status) = (without_query(&target.url), shown_status(&response));
+    let text = format!("{url} answered the upgrade with {status}{}", after(redirects));
     Error::rejected(ErrorKind::Rejected, text, response)
 }
 
 fn shown_status(response: &Response) -> String {
     format!("{} {}", response.status(), response.reason()).trim_end().to_owned()
+}
+
+/// How an error's text ends when there were redirects.
+fn after(redirects: &[Url]) -> String {
+    if redirects.is_empty() { String::new() } else { format!(", after redirects: {}", chain(redirects)) }
 }
 
 fn chain(redirects: &[Url]) -> String {

@@ -138,7 +138,7 @@ impl Connection {
     /// The pong of the ping that this sends wakes whoever blocks in `recv`, to go by the new interval.
     pub fn set_ping_interval(&self, interval: Option<Duration>) {
         lock(&self.keepalive).set_interval(interval);
-        if interval.is_some() {
+        if self.ping_interval().is_some() {
             let payload = lock(&self.keepalive).ping_now();
             self.queue_ping(&payload);
             self.flush_what_fits();

@@ -8,7 +8,7 @@ use native_tls::TlsConnector;
 use url::Url;
 
 use crate::compression::Compression;
-use crate::connect::Proxy;
+use crate::connect::{Proxy, normalized_host};
 use crate::connection::Bounds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Response};
@@ -198,9 +198,10 @@ impl ConnectOptions {
     }
 
     /// Connects to these addresses whenever `host` is the host, instead of resolving its name; the `Host` header and the
-    /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0.
+    /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0. A proxy is asked for
+    /// the URL's host, whatever is said here.
     pub fn resolve(mut self, host: &str, addresses: impl Into<Vec<SocketAddr>>) -> ConnectOptions {
-        self.resolve.push((host.to_ascii_lowercase(), addresses.into()));
+        self.resolve.push((normalized_host(host), addresses.into()));
         self
     }
 

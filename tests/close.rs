@@ -254,7 +254,7 @@ fn a_close_behind_a_stuck_send_is_bounded_and_frees_it() {
     on_every_pair(|side, wire| {
         let (ws, mut peer) = impatient(side, wire);
         let sender = ws.clone();
-        let sender = spawn("sender", move || kind(sender.send(&vec![0; 32 << 20])));
+        let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
         peer.wait_until_full();
         assert_eq!(kind(ws.close(1000.into(), "")), Err(ErrorKind::Timeout));
         assert!(matches!(wait_for(sender), Err(ErrorKind::Closed | ErrorKind::Io)));
@@ -312,7 +312,7 @@ fn the_last_handle_to_go_says_goodbye() {
         // Never waits, not even for a peer that reads nothing.
         let (ws, mut peer) = pair(side, wire);
         let sender = ws.clone();
-        let sender = spawn("sender", move || kind(sender.send(&vec![0; 32 << 20])));
+        let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
         peer.wait_until_full();
         ws.abort();
         wait_for(sender).unwrap_err();
@@ -330,7 +330,7 @@ fn abort_wakes_every_blocked_call() {
             ("recv_timeout", |ws| ws.recv_timeout(Duration::from_secs(60)).map(drop)),
             ("another recv", |ws| ws.recv().map(drop)),
             ("messages", |ws| ws.messages().try_for_each(|message| message.map(drop))),
-            ("send", |ws| ws.send(&vec![0; 32 << 20])),
+            ("send", |ws| ws.send(&vec![0; 12 << 20])),
         ];
         let (ws, mut peer) = pair(side, wire);
         let run = |(name, call): (&str, Call)| {

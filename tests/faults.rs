@@ -5,14 +5,20 @@
 //! bytes in one direction, and then ends, resets or stalls it. Whatever it does, both ends come to an end of their own,
 //! and each has received a beginning of what the other has sent, every message once.
 
+mod common;
+
 use std::io::{ErrorKind as Io, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
+use common::{spawn, tls, wait_for};
+use wsync::native_tls::TlsAcceptor;
 use wsync::{AcceptOptions, CloseCode, ErrorKind, Message, WebSocket};
+
+static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(tls::native_acceptor);
 
 /// What one direction of the relay does once it has passed on so many bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -209,18 +215,18 @@ fn run(case: Case) -> Outcome {
         let client = relay.accept().unwrap().0;
         relay_between(client, TcpStream::connect(to_server).unwrap(), case, &over)
     });
-    let server = bounded(case, "server", move || {
+    let server = spawn(&format!("the server in {case:?}"), move || {
         let stream = server.accept().unwrap().0;
         let options = AcceptOptions::new().accept_timeout(bound).send_timeout(bound).close_timeout(bound);
-        let options = if case.tls { options.tls(tls::acceptor()) } else { options };
+        let options = if case.tls { options.tls(ACCEPTOR.clone()) } else { options };
         serve(options.accept(stream), case, bound)
     });
-    let client = bounded(case, "client", move || {
+    let client = spawn(&format!("the client in {case:?}"), move || {
         let options = WebSocket::options().no_proxy().connect_timeout(bound).send_timeout(bound).close_timeout(bound);
         let options = if case.tls { options.tls(tls::connector()) } else { options };
         converse(options.resolve("localhost", [to_relay]).connect(&url), case, bound)
     });
-    let (client, server) = (client(), server());
+    let (client, server) = (wait_for(client), wait_for(server));
     is_over.store(true, Ordering::Relaxed);
     Outcome { client, server, passed: relay.join().unwrap() }
 }
@@ -292,26 +298,6 @@ impl Seen {
     }
 }
 
-/// Runs `body` on a thread; the function returned waits for it, and panics when it hangs.
-fn bounded<T: Send + 'static>(
-    case: Case,
-    name: &'static str,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> impl FnOnce() -> T {
-    let (done, is_done) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        let result = body();
-        let _ = done.send(());
-        result
-    });
-    move || {
-        if is_done.recv_timeout(Duration::from_secs(15)) == Err(mpsc::RecvTimeoutError::Timeout) {
-            panic!("the {name} hangs: {case:?}");
-        }
-        thread.join().unwrap_or_else(|_| panic!("the {name} panicked: {case:?}"))
-    }
-}
-
 /// Passes on bytes in both directions by one thread, so that it can reset: the last handle of a socket does that.
 /// Returns how many bytes the client and the server have sent.
 fn relay_between(client: TcpStream, server: TcpStream, case: Case, is_over: &AtomicBool) -> [usize; 2] {
@@ -373,41 +359,4 @@ fn relay_between(client: TcpStream, server: TcpStream, case: Case, is_over: &Ato
         }
     }
     passed
-}
-
-mod tls {
-    use std::sync::LazyLock;
-
-    use openssl::asn1::Asn1Time;
-    use openssl::ec::{EcGroup, EcKey};
-    use openssl::hash::MessageDigest;
-    use openssl::nid::Nid;
-    use openssl::pkey::PKey;
-    use openssl::x509::X509;
-    use wsync::native_tls::{Identity, TlsAcceptor, TlsConnector};
-
-    /// With a certificate of its own making.
-    pub fn acceptor() -> TlsAcceptor {
-        static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(|| {
-            let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-            let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-            let mut builder = X509::builder().unwrap();
-            builder.set_pubkey(&key).unwrap();
-            builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-            builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
-            builder.sign(&key, MessageDigest::sha256()).unwrap();
-            let (certificate, key) = (builder.build().to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap());
-            TlsAcceptor::new(Identity::from_pkcs8(&certificate, &key).unwrap()).unwrap()
-        });
-        ACCEPTOR.clone()
-    }
-
-    pub fn connector() -> TlsConnector {
-        static CONNECTOR: LazyLock<TlsConnector> = LazyLock::new(|| {
-            let mut builder = TlsConnector::builder();
-            builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
-            builder.disable_built_in_roots(true).build().unwrap()
-        });
-        CONNECTOR.clone()
-    }
 }

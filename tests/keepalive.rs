@@ -109,7 +109,7 @@ fn a_stuck_send_does_not_hinder() {
     on_every_pair(|side, wire| {
         let (ws, mut peer) = lively(side, wire);
         let sender = ws.clone();
-        let sender = spawn("sender", move || kind(sender.send(&vec![0; 32 << 20])));
+        let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
         peer.wait_until_full();
         assert!(sender.is_running());
         assert_dead(&ws, Instant::now() - INTERVAL);

@@ -130,7 +130,7 @@ impl Driver {
     }
 
     fn drive(&self, connect: &mut dyn FnMut() -> Result<WebSocket>, backoff: &mut Backoff) {
-        loop {
+        while !self.is_ending(&lock(&self.state)) {
             let end = match connect() {
                 Ok(ws) => {
                     let since = Instant::now();
@@ -194,10 +194,11 @@ impl Driver {
 
     /// What follows an end: the wait for the next attempt, or the end of it all.
     fn goes_on(&self, end: End, backoff: &mut Backoff) -> bool {
-        let random = if !lock(&self.state).is_closing && backoff.goes_on(&end) { random().ok() } else { None };
+        let is_wanted = !self.is_ending(&lock(&self.state)) && backoff.goes_on(&end);
+        let random = if is_wanted { random().ok() } else { None };
         let mut state = lock(&self.state);
         state.ws = None;
-        let Some(random) = random.filter(|_| !state.is_closing) else {
+        let Some(random) = random.filter(|_| !self.is_ending(&state)) else {
             let was_over = std::mem::replace(&mut state.is_over, true);
             self.changed.notify_all();
             drop(state);
@@ -214,23 +215,18 @@ impl Driver {
             self.finish();
             return false;
         }
-        self.sleep(delay) && {
-            self.queue.wait_for_room(None);
-            !self.is_ending(&lock(&self.state))
-        }
+        self.sleep(delay);
+        self.queue.wait_for_room(None);
+        true
     }
 
-    /// Whether it slept to the end.
-    fn sleep(&self, delay: Duration) -> bool {
+    /// Until the time is over, or all of it is.
+    fn sleep(&self, delay: Duration) {
         let deadline = Deadline::after("delay", Some(delay));
         let mut state = lock(&self.state);
-        while !self.is_ending(&state) {
-            if deadline.is_over() {
-                return true;
-            }
+        while !self.is_ending(&state) && !deadline.is_over() {
             state = self.wait(state, deadline.left());
         }
-        false
     }
 
     fn is_ending(&self, state: &State) -> bool {

@@ -62,6 +62,7 @@ fn resolve_with(
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
+    log::debug!("resolving {host}");
     let doing = || format!("resolving the host of {}", authority(host, port));
     let outcome = match deadline.check(doing())? {
         None => lookup(host, port),

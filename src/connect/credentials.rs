@@ -40,7 +40,8 @@ impl fmt::Debug for Credentials {
 }
 
 /// What an error may show of a URL that perhaps does not even parse. Where the user information of such a one ends is
-/// anyone's guess (a password with a bare `/` in it is why many do not parse), so all up to the last `@` is hidden.
+/// anyone's guess (a password with a bare `/` in it is why many do not parse), so all up to the last `@` is hidden, and
+/// the query and the fragment, which hold tokens.
 pub(crate) fn shown(url: &str) -> String {
     const MOST: usize = 200;
     let visible = match url.rsplit_once('@') {
@@ -56,6 +57,10 @@ pub(crate) fn shown(url: &str) -> String {
             }
         }
         None => url.to_owned(),
+    };
+    let visible = match visible.find(['?', '#']) {
+        Some(at) if at + 1 < visible.len() => format!("{}…", &visible[..=at]),
+        _ => visible,
     };
     match visible.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &visible[..end]),

@@ -110,6 +110,7 @@ pub(crate) fn tunnel(proxy: &Proxy, stream: &TcpStream, target: &Target, deadlin
         Scheme::Socks5 => socks::connect(&wire, &socks::Destination::resolved(target, deadline)?, target.port)?,
         Scheme::Socks5h => socks::connect(&wire, &socks::Destination::named(target), target.port)?,
     }
+    log::debug!("{proxy:?} leads to {}", target.authority());
     let unbounded = stream.set_read_timeout(None).and_then(|()| stream.set_write_timeout(None));
     unbounded.map_err(|error| Error::caused(ErrorKind::Io, "cannot reset the timeouts of a socket", error))
 }

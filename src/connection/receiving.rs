@@ -266,6 +266,8 @@ impl Connection {
                         return end.result();
                     }
                     if has_looked && deadline.is_over() {
+                        // The pongs of what was met, too: the next call may be long in coming.
+                        self.flush_what_fits();
                         return Err(deadline.error("no message came"));
                     }
                     has_looked = self.read_more(reader, deadline)?;

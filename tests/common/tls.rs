@@ -27,8 +27,9 @@ pub static GOOD: LazyLock<Identified> =
     LazyLock::new(|| make("localhost", Some(&AUTHORITY), &["DNS:localhost", "IP:127.0.0.1"], 0));
 pub static EXPIRED: LazyLock<Identified> =
     LazyLock::new(|| make("expired", Some(&AUTHORITY), &["DNS:localhost", "IP:127.0.0.1"], 100));
-pub static WRONG_HOST: LazyLock<Identified> =
-    LazyLock::new(|| make("elsewhere", Some(&AUTHORITY), &["DNS:elsewhere.example"], 0));
+pub static WRONG_HOST: LazyLock<Identified> = LazyLock::new(|| {
+    make("elsewhere", Some(&AUTHORITY), &["DNS:elsewhere.example", "DNS:xn--bcher-kva.example", "IP:::1"], 0)
+});
 pub static SELF_SIGNED: LazyLock<Identified> =
     LazyLock::new(|| make("localhost", None, &["DNS:localhost", "IP:127.0.0.1"], 0));
 

@@ -21,7 +21,8 @@ pub(super) fn connect(wire: &Wire<'_>, target: &Target) -> Result<()> {
         // Any length or coding that such an answer announces does not count: what follows is the tunnel.
         (200..=299, _) => return Ok(()),
         (407, None) => "the proxy wants a user and password: put them in the proxy's URL",
-        (407, Some(_)) => "it did not accept the user and password",
+        // tinyproxy says 401 to a wrong password.
+        (401 | 407, Some(_)) => "it did not accept the user and password",
         _ => "it refused",
     };
     let text = format!("{} answered {status} to CONNECT {authority}: {why}", wire.name());

@@ -221,6 +221,7 @@ fn connect_refusals_have_the_response() {
     for (proxy, request, answer, says) in [
         (HTTP, CONNECT, b"HTTP/1.1 407 No\r\nX: y\r\n\r\n" as &[u8], "put them in the proxy's URL"),
         (HTTP_WITH_USER, CONNECT_AS_USER, b"HTTP/1.1 407 No\r\nX: y\r\n\r\n", "did not accept the user and password"),
+        (HTTP_WITH_USER, CONNECT_AS_USER, b"HTTP/1.1 401 No\r\nX: y\r\n\r\n", "did not accept the user and password"),
         (HTTP, CONNECT, b"HTTP/1.1 403 No\r\nX: y\r\nContent-Length: 99\r\n\r\n", "403 to CONNECT a.example:443"),
         (HTTP, CONNECT, b"HTTP/1.0 502 No\r\nX: y\r\n\r\n", "502"),
         (HTTP, CONNECT, b"HTTP/1.1 302 No\r\nX: y\r\n\r\n", "302"),

@@ -1,0 +1,122 @@
+//! Reconnects, stalls and closes, over and over: no thread, file or memory may be left behind. `cargo test` does a few
+//! rounds; `WSYNC_SOAK_ROUNDS=20000 cargo test --release --test soak` does an hour's worth in minutes.
+
+#![cfg(target_os = "linux")]
+
+use std::net::TcpListener;
+use std::ops::ControlFlow;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use wsync::{Background, BackgroundOptions, CloseCode, Compression, ConnectOptions, Event, Reconnect, WebSocket};
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn nothing_is_left_behind() {
+    let rounds: usize = env::var("WSYNC_SOAK_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let before = (count("task"), count("fd"));
+    let mut memory = 0;
+    for number in 0..rounds {
+        round(&listener, &url);
+        if number == rounds / 2 {
+            settle(before);
+            memory = resident();
+        }
+    }
+    settle(before);
+    let grown = resident().saturating_sub(memory);
+    println!("{rounds} rounds, {memory} KiB after half of them, {grown} KiB more at the end");
+    assert!(grown < 8 * 1024, "{grown} KiB more than after half of the rounds");
+}
+
+fn round(listener: &TcpListener, url: &str) {
+    // Lost, made again, closed.
+    let chat = background(ConnectOptions::new()).connect(url, || {}).unwrap();
+    accept(listener).abort();
+    until(&chat, |event| matches!(event, Event::Reconnecting { .. }));
+    chat.send("kept").unwrap();
+    let server = accept(listener);
+    assert_eq!(server.recv().unwrap(), Some("kept".into()));
+    chat.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(server.recv().unwrap(), None);
+    until(&chat, |event| matches!(event, Event::End(_)));
+
+    // A peer that takes nothing, with a closing that times out, and with a drop.
+    for is_closed in [true, false] {
+        let options = ConnectOptions::new().close_timeout(Some(Duration::from_millis(5)));
+        let chat = background(options).connect(url, || {}).unwrap();
+        let _stalled = accept(listener);
+        until(&chat, |event| matches!(event, Event::Open(_)));
+        chat.send(vec![7; 6 << 20]).unwrap();
+        if is_closed {
+            chat.close(CloseCode::NORMAL, "").unwrap();
+            until(&chat, |event| matches!(event, Event::End(_)));
+        }
+        drop(chat);
+    }
+
+    // Dropped and closed while it connects, and while it waits to.
+    let chat = background(ConnectOptions::new()).connect(url, || {}).unwrap();
+    let silent = listener.accept().unwrap();
+    drop((chat, silent));
+    let chat = background(ConnectOptions::new()).connect(url, || {}).unwrap();
+    let silent = listener.accept().unwrap();
+    chat.close(CloseCode::NORMAL, "").unwrap();
+    until(&chat, |event| matches!(event, Event::End(_)));
+    drop(silent);
+    let patient = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
+    let chat = background(ConnectOptions::new()).reconnect(patient).connect(url, || {}).unwrap();
+    drop(listener.accept().unwrap());
+    until(&chat, |event| matches!(event, Event::Reconnecting { .. }));
+    drop(chat);
+
+    // A full queue that is dropped, and a reader that is left to itself.
+    let connecting = url.to_string();
+    let client = thread::spawn(move || ConnectOptions::new().no_proxy().connect(&connecting).unwrap());
+    let server = accept(listener);
+    let client = client.join().unwrap();
+    let (sender, woken) = channel();
+    let events = client.events(1, move || sender.send(()).unwrap()).unwrap();
+    server.send("one").unwrap();
+    server.send("two").unwrap();
+    woken.recv().unwrap();
+    server.spawn_reader(|_| ControlFlow::Continue(())).unwrap().detach();
+    drop(events);
+}
+
+fn background(options: ConnectOptions) -> BackgroundOptions {
+    let at_once = Reconnect::new().first_delay(Duration::ZERO);
+    Background::options().via(options.no_proxy().compression(Compression::off())).reconnect(at_once)
+}
+
+fn accept(listener: &TcpListener) -> WebSocket {
+    WebSocket::accept(listener.accept().unwrap().0).unwrap()
+}
+
+fn until(chat: &Background, is_it: impl Fn(&Event) -> bool) {
+    while !is_it(&chat.events().recv_timeout(LONG).expect("an event")) {}
+}
+
+/// Threads end by themselves, but at their own pace.
+fn settle(before: (usize, usize)) {
+    let start = Instant::now();
+    while (count("task"), count("fd")) != before {
+        assert!(start.elapsed() < LONG, "{before:?} threads and files became {:?}", (count("task"), count("fd")));
+        thread::yield_now();
+    }
+}
+
+fn count(what: &str) -> usize {
+    fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
+}
+
+/// KiB in memory.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
