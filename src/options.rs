@@ -219,7 +219,8 @@ impl ConnectOptions {
     }
 
     /// Does the opening handshake, with TLS first for `wss`, over a stream that is connected already. No name is resolved,
-    /// no proxy asked and no redirect followed.
+    /// no proxy asked and no redirect followed. A socket that is to have a local address, or options that the standard
+    /// library does not set, can be made elsewhere and handed over here.
     ///
     /// # Errors
     /// As [`connect`](ConnectOptions::connect).

@@ -22,6 +22,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// lower case before upper case. (`HTTP_PROXY` in upper case is not looked at: in a CGI program it comes from the
 /// client.) `no_proxy` or `NO_PROXY` lists, between commas or spaces, what to connect to directly: `*` for all, a domain
 /// for itself and all below it, an IP address, or a network such as `10.0.0.0/8`; a name or address may end in `:port`.
+/// (The port, and `*` beside other entries, are more than curl has.)
+///
+/// For `wss` the TLS is with the server, through the proxy, and the certificate must be that of the URL's host: the proxy
+/// sees host and port. The user and password of the proxy go to the proxy only, and to no error or log.
 ///
 /// `Debug` does not show the user and password.
 ///
@@ -50,7 +54,7 @@ impl Proxy {
     /// A proxy by its URL, such as `http://user:password@host:port`, the user information percent-encoded.
     ///
     /// - `http`, which is also meant when there is no scheme: `CONNECT` (RFC 9110 §9.3.6) for `ws` and `wss`
-    ///   alike, with basic authentication. The port is 80 by default.
+    ///   alike, with basic authentication. The port is 80 by default (curl's is 1080).
     /// - `socks5h`: SOCKS5 (RFC 1928, RFC 1929); the proxy looks up the host's name. The port is 1080 by default.
     /// - `socks5`: the same, but the name is looked up on this machine, as curl does it, and an IPv4 address preferred.
     ///
