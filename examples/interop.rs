@@ -5,13 +5,16 @@
 //!
 //! The environment variables CERTIFICATE and KEY name PEM files, PROXY the URL of a proxy for the client, if any. Every
 //! server here and there has these paths:
-//! - `/echo` sends back each message, `/fragments` each in three fragments (this crate sends whole messages);
+//! - `/echo` sends back each message, `/fragments` each in three fragments;
 //! - `/ping` pings, sends `go`, waits for an answer and says `pong seen` if the pong came before it;
 //! - `/server-closes` closes with 4002 and REASON;
 //! - `/client-closes` waits for the client's close, which `/client-closed` tells (code, blank, reason).
+//!
+//! For a web page, which has no output, `/report` here prints what it gets, and `done` at the end.
 
 use std::error::Error;
 use std::fmt::Debug;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -65,10 +68,21 @@ fn serve(
 ) -> Outcome {
     let ws = options.accept(stream)?;
     match ws.request().map_or("", |request| request.path()) {
-        "/echo" | "/fragments" => {
+        "/echo" => {
             while let Some(message) = ws.recv()? {
                 ws.send(&message)?;
             }
+        }
+        "/fragments" => {
+            while let Some(message) = ws.recv()? {
+                send_fragments(&ws, &message)?;
+            }
+        }
+        "/report" => {
+            for message in ws.messages() {
+                println!("{}", message?.as_text().unwrap_or("FAILED this is no text"));
+            }
+            println!("done");
         }
         "/ping" => {
             ws.ping(b"from the server")?;
@@ -89,6 +103,15 @@ fn serve(
         path => return Err(format!("no such path: {path}").into()),
     }
     Ok(())
+}
+
+fn send_fragments(ws: &WebSocket, message: &Message) -> Outcome {
+    let mut writer = ws.send_writer(message.kind())?;
+    for part in message.as_bytes().chunks(message.len().div_ceil(3).max(1)) {
+        writer.write_all(part)?;
+        writer.flush()?;
+    }
+    Ok(writer.finish()?)
 }
 
 fn client(compression: Compression, url: &str) -> Outcome {

@@ -3,13 +3,12 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, process, thread};
 
 use lexopt::{Arg, ValueExt};
 use wsync::native_tls::{Identity, TlsAcceptor};
-use wsync::{AcceptOptions, Message, WebSocket};
+use wsync::{AcceptOptions, ErrorKind, Group, Message, Prepared};
 
 const HELP: &str = "\
 A WebSocket server that sends back what it receives.
@@ -36,7 +35,7 @@ fn exit(code: i32, text: &str) -> ! {
 }
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    // A client that takes nothing for this long is dropped: it must not hold up the others of a chat.
+    // A client that takes nothing for this long is dropped.
     let mut options =
         AcceptOptions::new().send_timeout(Some(Duration::from_secs(5))).ping_interval(Some(Duration::from_secs(30)));
     let mut scheme = "ws";
@@ -48,7 +47,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot listen at {:?}: {error}", arguments.address))?;
     println!("listening at {scheme}://{}/", listener.local_addr()?);
 
-    let room = arguments.chat.then(Room::default);
+    let room = arguments.chat.then(Group::new);
     for stream in listener.incoming() {
         let (stream, options, room) = (stream?, options.clone(), room.clone());
         thread::spawn(move || {
@@ -63,7 +62,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 /// Sees a client through; returns how it left.
-fn serve(stream: TcpStream, options: &AcceptOptions, room: Option<&Room>, who: &str) -> wsync::Result<String> {
+fn serve(stream: TcpStream, options: &AcceptOptions, room: Option<&Group>, who: &str) -> wsync::Result<String> {
     let ws = options.accept(stream)?;
     eprintln!("{who} connected");
     match room {
@@ -73,9 +72,9 @@ fn serve(stream: TcpStream, options: &AcceptOptions, room: Option<&Room>, who: &
             }
         }
         Some(room) => {
-            let _seat = room.enter(&ws, who);
+            room.add(&ws);
             while let Some(message) = ws.recv()? {
-                room.tell_others(who, &message);
+                tell_others(room, who, &message);
             }
         }
     }
@@ -83,41 +82,21 @@ fn serve(stream: TcpStream, options: &AcceptOptions, room: Option<&Room>, who: &
     Ok(format!("closed{code}"))
 }
 
-/// The clients of a chat.
-#[derive(Clone, Default)]
-struct Room(Arc<Mutex<Vec<(String, WebSocket)>>>);
-
-/// A client's place in the room, free again when it is dropped.
-struct Seat<'a> {
-    room: &'a Room,
-    who: &'a str,
-}
-
-impl Room {
-    fn enter<'a>(&'a self, ws: &WebSocket, who: &'a str) -> Seat<'a> {
-        self.change(|clients| clients.push((who.to_string(), ws.clone())));
-        Seat { room: self, who }
-    }
-
-    /// Sends with the room unlocked: a slow client keeps nobody from coming or going.
-    fn tell_others(&self, who: &str, message: &Message) {
-        let clients = self.change(|clients| clients.clone());
-        for (name, client) in clients.iter().filter(|(name, _)| name != who) {
-            if let Err(error) = client.send(message) {
+/// Sends to all others in the room, and waits for nobody: who is too slow to take it is dropped.
+fn tell_others(room: &Group, who: &str, message: &Message) {
+    let message = Prepared::new(message);
+    for client in room.members() {
+        let name = client.peer_addr().map_or("?".into(), |address| address.to_string());
+        if name == who {
+            continue;
+        }
+        if let Err(error) = client.try_send_prepared(&message) {
+            // Whoever is closing has its own thread to see to that.
+            if error.kind() == ErrorKind::Timeout {
                 eprintln!("{name} is dropped: {error}");
                 client.abort();
             }
         }
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Vec<(String, WebSocket)>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.room.change(|clients| clients.retain(|(name, _)| name != self.who));
     }
 }
 

@@ -86,6 +86,44 @@
 //! Servers start from [`WebSocket::accept`], and have [`AcceptOptions`]; clients have [`ConnectOptions`] for headers,
 //! subprotocols, TLS settings, proxies and bounds.
 //!
+//! # Servers
+//!
+//! One thread for each connection, which accepts it and then receives. Three kinds:
+//!
+//! - Each connection is for itself, such as an echo server: [`WebSocket::accept`] has the loop.
+//! - Broadcast: what one sends, or what happens elsewhere, goes to many. The connections are in a [`Group`], the message is
+//!   [`Prepared`] once, and none waits for a slow one.
+//! - Request and response: each answer carries its request's number, and any thread may send it:
+//!
+//! ```
+//! use std::thread;
+//! use wsync::{CloseCode, Message, WebSocket};
+//!
+//! fn serve(ws: &WebSocket) -> wsync::Result<()> {
+//!     thread::scope(|scope| {
+//!         while let Some(message) = ws.recv()? {
+//!             scope.spawn(move || {
+//!                 let (number, question) = message.as_text()?.split_once(' ')?;
+//!                 ws.send(&format!("{number} {}", question.to_uppercase())).ok()
+//!             });
+//!         }
+//!         Ok(())
+//!     })
+//! }
+//!
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let url = format!("ws://{}/", listener.local_addr()?);
+//! # let server = thread::spawn(move || serve(&WebSocket::accept(listener.accept().unwrap().0)?));
+//! # let ws = WebSocket::connect(&url)?;
+//! ws.send("7 why?")?;
+//! assert_eq!(ws.recv()?, Some(Message::from("7 WHY?")));
+//! # ws.close(CloseCode::NORMAL, "")?;
+//! # server.join().unwrap()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A server that stops closes its group: [`Group::close`] tells all clients, and is bounded.
+//!
 //! # The way of a byte
 //!
 //! ```text

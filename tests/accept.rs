@@ -225,6 +225,32 @@ fn a_look_at_the_request_may_add_headers_or_refuse() {
     });
 }
 
+#[test]
+fn a_client_sees_what_the_look_added_and_why_it_refused() {
+    bounded(|| {
+        for wire in wires() {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let scheme = if wire == Wire::Plain { "ws" } else { "wss" };
+            let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+            let options = acceptor(wire, &AcceptOptions::new()).inspect(|request| match request.path() {
+                "/open" => Ok(vec![("X-Room".into(), "lobby".into())]),
+                _ => Err(Refusal::new(503, "full, come back later").header("Retry-After", "60")),
+            });
+            let server = spawn("accept", move || {
+                (0..2).map(|_| kind(options.accept(listener.accept().unwrap().0).map(drop))).collect::<Vec<_>>()
+            });
+            let ws = common::options().connect(&format!("{url}/open")).unwrap();
+            assert_eq!(ws.response().unwrap().header("x-room"), Some("lobby"));
+            let error = common::options().connect(&format!("{url}/closed")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Rejected);
+            let response = error.response().unwrap();
+            assert_eq!((response.status(), response.header("Retry-After")), (503, Some("60")));
+            assert_eq!(response.body(), b"full, come back later");
+            assert_eq!(wait_for(server), [Ok(()), Err(ErrorKind::Handshake)]);
+        }
+    });
+}
+
 /// A hook's header that would smuggle a line is no answer to anybody.
 #[test]
 fn headers_of_the_look_are_checked() {

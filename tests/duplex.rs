@@ -9,12 +9,6 @@ use wsync::{AcceptOptions, Compression, ConnectOptions, WebSocket};
 
 /// The peer writes all that it has before it reads a byte, and it is more than all the sockets' buffers hold.
 #[test]
-fn each_side_writes_all_before_it_reads() {
-    on_every_pair(|side, wire| crossing(side, wire, 12 << 20));
-}
-
-#[test]
-#[ignore = "takes ten seconds"]
 fn each_side_writes_64_mib_before_it_reads() {
     on_every_pair(|side, wire| crossing(side, wire, 64 << 20));
 }

@@ -1,10 +1,11 @@
 //! What the README promises of the examples: `echo` runs, `wscat` works in a pipe and exits as `--help` says.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use wsync::{CloseCode, WebSocket};
 
@@ -50,6 +51,32 @@ fn echo_runs() {
     let output = example("echo").output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().contains("closed with 1000"));
+}
+
+#[test]
+fn a_chat_reaches_all_but_the_sender() {
+    let mut server = example("server");
+    server.args(["--chat", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut server = server.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let connect = || WebSocket::options().no_proxy().connect(line.trim().strip_prefix("listening at ").unwrap());
+    let (one, other) = (connect().unwrap(), connect().unwrap());
+    // Who is heard is in the room.
+    let is_heard = |from: &WebSocket, to: &WebSocket| {
+        (0..200).any(|_| {
+            from.send("are you there?").unwrap();
+            to.recv_timeout(Duration::from_millis(50)).is_ok()
+        })
+    };
+    assert!(is_heard(&one, &other) && is_heard(&other, &one));
+    one.send("from one").unwrap();
+    other.send("from the other").unwrap();
+    let last = |ws: &WebSocket| ws.messages().map(|message| message.unwrap()).find(|m| *m != "are you there?".into());
+    assert_eq!(last(&one), Some("from the other".into()));
+    assert_eq!(last(&other), Some("from one".into()));
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]

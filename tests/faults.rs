@@ -102,22 +102,11 @@ fn an_end_or_a_reset_at_every_byte_is_survived() {
     }
 }
 
-/// A TLS handshake costs too much to cut it at every byte each time.
 #[test]
-fn an_end_or_a_reset_in_tls_is_survived() {
-    cut_tls(if cfg!(debug_assertions) { 23 } else { 7 });
-}
-
-#[test]
-#[ignore = "takes ten seconds"]
 fn an_end_or_a_reset_at_every_byte_of_tls_is_survived() {
-    cut_tls(1);
-}
-
-fn cut_tls(step: usize) {
     for closer in [Side::Client, Side::Server] {
         for (from, total) in totals(true, closer) {
-            for (i, after) in (0..=total).step_by(step).enumerate() {
+            for (i, after) in (0..=total).enumerate() {
                 let fault = if i % 2 == 0 { Fault::End } else { Fault::Reset };
                 check(Case { tls: true, closer, from, fault, after, ..WHOLE });
             }

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, Prepared, Role, WebSocket};
 
@@ -102,6 +102,50 @@ fn a_group_closes_those_that_answer_and_drops_the_others_in_time() {
     assert_eq!(late.recv().unwrap(), None);
     assert_eq!(late.close_code(), Some(CloseCode::GOING_AWAY));
     assert_eq!(group.close(1006.into(), "", Duration::ZERO).unwrap_err().kind(), ErrorKind::Options);
+}
+
+/// A stop is bounded, whoever stands first and whatever the threads of the server are doing.
+#[test]
+fn a_stop_reaches_all_behind_those_that_do_not_answer() {
+    let group = Group::new();
+    let serve = |run: fn(WebSocket)| {
+        let (client, server) = pair(Compression::default());
+        group.add(&server);
+        (client, thread::spawn(move || run(server)))
+    };
+    // They read nothing. The first one's thread is stuck in a send, the second's in a receive.
+    let silent =
+        [serve(|ws| while ws.send_uncompressed(&[0; 100_000]).is_ok() {}), serve(|ws| assert!(ws.recv().is_err()))];
+    // Half of the others have a thread that receives, half have one that does something else.
+    let (stop, stopped) = mpsc::channel::<()>();
+    let mut idle = Vec::new();
+    let polite: Vec<_> = (0..40)
+        .map(|number| {
+            let (client, server) = pair(Compression::default());
+            group.add(&server);
+            if number % 2 == 0 {
+                thread::spawn(move || server.recv());
+            } else {
+                idle.push(server);
+            }
+            thread::spawn(move || (client.recv().unwrap(), client.close_code(), client.close_reason()))
+        })
+        .collect();
+    let idle = thread::spawn(move || drop((stopped.recv(), idle)));
+
+    let start = Instant::now();
+    assert_eq!(group.close(CloseCode::GOING_AWAY, "stop", Duration::from_secs(1)).unwrap(), 2);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    for client in polite {
+        assert_eq!(client.join().unwrap(), (None, Some(CloseCode::GOING_AWAY), Some("stop".into())));
+    }
+    for (client, server) in silent {
+        server.join().unwrap();
+        drop(client);
+    }
+    drop(stop);
+    idle.join().unwrap();
+    assert_eq!(group.members().len(), 0);
 }
 
 #[test]

@@ -145,14 +145,16 @@ fn pongs_that_nobody_reads_do_not_pile_up() {
     let (ws, mut peer) = served(LIMIT);
     let memory = Meter::start();
     let writer = std::thread::spawn(move || {
-        let pings = frame(PING, &[b'p'; 125]).repeat(100);
-        for _ in 0..100 {
+        let pings = frame(PING, &[b'p'; 125]).repeat(50);
+        for _ in 0..400 {
             peer.write_all(&pings).unwrap();
+            // Mostly read alone: of those that are read together only the last get a pong.
+            std::thread::sleep(Duration::from_millis(1));
         }
         peer.write_all(&frame(FIN | TEXT, b"still here")).unwrap();
         peer
     });
-    // 1.3 MB of pongs: more than the sockets of both sides hold.
+    // 2.5 MB of pongs: more than the sockets of both sides hold.
     assert_eq!(ws.recv().unwrap(), Some(Message::from("still here")));
     let peak = memory.peak();
     assert!(peak < BESIDES, "{peak}");
@@ -171,7 +173,7 @@ fn pongs_that_nobody_reads_do_not_pile_up() {
     ws.send("after them").unwrap();
     let (pongs, payload, _peer) = reader.join().unwrap();
     assert_eq!(payload, b"after them");
-    assert!((64..2_000).contains(&pongs), "the last pings are answered, not all: {pongs}");
+    assert!((64..15_000).contains(&pongs), "the last pings are answered, not all: {pongs}");
 }
 
 #[test]

@@ -110,7 +110,8 @@ fn messages_glued_together_come_one_by_one_without_a_wait() {
 fn the_end_is_said_again_and_again() {
     on_every_wire(|wire| {
         type Script = fn(&mut Peer);
-        let ends: [(&str, Script, Result<(), ErrorKind>, u16, &str); 9] = [
+        type End = (&'static str, Script, Result<(), ErrorKind>, u16, &'static str);
+        let ends: [End; 9] = [
             ("1000", |peer| peer.send(CLOSE, &close_payload(1000, "bye")), Ok(()), 1000, "bye"),
             ("4999", |peer| peer.send(CLOSE, &close_payload(4999, "")), Ok(()), 4999, ""),
             ("no code", |peer| peer.send(CLOSE, b""), Ok(()), 1005, ""),

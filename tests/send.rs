@@ -170,6 +170,34 @@ fn a_send_that_meets_the_receivers_own_write_goes_out() {
     });
 }
 
+/// The same where the socket is full, so that the receiver leaves something behind: the send must not rely on it.
+#[test]
+#[ignore = "takes ten seconds; meets the moment in one of ten rounds"]
+fn a_send_that_meets_the_receivers_own_write_to_a_full_socket_goes_out() {
+    for _ in 0..40 {
+        let (ws, mut peer) = connected(Wire::Plain, &options());
+        let pings = [frame(PING, &[b'p'; 125]).repeat(64), frame(FIN | TEXT, b"x")].concat();
+        for _ in 0..600 {
+            peer.write(&pings);
+            ws.recv().unwrap();
+        }
+        let (stop, is_stopped) = mpsc::channel::<()>();
+        let (receiver, sender) = (ws.clone(), ws.clone());
+        let receiver = spawn("receiver", move || {
+            while is_stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                assert_eq!(kind(receiver.try_recv()), Err(ErrorKind::Timeout));
+            }
+        });
+        let sender = spawn("sender", move || sender.send("the message").unwrap());
+        thread::sleep(Duration::from_millis(20));
+        drop(stop);
+        wait_for(receiver);
+        // From here on nobody receives.
+        while peer.frame() != Frame::new(FIN | TEXT, b"the message") {}
+        wait_for(sender);
+    }
+}
+
 fn stuck_options() -> (wsync::ConnectOptions, AcceptOptions) {
     let timeout = Some(Duration::from_millis(100));
     (options().send_timeout(timeout), AcceptOptions::new().send_timeout(timeout))

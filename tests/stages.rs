@@ -24,7 +24,7 @@ fn the_deadline_holds_at_every_stage() {
         ("byte by byte", |peer| (peer.write(b"HTTP/1.1 101 x\r\nX: "), whisper(peer)).1),
         ("not reading either", |_| ()),
     ];
-    let tcp: [(&str, fn(&mut Peer)); 3] = [
+    let tcp: [(&str, Script); 3] = [
         ("no TLS", |_| ()),
         ("half a record", |peer| peer.write(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03")),
         ("a record byte by byte", |peer| {

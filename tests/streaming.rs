@@ -3,8 +3,9 @@
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
-use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Message, MessageKind, WebSocket};
+use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Message, MessageKind, Prepared, WebSocket};
 
 fn pair(compression: Compression, max_message_size: usize) -> (WebSocket, WebSocket) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -87,6 +88,56 @@ fn other_threads_messages_wait_and_pings_do_not() {
         assert!(server.recv().unwrap().unwrap().as_text().unwrap().starts_with("other"));
         other.join().unwrap();
     }
+}
+
+/// A sender that does not want to wait for the end of the message has `try_send`, or a bound.
+#[test]
+fn while_a_message_is_sent_in_parts_others_wait_or_fail_by_choice() {
+    for compression in [Compression::off(), Compression::default()] {
+        let bound = Duration::from_millis(50);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let accepting = thread::spawn(move || WebSocket::accept(listener.accept().unwrap().0).unwrap());
+        let options = WebSocket::options().compression(compression).send_timeout(Some(bound));
+        let client = options.connect(&url).unwrap();
+        let server = accepting.join().unwrap();
+
+        let mut message = client.send_writer(MessageKind::Text).unwrap();
+        message.write_all(b"begin ").unwrap();
+        message.flush().unwrap();
+        let large = vec![7; 200_000];
+        thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(client.send("short").unwrap_err().kind(), ErrorKind::Timeout));
+            scope.spawn(|| assert_eq!(client.send(&text(1000)).unwrap_err().kind(), ErrorKind::Timeout));
+            scope.spawn(|| assert_eq!(client.send_uncompressed(&large).unwrap_err().kind(), ErrorKind::Timeout));
+            scope.spawn(|| assert_eq!(client.send_writer(MessageKind::Text).unwrap_err().kind(), ErrorKind::Timeout));
+        });
+        let long = text(1000);
+        for refused in ["short", &long] {
+            assert_eq!(client.try_send(refused).unwrap_err().kind(), ErrorKind::Timeout);
+            assert_eq!(client.try_send_prepared(&Prepared::new(refused)).unwrap_err().kind(), ErrorKind::Timeout);
+        }
+        message.write_all(b"end").unwrap();
+        message.finish().unwrap();
+        client.try_send("tried").unwrap();
+        client.send("after").unwrap();
+        for expected in ["begin end", "tried", "after"] {
+            assert_eq!(server.recv().unwrap().unwrap(), Message::from(expected));
+        }
+    }
+}
+
+#[test]
+fn a_close_does_not_wait_for_the_end_of_a_message_in_parts() {
+    let (client, server) = pair(Compression::default(), 1 << 20);
+    let mut message = client.send_writer(MessageKind::Binary).unwrap();
+    message.write_all(&[1; 100]).unwrap();
+    message.flush().unwrap();
+    let reading = thread::spawn(move || (server.recv().unwrap(), server.close_code()));
+    client.close(CloseCode::GOING_AWAY, "").unwrap();
+    assert_eq!(reading.join().unwrap(), (None, Some(CloseCode::GOING_AWAY)));
+    message.write_all(&[2; 100]).unwrap();
+    assert_eq!(message.finish().unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[test]
