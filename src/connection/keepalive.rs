@@ -49,14 +49,14 @@ impl Keepalive {
     /// What the clock asks for. A pong may lie unread: believe `Dead` only after a read found nothing.
     pub fn turn(&mut self, now: Instant) -> Turn {
         let Some(interval) = self.interval else { return Turn::Wait(None) };
-        let due = *self.due.get_or_insert(now + interval);
+        let due = *self.due.get_or_insert_with(|| after(now, interval));
         if now < due {
             return Turn::Wait(Some(due - now));
         }
         if self.awaited.is_some() {
             return Turn::Dead(interval);
         }
-        self.due = Some(now + interval);
+        self.due = Some(after(now, interval));
         let payload = self.payload();
         self.awaited = Some(payload.clone());
         Turn::Ping(payload)
@@ -87,9 +87,14 @@ impl Keepalive {
         self.sent.drain(..=position);
         if answered_last {
             self.awaited = None;
-            self.due = self.interval.map(|interval| now + interval);
+            self.due = self.interval.map(|interval| after(now, interval));
         }
     }
+}
+
+/// An interval beyond what the clock can add is as good as a century.
+fn after(now: Instant, interval: Duration) -> Instant {
+    now.checked_add(interval).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
 }
 
 #[cfg(test)]
