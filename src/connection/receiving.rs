@@ -208,11 +208,13 @@ impl Connection {
     /// Waits for the peer to end the TCP connection, and throws away what else it sends (RFC 6455 §7.1.1).
     pub fn receive_end(&self, deadline: &Deadline) {
         let Ok(mut taken) = self.take_reader(lock(&self.receiving), deadline) else { return };
-        let incoming = &mut taken.reader().incoming;
+        // The reader goes back at once: others get from it what came before the close frame, and that this was the end.
+        let mut incoming = std::mem::take(&mut taken.reader().incoming);
+        drop(taken);
         while !deadline.is_over() {
             let unread = incoming.plain.unread().len();
             incoming.plain.consume(unread);
-            match self.transport.read(incoming, deadline.left()) {
+            match self.transport.read(&mut incoming, deadline.left()) {
                 Ok(Received::End) | Err(_) => return,
                 Ok(_) => {}
             }
