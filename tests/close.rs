@@ -227,6 +227,75 @@ fn a_peer_that_answers_and_does_not_end() {
     });
 }
 
+/// What a receiver is told does not wait for the end of the TCP connection, which `close` waits for.
+#[test]
+fn receivers_do_not_wait_for_the_end_of_tcp() {
+    on_every_wire(|wire| {
+        let (ws, mut peer) = connected(wire, &options().close_timeout(Some(Duration::from_secs(40))));
+        let closer = ws.clone();
+        let closer = spawn("closer", move || closer.close(1000.into(), "").unwrap());
+        assert_eq!(peer.frame(), Frame::close(1000));
+        let receiver = ws.clone();
+        let receiver = spawn("receiver", move || [kind(receiver.recv()), kind(receiver.recv())]);
+        peer.send(FIN | TEXT, b"the last");
+        peer.send(CLOSE, &close_payload(1000, ""));
+        assert_eq!(wait_for(receiver), [Ok(text("the last")), Ok(None)]);
+        assert_eq!((kind(ws.try_recv()), kind(ws.recv())), (Ok(None), Ok(None)));
+        assert!(closer.is_running());
+        peer.end();
+        wait_for(closer);
+    });
+}
+
+/// Senders race a close: whatever gets in is whole, and nothing follows the close frame.
+#[test]
+fn nothing_follows_the_close_frame() {
+    on_every_pair(|side, wire| {
+        for _ in 0..10 {
+            let (ws, peer) = pair(side, wire);
+            let senders: Vec<_> = [1, 1000, 70_000]
+                .map(|length| {
+                    let ws = ws.clone();
+                    spawn("sender", move || {
+                        while ws.send(&vec![b'x'; length]).is_ok() {}
+                        kind(ws.send("more"))
+                    })
+                })
+                .into();
+            let peer = answering(side, peer, 1000);
+            ws.close(1000.into(), "").unwrap();
+            for sender in senders {
+                assert_eq!(wait_for(sender), Err(ErrorKind::Closed));
+            }
+            let frames = wait_for(peer);
+            let (close, data) = frames.split_last().unwrap();
+            assert_eq!(*close, Frame::close(1000));
+            assert!(data.iter().all(|frame| frame.first == FIN | BINARY && frame.payload.iter().all(|&x| x == b'x')));
+        }
+    });
+}
+
+/// The end comes while a sender is stuck: the receiver is told soon, and the sender is freed.
+#[test]
+fn ends_behind_a_stuck_send() {
+    on_every_pair(|side, wire| {
+        type Case<'a> = (u8, &'a [u8], Result<(), ErrorKind>, u16);
+        let cases: [Case; 2] = [(CLOSE, &[3, 232], Ok(()), 1000), (0x83, b"", Err(ErrorKind::Protocol), 1006)];
+        for (first, payload, end, shown) in cases {
+            let (ws, mut peer) = pair(side, wire);
+            let sender = ws.clone();
+            let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
+            peer.wait_until_full();
+            peer.send(first, payload);
+            let since = Instant::now();
+            assert_eq!(kind(ws.recv()), end.map(|()| None));
+            assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+            assert!(matches!(wait_for(sender), Err(ErrorKind::Closed | ErrorKind::Io)));
+            assert_eq!((ws.close_code(), ws.ready_state()), (code(shown), ReadyState::Closed));
+        }
+    });
+}
+
 /// A client lets the server end the TCP connection first (§7.1.1), a server does so at once.
 #[test]
 fn who_ends_the_connection_first() {

@@ -269,3 +269,45 @@ fn a_large_message_comes_whole_in_one_frame_and_in_many() {
         wait_for(writer);
     });
 }
+
+/// A record that TLS cannot read ends the connection, and that stays the answer.
+#[test]
+fn garbage_in_tls_is_a_lost_connection() {
+    on_every_pair(|side, wire| {
+        if wire == Wire::Plain {
+            return;
+        }
+        for garbage in
+            [&b"\x17\x03\x03\x00\x20garbage garbage garbage garbage "[..], b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+        {
+            let (ws, mut peer) = pair(side, wire);
+            peer.send(FIN | TEXT, b"before");
+            peer.raw(garbage);
+            assert_eq!(kind(ws.recv()), Ok(text("before")));
+            let first = ws.recv().unwrap_err();
+            assert_eq!((first.kind(), ws.close_code()), (ErrorKind::Io, code(1006)), "{first}");
+            assert_eq!(ws.recv().unwrap_err().to_string(), first.to_string());
+            assert_eq!(kind(ws.send("x")), Err(ErrorKind::Closed));
+        }
+    });
+}
+
+#[test]
+fn bounds_at_their_ends() {
+    on_every_wire(|wire| {
+        let longest = Some(Duration::MAX);
+        let options =
+            options().connect_timeout(longest).send_timeout(longest).close_timeout(longest).ping_interval(longest);
+        let (ws, mut peer) = connected(wire, &options.max_message_size(0));
+        peer.send(FIN | TEXT, b"");
+        assert_eq!(kind(ws.recv_timeout(Duration::MAX)), Ok(text("")));
+        ws.send("x").unwrap();
+        assert_eq!(kind(ws.recv_timeout(Duration::from_nanos(1))), Err(ErrorKind::Timeout));
+        peer.send(FIN | TEXT, b"x");
+        assert_eq!(kind(ws.recv_timeout(Duration::MAX)), Err(ErrorKind::TooBig));
+        let (ws, peer) = connected(wire, &common::options().connect_timeout(None).send_timeout(None));
+        ws.send("x").unwrap();
+        drop(peer);
+        assert_eq!(kind(ws.recv()), Err(ErrorKind::Io));
+    });
+}

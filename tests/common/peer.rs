@@ -277,9 +277,10 @@ impl Peer {
         self.cut();
     }
 
-    /// Ends the TCP connection's this side, whatever TLS thinks of it.
+    /// Ends this side of the TCP connection, whatever TLS thinks of it.
     pub fn cut(&mut self) {
-        self.tcp().shutdown(Shutdown::Write).unwrap();
+        // The other side may have gone before.
+        let _ = self.tcp().shutdown(Shutdown::Write);
     }
 
     /// Waits for something to come, and resets the connection by not reading it.
