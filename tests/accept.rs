@@ -277,7 +277,7 @@ fn headers_of_the_look_are_checked() {
 /// One deadline over TLS, request and answer, however slowly the client sends.
 #[test]
 fn clients_that_dawdle() {
-    let bound = Duration::from_millis(400);
+    let bound = Duration::from_millis(900);
     let timed_out = move |name: &str, wire: Wire, script: fn(TcpStream, Wire)| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use wsync::{AcceptOptions, ErrorKind, ReadyState, WebSocket};
 
-const INTERVAL: Duration = Duration::from_millis(60);
+const INTERVAL: Duration = Duration::from_millis(250);
 /// So much later than it should be that something else must have ended the wait.
 const LATE: Duration = Duration::from_secs(4);
 
