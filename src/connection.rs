@@ -61,6 +61,8 @@ pub(crate) struct Connection {
     sending_changed: Condvar,
     /// The compressor, apart from the queue: compressing a large message must not keep a pong from being queued.
     compressing: Option<Mutex<Outbound>>,
+    /// The length from which messages are compressed, apart from the compressor: a short one must not wait for it.
+    compress_from: Option<usize>,
     keepalive: Mutex<Keepalive>,
     /// The code and reason to show, once they are known.
     closed: OnceLock<(CloseCode, String)>,
@@ -99,6 +101,7 @@ impl Connection {
             receiving_changed: Condvar::new(),
             sending: Mutex::new(Outgoing::new(role, wire)),
             sending_changed: Condvar::new(),
+            compress_from: compressor.compresses_from(),
             compressing: deflate.map(|_| Mutex::new(compressor)),
             keepalive: Mutex::new(Keepalive::new(bounds.ping_interval)),
             closed: OnceLock::new(),

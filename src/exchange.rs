@@ -54,13 +54,11 @@ impl Exchange {
                 return Ok(head);
             }
             if !self.read(deadline)? {
-                // Half an answer is a wrong one. None at all is a connection that was lost, as with a server that restarts.
-                let (kind, place) = match parser.is_empty() {
-                    true => (ErrorKind::Io, "before it sent anything of"),
-                    false => (ErrorKind::Handshake, "in the middle of"),
-                };
+                let place = if parser.is_empty() { "before it sent anything of" } else { "in the middle of" };
                 let text = format!("{} closed the connection {place} its side of the opening handshake", self.peer);
-                return Err(Error::new(kind, text + self.mend()));
+                // The source tells it from an answer that is wrong: another attempt may be worth it.
+                let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Err(Error::caused(ErrorKind::Handshake, text + self.mend(), source));
             }
         }
     }

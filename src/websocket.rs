@@ -328,7 +328,8 @@ impl WebSocket {
         self.0.connection.close(code, reason)
     }
 
-    /// Drops the connection now, without a closing handshake, and wakes every blocked call. Never blocks.
+    /// Drops the connection now, without a closing handshake, and wakes every blocked call. Never blocks. A peer that is
+    /// stuck in sending may notice only when the last handle is dropped.
     pub fn abort(&self) {
         self.0.connection.abort();
     }

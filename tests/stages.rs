@@ -99,8 +99,13 @@ fn a_connection_that_ends_at_any_stage_is_an_error_that_says_where() {
     on_every_wire(|wire| {
         type Script = fn(Peer);
         let ends: [(&str, Script, ErrorKind, &str); 6] = [
-            ("FIN", |mut peer| (peer.read_head(), peer.cut(), peer.rest(), ()).3, ErrorKind::Io, "before"),
-            ("proper end", |mut peer| (peer.read_head(), peer.end(), peer.rest(), ()).3, ErrorKind::Io, "before"),
+            ("FIN", |mut peer| (peer.read_head(), peer.cut(), peer.rest(), ()).3, ErrorKind::Handshake, "before"),
+            (
+                "proper end",
+                |mut peer| (peer.read_head(), peer.end(), peer.rest(), ()).3,
+                ErrorKind::Handshake,
+                "before",
+            ),
             ("half and FIN", |mut peer| half(&mut peer, Peer::cut), ErrorKind::Handshake, "middle"),
             ("half and proper end", |mut peer| half(&mut peer, Peer::end), ErrorKind::Handshake, "middle"),
             ("RST", Peer::reset, ErrorKind::Io, "handshake"),

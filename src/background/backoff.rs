@@ -83,7 +83,7 @@ impl Reconnect {
 
     /// The default policy: what may be better the next time.
     ///
-    /// - Yes: the connection was lost, a bound of time was reached, the name did not resolve or nobody was there
+    /// - Yes: the connection was lost, also before the server's answer was whole, a bound of time was reached, the name did not resolve or nobody was there
     ///   ([`Io`](ErrorKind::Io), [`Timeout`](ErrorKind::Timeout), [`Resolve`](ErrorKind::Resolve),
     ///   [`Connect`](ErrorKind::Connect)); the server answered 408, 429 or 5xx; it closed with 1001, 1011, 1012, 1013 or
     ///   1014.
@@ -107,6 +107,10 @@ impl Reconnect {
             ),
             End::Failed(error) => match error.kind() {
                 ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Resolve | ErrorKind::Connect => true,
+                // The server hung up before its answer was whole, as when it restarts.
+                ErrorKind::Handshake => {
+                    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+                }
                 ErrorKind::Rejected => {
                     matches!(error.response().map(|response| response.status()), Some(408 | 429 | 500..=599))
                 }

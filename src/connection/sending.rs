@@ -72,7 +72,7 @@ impl Connection {
     }
 
     fn compresses(&self, length: usize) -> bool {
-        self.compressing.as_ref().is_some_and(|compressor| lock(compressor).compresses(length))
+        self.compress_from.is_some_and(|least| length >= least)
     }
 
     fn queue_message(

@@ -32,9 +32,9 @@ impl Outbound {
         Outbound { role, deflater, threshold, compressing: false }
     }
 
-    /// Whether a message of this length would be compressed.
-    pub fn compresses(&self, length: usize) -> bool {
-        self.deflater.is_some() && length >= self.threshold
+    /// The length from which on messages are compressed; `None` where none is.
+    pub fn compresses_from(&self) -> Option<usize> {
+        self.deflater.as_ref().map(|_| self.threshold)
     }
 
     /// Appends a whole message as one frame. `compress` has no effect where compression was not agreed on. A server
