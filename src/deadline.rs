@@ -42,9 +42,10 @@ impl Deadline {
         self.at.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// The whole of the bound, as it was set.
-    pub fn length(&self) -> Option<Duration> {
-        self.length
+    /// The first wait of a write: the whole of a bound that is renewed, which is always the same and so costs no system call
+    /// to set; what is left of any other.
+    pub fn first_wait(&self) -> Option<Duration> {
+        if self.is_renewable { self.length } else { self.left() }
     }
 
     pub fn is_over(&self) -> bool {

@@ -172,7 +172,10 @@ impl Transport {
         let Some(tls) = &self.tls else {
             return self.write_socket(bytes, wire, wait);
         };
-        self.write_cipher(wire, wait)?;
+        if !wire.is_empty() {
+            self.write_cipher(wire, wait)?;
+            return Ok(0);
+        }
         let taken = lock(tls).encrypt(&bytes[..bytes.len().min(TLS_BATCH)], &mut wire.cipher)?;
         match self.write_cipher(wire, wait) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => Ok(taken),
@@ -203,11 +206,15 @@ impl Transport {
     }
 
     fn write_cipher(&self, wire: &mut Wire, wait: Option<Duration>) -> io::Result<()> {
-        while wire.written < wire.cipher.len() {
+        if wire.written < wire.cipher.len() {
             let cipher = std::mem::take(&mut wire.cipher);
             let written = self.write_socket(&cipher[wire.written..], wire, wait);
             wire.cipher = cipher;
             wire.written += written?;
+        }
+        if !wire.is_empty() {
+            // One wait at a time: the caller looks at its clock.
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         wire.cipher.clear();
         wire.written = 0;

@@ -236,7 +236,7 @@ fn what_a_proxy_answers_instead() {
             ("\x05\x00", ErrorKind::Proxy, "does not speak HTTP"),
             ("HTTP/1.1 200 x\r\n", ErrorKind::Proxy, "before its answer was complete"),
             ("", ErrorKind::Proxy, "before its answer was complete"),
-            ("HTTP/1.1 200 x\r\n\r\n", ErrorKind::Io, "h:80 closed the connection"),
+            ("HTTP/1.1 200 x\r\n\r\n", ErrorKind::Handshake, "h:80 closed the connection"),
             ("HTTP/1.1 200 x\r\n\r\nglued junk\r\n\r\n", ErrorKind::Handshake, "glued"),
         ] {
             let server = Server::new(Wire::Plain, move |mut peer| {

@@ -141,6 +141,22 @@ fn a_close_does_not_wait_for_the_end_of_a_message_in_parts() {
 }
 
 #[test]
+fn the_message_behind_one_left_out_is_read_in_parts_too() {
+    let (client, server) = pair(Compression::off(), 1000);
+    let writer = thread::spawn(move || {
+        for _ in 0..2 {
+            client.send(&vec![7; 1_000_000]).unwrap();
+        }
+        client
+    });
+    drop(server.recv_reader().unwrap().unwrap());
+    let mut bytes = Vec::new();
+    server.recv_reader().unwrap().unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes.len(), 1_000_000);
+    drop(writer.join().unwrap());
+}
+
+#[test]
 fn an_unfinished_message_closes_with_1011_unless_nothing_went_out() {
     let (client, server) = pair(Compression::off(), 1 << 20);
     drop(client.send_writer(MessageKind::Text).unwrap());

@@ -75,31 +75,32 @@ impl Connection {
     }
 
     /// The peer's close frame is there: answers it unless this is the answer to ours, and ends this side.
-    pub fn close_received(&self, frame: Option<(CloseCode, String)>) -> &End {
+    pub fn close_received(&self, frame: Option<(CloseCode, String)>, deadline: &Deadline) -> &End {
         let echoed = frame.as_ref().map(|(code, _)| *code);
         let (code, reason) = frame.unwrap_or((CloseCode::NO_STATUS_RECEIVED, String::new()));
         log::debug!("the peer closed with {code}");
         let _ = self.closed.set((code, reason));
         let is_answer = !self.queue_close(echoed, "");
         if !is_answer {
-            self.last_words();
+            self.last_words(deadline);
         }
         self.end_with(End::Clean)
     }
 
     /// The peer broke the protocol: it is told by which code (RFC 6455 §7.1.7), and reading stops.
-    pub fn violated(&self, violation: Violation) -> &End {
+    pub fn violated(&self, violation: Violation, deadline: &Deadline) -> &End {
         log::warn!("the peer broke the protocol: {violation}");
         let code = violation.close_code();
         self.queue_close(Some(code), "");
-        self.last_words();
+        self.last_words(deadline);
         let text = format!("the peer broke the protocol (answered with close code {code}): {violation}");
         self.end_with(End::Failed(Error::new(violation.kind(), text)))
     }
 
-    /// Writes a close frame out, and ends this side behind it.
-    fn last_words(&self) {
-        let length = self.bounds.close_timeout.map_or(LAST_WORDS, |timeout| timeout.min(LAST_WORDS));
+    /// Writes a close frame out, and ends this side behind it; no longer than the receiving call may take.
+    fn last_words(&self, deadline: &Deadline) {
+        let bounds = [self.bounds.close_timeout, deadline.left()];
+        let length = bounds.into_iter().flatten().fold(LAST_WORDS, Duration::min);
         let deadline = Deadline::after("close_timeout", Some(length));
         match self.flush(&deadline) {
             Ok(()) => self.shutdown_write(deadline.left()),

@@ -81,13 +81,21 @@ impl Keepalive {
 
     /// A pong answers the ping with its payload and all before it (RFC 6455 §5.5.3); others are unsolicited.
     pub fn pong_received(&mut self, payload: &[u8], now: Instant) {
-        let Some(position) = self.sent.iter().rposition(|(sent, _)| sent == payload) else { return };
-        let answered_last = self.sent.iter().take(position + 1).any(|(sent, _)| Some(sent) == self.awaited.as_ref());
-        self.latency = Some(now.saturating_duration_since(self.sent[position].1));
-        self.sent.drain(..=position);
-        if answered_last {
+        let position = self.sent.iter().rposition(|(sent, _)| sent == payload);
+        let awaited = self.sent.iter().position(|(sent, _)| Some(sent) == self.awaited.as_ref());
+        let is_answered = match (position, awaited) {
+            (Some(position), Some(awaited)) => awaited <= position,
+            // Pushed out of the list by pings of the program's, so older than all in it.
+            (Some(_), None) => self.awaited.is_some(),
+            (None, _) => self.awaited.as_deref() == Some(payload),
+        };
+        if is_answered {
             self.awaited = None;
             self.due = self.interval.map(|interval| after(now, interval));
+        }
+        if let Some(position) = position {
+            self.latency = Some(now.saturating_duration_since(self.sent[position].1));
+            self.sent.drain(..=position);
         }
     }
 }
@@ -119,6 +127,22 @@ mod tests {
         assert_eq!(keepalive.turn(start + 12 * SECOND), Turn::Wait(Some(10 * SECOND)));
         assert!(matches!(keepalive.turn(start + 22 * SECOND), Turn::Ping(_)));
         assert_eq!(keepalive.turn(start + 32 * SECOND), Turn::Dead(10 * SECOND));
+    }
+
+    #[test]
+    fn a_programs_own_pings_do_not_hide_the_pong() {
+        let start = Instant::now();
+        for answered in [0, 1, 99] {
+            let mut keepalive = Keepalive::new(Some(SECOND));
+            keepalive.turn(start);
+            let Turn::Ping(ours) = keepalive.turn(start + SECOND) else { panic!() };
+            keepalive.ping_sent(&ours, start + SECOND);
+            let theirs: Vec<Vec<u8>> = (0..100_u8).map(|number| vec![number]).collect();
+            theirs.iter().for_each(|payload| keepalive.ping_sent(payload, start + SECOND));
+            keepalive.pong_received(if answered == 0 { &ours } else { &theirs[answered] }, start + SECOND);
+            let is_forgotten = answered == 1;
+            assert_eq!(matches!(keepalive.turn(start + 2 * SECOND), Turn::Dead(_)), is_forgotten);
+        }
     }
 
     #[test]

@@ -194,13 +194,13 @@ impl Connection {
         let reader = taken.reader();
         let mut kept: usize = reader.backlog.iter().map(Message::len).sum();
         while let Some(message) = self.read_message(reader, deadline)? {
-            deadline.check("the peer keeps sending messages")?;
             kept = kept.saturating_add(message.len() + size_of::<Message>());
             if kept > self.bounds.max_message_size {
                 log::warn!("dropped a message of {} bytes that came while closing", message.len());
-                continue;
+            } else {
+                reader.backlog.push_back(message);
             }
-            reader.backlog.push_back(message);
+            deadline.check("the peer keeps sending messages")?;
         }
         Ok(())
     }
@@ -227,6 +227,10 @@ impl Connection {
             if let Some(reader) = seat.reader.take() {
                 return Ok(Taken { connection: self, reader: Some(reader) });
             }
+            // Whoever has it may keep it for long: a message that is read in parts.
+            if let Some(End::Failed(error)) = self.end.get() {
+                return Err(error.clone());
+            }
             let left = deadline.check("no message came (another thread is receiving)")?;
             seat.waiting += 1;
             seat = wait(&self.receiving_changed, seat, left);
@@ -250,15 +254,21 @@ impl Connection {
         let mut has_looked = false;
         loop {
             match reader.next_event() {
-                Ok(Some(Event::Message(_))) if reader.message.is_discarding => self.end_streaming(reader),
+                Ok(Some(Event::Message(_))) if reader.message.is_discarding => {
+                    reader.message.is_discarding = false;
+                    // Unless the next one is wanted in parts, too.
+                    if reader.message.most == usize::MAX {
+                        self.end_streaming(reader);
+                    }
+                }
                 Ok(Some(Event::Message(kind))) => {
                     self.flush_what_fits();
                     return Ok(Some(Piece::Whole(kind)));
                 }
                 Ok(Some(Event::Ping(payload))) => lock(&self.sending).queue_pong(payload),
                 Ok(Some(Event::Pong(payload))) => lock(&self.keepalive).pong_received(&payload, Instant::now()),
-                Ok(Some(Event::Close(frame))) => return self.close_received(frame).result(),
-                Err(violation) => return self.violated(violation).result(),
+                Ok(Some(Event::Close(frame))) => return self.close_received(frame, deadline).result(),
+                Err(violation) => return self.violated(violation, deadline).result(),
                 Ok(None) if reader.message.most < usize::MAX && !reader.message.message.is_empty() => {
                     self.flush_what_fits();
                     return Ok(Some(Piece::Part));
@@ -303,7 +313,8 @@ impl Connection {
         for left in [until_turn, deadline.left()].into_iter().flatten() {
             wait = wait.min(left);
         }
-        match self.read_bytes(reader, wait) {
+        let is_bounded = until_turn.is_some() || deadline.left().is_some();
+        match self.read_bytes(reader, wait, is_bounded) {
             Ok(Received::Bytes) => {}
             Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
             Ok(Received::Nothing) => {
@@ -315,18 +326,28 @@ impl Connection {
             Ok(Received::End) => {
                 return self.lost(reader, "the peer ended it without a close frame").result().map(|_: Option<()>| true);
             }
-            Err(error) => return self.lost(reader, &error.to_string()).result().map(|_: Option<()>| true),
+            Err(error) => {
+                // The alert, where it is TLS that found fault.
+                lock(&self.sending).tls_output = self.transport.is_tls();
+                self.flush_what_fits();
+                return self.lost(reader, &error.to_string()).result().map(|_: Option<()>| true);
+            }
         }
         Ok(true)
     }
 
     /// Reads from the socket: into the buffer, or, of a large frame that nothing needs to look at, past it into the
     /// message. Only where nothing but the message is waited for, as that bounds each arrival and not the whole.
-    fn read_bytes(&self, reader: &mut Reader, wait: Duration) -> std::io::Result<Received> {
+    fn read_bytes(&self, reader: &mut Reader, wait: Duration, is_bounded: bool) -> std::io::Result<Received> {
         let Reader { incoming, inbound, message, pending, .. } = reader;
         let left = inbound.direct().min(message.room());
         match message.bytes() {
-            Some(bytes) if left >= LARGE && wait == LONGEST_WAIT && self.transport.can_read_directly(incoming) => {
+            Some(bytes)
+                if left >= LARGE
+                    && !is_bounded
+                    && wait == LONGEST_WAIT
+                    && self.transport.can_read_directly(incoming) =>
+            {
                 let before = bytes.len();
                 // Room grows by what has come, not by what was announced.
                 let most = left.min(before.max(LARGE));

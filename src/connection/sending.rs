@@ -23,6 +23,10 @@ use crate::transport::lock;
 
 /// Messages from this size on go straight to the wire, in blocks of it. A multiple of four, for the mask.
 const BLOCK: usize = 64 * 1024;
+/// The same for the reader, which has to read.
+const MOST_FLUSHES: usize = 8;
+/// How long a writer rests that was told to wait without having waited.
+const BREATH: Duration = Duration::from_millis(1);
 /// How often one thread writes what others queued before they have to wait and take over.
 const MOST_ROUNDS: usize = 64;
 
@@ -206,14 +210,15 @@ impl Connection {
         }
         let mut writer = outgoing.writer.take().expect("it is left over");
         outgoing.is_flushing = true;
-        loop {
+        for round in 1.. {
             // What is left of the last batch goes first, alone: a queue behind a stuck peer must not empty into it.
             let fetched = if writer.is_idle() { outgoing.fetch(&mut writer) } else { Ok(()) };
             drop(outgoing);
             let written = fetched.and_then(|()| self.write_what_fits(&mut writer));
             outgoing = lock(&self.sending);
             match written {
-                Ok(true) if !outgoing.is_drained() => continue,
+                // Those who never wait may fill the queue as fast as it empties, and the reader has to read.
+                Ok(true) if round < MOST_FLUSHES && !outgoing.is_drained() => continue,
                 Ok(_) => {}
                 Err(error) => outgoing.fail(&error),
             }
@@ -377,15 +382,14 @@ impl Connection {
 
     fn write_batch(&self, writer: &mut Writer, deadline: &Deadline) -> Result<()> {
         let mut deadline = *deadline;
-        // The first wait is always the same, so that it costs no system call to set.
-        let mut wait = deadline.length();
+        let mut wait = deadline.first_wait();
         loop {
             let before = writer.wire.sent();
             match self.write_some(writer, wait) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
-                // The time is over, or the reader made the socket non-blocking for a moment.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                // The time is over, or the reader made the socket non-blocking for a moment, or TLS waits for the peer.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(BREATH),
                 Err(error) => return Err(self.write_error(error)),
             }
             if writer.wire.sent() > before {
@@ -404,7 +408,7 @@ impl Connection {
     fn write_some(&self, writer: &mut Writer, wait: Option<Duration>) -> io::Result<bool> {
         if !writer.is_done() {
             writer.written += self.transport.write(&mut writer.wire, &writer.batch[writer.written..], wait)?;
-            if !writer.is_done() {
+            if !writer.is_idle() {
                 return Ok(false);
             }
         }

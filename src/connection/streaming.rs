@@ -125,8 +125,8 @@ impl OutgoingMessage<'_> {
     pub fn send(&mut self, payload: &[u8], fin: bool) -> Result<()> {
         let deadline = self.connection.send_deadline();
         let part = Fragment { fin, ..self.part };
-        self.part.first = false;
         self.connection.send_fragment(part, payload, &deadline)?;
+        self.part.first = false;
         self.part.fin = fin;
         Ok(())
     }

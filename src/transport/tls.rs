@@ -21,6 +21,8 @@ use crate::error::{Error, ErrorKind, Result};
 const RECORD: usize = 16 * 1024;
 /// How many plain bytes a writer may have to take in before its own can go out.
 const MOST_STASHED: usize = 256 * 1024;
+/// How much TLS may have to say of its own while nobody can write it.
+const MOST_OUTPUT: usize = 256 * 1024;
 
 /// Does the client's TLS handshake on `socket`.
 pub(crate) fn connect_tls(
@@ -53,7 +55,7 @@ fn handshake(
             stream.get_mut().direct = None;
             transport.socket.set_read_timeout(None).map_err(failed)?;
             transport.socket.set_write_timeout(None).map_err(failed)?;
-            transport.tls = Some(Mutex::new(Engine { stream, stash: Vec::new(), failure: None }));
+            transport.tls = Some(Mutex::new(Engine { stream, stash: Vec::new(), failure: None, announced: 0 }));
             Ok(transport)
         }
         Err(HandshakeError::WouldBlock(_)) => Err(deadline.error(doing)),
@@ -82,6 +84,8 @@ pub(super) struct Engine {
     /// Plain bytes that a write had to take in.
     stash: Vec<u8>,
     failure: Option<(io::ErrorKind, String)>,
+    /// How much of the pipe's output the reader has been told of: once is enough, it has to read on.
+    announced: usize,
 }
 
 impl Engine {
@@ -123,7 +127,12 @@ impl Engine {
             }
             break;
         }
-        if received.is_none() && !self.stream.get_ref().outbound.is_empty() {
+        let output = self.stream.get_ref().outbound.len();
+        if received.is_none() && output > self.announced {
+            if output > MOST_OUTPUT {
+                return Err(self.fail(io::Error::other("the peer makes TLS answer and does not take the answers")));
+            }
+            self.announced = output;
             return Ok(Some(Received::TlsOutput));
         }
         Ok(received)
@@ -196,6 +205,7 @@ impl Engine {
     }
 
     pub fn take_output(&mut self, out: &mut Vec<u8>) {
+        self.announced = 0;
         let outbound = &mut self.stream.get_mut().outbound;
         if out.is_empty() {
             std::mem::swap(out, outbound);
@@ -248,8 +258,10 @@ struct Direct {
 impl Read for Pipe {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if let Some(direct) = &mut self.direct {
-            direct.socket.set_read_timeout(direct.left()?)?;
-            return (&direct.socket).read(into);
+            return direct.again_after_signals(|direct| {
+                direct.socket.set_read_timeout(direct.left()?)?;
+                (&direct.socket).read(into)
+            });
         }
         if self.inbound.is_empty() || self.in_write {
             if self.end && !self.in_write {
@@ -270,8 +282,10 @@ impl Read for Pipe {
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(direct) = &mut self.direct {
-            direct.socket.set_write_timeout(direct.left()?)?;
-            return (&direct.socket).write(bytes);
+            return direct.again_after_signals(|direct| {
+                direct.socket.set_write_timeout(direct.left()?)?;
+                (&direct.socket).write(bytes)
+            });
         }
         self.outbound.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -283,6 +297,16 @@ impl Write for Pipe {
 }
 
 impl Direct {
+    /// A socket with a timeout is interrupted by signals, which not every backend takes for a reason to try again.
+    fn again_after_signals(&self, mut call: impl FnMut(&Direct) -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            match call(self) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
     fn left(&self) -> io::Result<Option<std::time::Duration>> {
         match self.deadline.left() {
             Some(left) if left.is_zero() => Err(io::ErrorKind::WouldBlock.into()),
