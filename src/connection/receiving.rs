@@ -265,8 +265,14 @@ impl Connection {
                     self.flush_what_fits();
                     return Ok(Some(Piece::Whole(kind)));
                 }
-                Ok(Some(Event::Ping(payload))) => lock(&self.sending).queue_pong(payload),
-                Ok(Some(Event::Pong(payload))) => lock(&self.keepalive).pong_received(&payload, Instant::now()),
+                Ok(Some(Event::Ping(payload))) => {
+                    log::trace!("received a ping, {} bytes", payload.len());
+                    lock(&self.sending).queue_pong(payload);
+                }
+                Ok(Some(Event::Pong(payload))) => {
+                    log::trace!("received a pong, {} bytes", payload.len());
+                    lock(&self.keepalive).pong_received(&payload, Instant::now());
+                }
                 Ok(Some(Event::Close(frame))) => return self.close_received(frame, deadline).result(),
                 Err(violation) => return self.violated(violation, deadline).result(),
                 Ok(None) if reader.message.most < usize::MAX && !reader.message.message.is_empty() => {
