@@ -313,13 +313,14 @@ impl Connection {
         if reader.incoming.is_large() {
             wait = wait.min(KEEP_BUFFER);
         }
-        if lock(&self.sending).is_left_over() {
+        let is_left_over = lock(&self.sending).is_left_over();
+        if is_left_over {
             wait = wait.min(RETRY_WRITE);
         }
         for left in [until_turn, deadline.left()].into_iter().flatten() {
             wait = wait.min(left);
         }
-        let is_bounded = until_turn.is_some() || deadline.left().is_some();
+        let is_bounded = is_left_over || until_turn.is_some() || deadline.left().is_some();
         match self.read_bytes(reader, wait, is_bounded) {
             Ok(Received::Bytes) => {}
             Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
@@ -348,12 +349,7 @@ impl Connection {
         let Reader { incoming, inbound, message, pending, .. } = reader;
         let left = inbound.direct().min(message.room());
         match message.bytes() {
-            Some(bytes)
-                if left >= LARGE
-                    && !is_bounded
-                    && wait == LONGEST_WAIT
-                    && self.transport.can_read_directly(incoming) =>
-            {
+            Some(bytes) if left >= LARGE && !is_bounded && self.transport.can_read_directly(incoming) => {
                 let before = bytes.len();
                 // Room grows by what has come, not by what was announced.
                 let most = left.min(before.max(LARGE));
