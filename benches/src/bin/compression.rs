@@ -1,10 +1,9 @@
 //! What compressing costs, and what it gives.
 //!
 //! ```sh
-//! cd benches
-//! cargo run --release --bin compression             # our frames against the bare flate2 call: the ratio is to be under 1.1
-//! cargo run --release --bin compression -- levels   # size and time by level and message size: what the defaults come from
-//! cargo run --release --bin compression -- inflate  # time per byte of input that is made to be expensive
+//! cargo run --release -p wsync-benches --bin compression             # our frames against the bare flate2 call: the ratio is to be under 1.1
+//! cargo run --release -p wsync-benches --bin compression -- levels   # size and time by level and message size: what the defaults come from
+//! cargo run --release -p wsync-benches --bin compression -- inflate  # time per byte of input that is made to be expensive
 //! ```
 //!
 //! The framing is private and does no I/O, so its source is compiled into this benchmark.

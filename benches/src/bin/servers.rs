@@ -2,9 +2,8 @@
 //! memory with many connections at once.
 //!
 //! ```sh
-//! cd benches
-//! cargo run --release --bin servers                # 1,000 connections, 5 rounds; needs `ulimit -n` above 2,100
-//! cargo run --release --bin servers -- 4000 9      # as many connections and rounds as you say
+//! cargo run --release -p wsync-benches --bin servers                # 1,000 connections, 5 rounds; needs `ulimit -n` above 2,100
+//! cargo run --release -p wsync-benches --bin servers -- 4000 9      # as many connections and rounds as you say
 //! ```
 //!
 //! Each round starts both servers, each a process of its own, and loads them in turns, a quarter of a second each: so the
