@@ -1,0 +1,48 @@
+//! Instructions in user code, counted by valgrind: they do not depend on what else the machine does.
+
+use std::env;
+use std::error::Error;
+use std::process::Command;
+
+use crate::clients::{self, Act, Contestant, Job};
+use crate::rows::{ROWS, Row};
+
+/// Does a row's job `count` times.
+pub fn once(contestant: Contestant, row: &str, count: usize) {
+    let row = ROWS.iter().find(|known| known.name == row).expect("a row");
+    clients::measure(contestant, &Job { count, ..row.job.clone() }).expect("it works");
+}
+
+/// Prints how many instructions a message takes: what twice as many messages take more, so that opening the connection does
+/// not count. The peer's few are in it.
+pub fn count<'a>(rows: impl Iterator<Item = &'a Row>) -> Result<(), Box<dyn Error>> {
+    for row in rows {
+        let messages = match row.job.act {
+            Act::Hold | Act::Burst | Act::Connect | Act::Threads(_) => continue,
+            Act::Batch(messages) => messages,
+            _ => 1,
+        };
+        // Enough for a thousandth, and few enough for valgrind's pace.
+        let count = (row.job.count / 20).max(4);
+        print!("{:<32}", row.name);
+        for contestant in row.contestants() {
+            let fewer = instructions(contestant, row.name, count)?;
+            let more = instructions(contestant, row.name, 2 * count)?;
+            // The warm-up grows along.
+            let each = (more - fewer) / ((count + count / 10) * messages) as f64;
+            print!(" {} {each:.0}", contestant.name());
+        }
+        println!();
+    }
+    Ok(())
+}
+
+fn instructions(contestant: Contestant, row: &str, count: usize) -> Result<f64, Box<dyn Error>> {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(env::current_exe()?);
+    valgrind.args(["--once", contestant.name(), row, &count.to_string()]);
+    let output = valgrind.output().map_err(|error| format!("valgrind does not start: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let collected = said.lines().find_map(|line| line.split_once("Collected : ")).ok_or(said.clone())?;
+    Ok(collected.1.trim().parse()?)
+}
