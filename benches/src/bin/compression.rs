@@ -1,12 +1,26 @@
 //! What compressing costs, and what it gives.
 //!
 //! ```sh
-//! cargo run --release -p wsync-benches --bin compression             # our frames against the bare flate2 call: the ratio is to be under 1.1
+//! cargo run --release -p wsync-benches --bin compression             # our frames against the bare flate2 call: sending, the ratio is to be under 1.1
+//! cargo run --release -p wsync-benches --bin compression --features soketto-deflate   # and against soketto
 //! cargo run --release -p wsync-benches --bin compression -- levels   # size and time by level and message size: what the defaults come from
 //! cargo run --release -p wsync-benches --bin compression -- inflate  # time per byte of input that is made to be expensive
 //! ```
 //!
-//! The framing is private and does no I/O, so its source is compiled into this benchmark.
+//! The framing is private and does no I/O, so its source is compiled into this benchmark. Of soketto 0.8 it is the
+//! extension and the codec, which do none either, put together as its `Sender` and `Receiver` do.
+//!
+//! soketto is a feature because it wants flate2 on zlib in C, and cargo then builds flate2 like that for everyone: with the
+//! feature all three are on zlib in C, and compare; without it ours is on zlib-rs, as it is for those who use the crate.
+//! So `levels` and `inflate` are to be run without it.
+//!
+//! soketto's cells are empty where it cannot do the same. It sends at level 1 only, and in neither direction keeps a
+//! history. And from flate2 1.1.11 on it receives nothing: it finishes its decoder after each message, and flate2 now
+//! takes that as an error where no final block came, which senders, soketto too, do not send. For these cells:
+//! `cargo update -p flate2 --precise 1.1.10`.
+
+// `--all-targets` makes a test of it, and so of the rooms' tests, which want the crate's own dev-dependencies.
+#![cfg(not(test))]
 
 #[path = "../../../src"]
 #[allow(dead_code, unused_imports)]
@@ -23,9 +37,10 @@ use library::{close, compression, error, handshake, protocol};
 use std::hint::black_box;
 use std::time::Instant;
 
-use flate2::{Compress, Compression as Level, FlushCompress};
+use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
 
 use compression::{Agreed, Compression};
+use peer::Peer;
 use protocol::{Inbound, Kind, Limits, Outbound, Role, Sink};
 
 const SIZES: [usize; 9] = [16, 32, 64, 128, 256, 512, 1024, 4096, 65_536];
@@ -34,40 +49,238 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("levels") => levels(),
         Some("inflate") => inflate(),
-        _ => overhead(),
+        _ => {
+            sending();
+            receiving();
+        }
     }
 }
 
-/// Ours and the bare call in turns on the same messages. Of each, the shortest time counts: that bears a machine that does
-/// other things too.
-fn overhead() {
-    println!("{:>8} {:>6} {:>12} {:>12} {:>7}", "bytes", "kept", "flate2 ns", "ours ns", "ratio");
+/// Messages to frames. The bare call makes no header, and leaves the tail on; of the others, the bytes out are whole frames.
+fn sending() {
+    header("sending");
+    // The default, the same without history, and what soketto does.
+    for (level, keeps) in [(3, true), (3, false), (1, false)] {
+        for size in SIZES {
+            let mut messages = chat(size, (100_000 / size).clamp(10, 500));
+            let compression = Compression::default().server_no_context_takeover(!keeps);
+            let mut compress = Compress::new(Level::new(level.into()), false);
+            let mut outbound = Outbound::new(Role::Server, Agreed::of(&compression), level, 0);
+            let peer = Peer::new().filter(|_| level == 1 && !keeps);
+
+            let bare: Run = Box::new(|message: &mut [u8], out: &mut Vec<u8>| {
+                compress.compress_vec(message, out, FlushCompress::Sync).unwrap();
+                if !keeps {
+                    compress.reset();
+                }
+            });
+            let ours: Run = Box::new(|message: &mut [u8], out: &mut Vec<u8>| {
+                outbound.message(out, Kind::Text, message, true, [0; 4]);
+            });
+            let peers = peer.map(|mut peer| -> Run { Box::new(move |message, out| peer.message(message, out)) });
+            let costs = in_turns(&mut messages, [Some(bare), Some(ours), peers]);
+            row(size, level, keeps, costs);
+        }
+    }
+}
+
+/// Frames, all three times ours at the default level, to text. The bare call is spared the frame's header, adding the tail,
+/// and looking whether the message is whole and UTF-8.
+fn receiving() {
+    header("receiving");
     for keeps in [true, false] {
         for size in SIZES {
-            let messages = chat(size, (100_000 / size).clamp(10, 500));
             let compression = Compression::default().server_no_context_takeover(!keeps);
-            let mut compress = Compress::new(Level::new(compression.level.into()), false);
-            let mut outbound = Outbound::new(Role::Server, Agreed::of(&compression), compression.level, 0);
-            let mut out = Vec::with_capacity(2 * size + 1000);
-            let (mut least_bare, mut least_ours) = (f64::MAX, f64::MAX);
-            for _ in 0..200 {
-                let bare = per_message(&messages, |message| {
-                    out.clear();
-                    compress.compress_vec(message, &mut out, FlushCompress::Sync).unwrap();
-                    if !keeps {
-                        compress.reset();
-                    }
-                    black_box(&out);
-                });
-                let ours = per_message(&messages, |message| {
-                    out.clear();
-                    outbound.message(&mut out, Kind::Text, message, true, [0; 4]);
-                    black_box(&out);
-                });
-                (least_bare, least_ours) = (least_bare.min(bare), least_ours.min(ours));
-            }
-            let ratio = least_ours / least_bare;
-            println!("{size:>8} {keeps:>6} {:>12.0} {:>12.0} {ratio:>7.3}", least_bare * 1e9, least_ours * 1e9);
+            let level = compression.level;
+            let mut outbound = Outbound::new(Role::Server, Agreed::of(&compression), level, 0);
+            let frame = |message: Vec<u8>| {
+                let mut frame = Vec::new();
+                outbound.message(&mut frame, Kind::Text, &message, true, [0; 4]);
+                frame.extend(TAIL);
+                frame
+            };
+            // They are received again and again, with history too: the first refers to nothing before it. The tail is there
+            // for the bare call.
+            let mut frames: Vec<_> = chat(size, (100_000 / size).clamp(10, 500)).into_iter().map(frame).collect();
+            let limits = Limits { max_message_size: usize::MAX, max_fragments: usize::MAX };
+            let mut decompress = Decompress::new(false);
+            let mut inbound = Inbound::new(Role::Client, limits, Agreed::of(&compression));
+            let whole = |frame: &[u8]| frame.len() - TAIL.len();
+            let first = &frames[0][..whole(&frames[0])];
+            let can = |mut peer: Peer| peer.next(first, &mut Vec::new()).map(|()| peer);
+            let peer = Peer::new().filter(|_| !keeps).and_then(can);
+
+            let bare: Run = Box::new(|frame: &mut [u8], out: &mut Vec<u8>| {
+                let header = match frame[1] {
+                    126 => 4,
+                    127 => 10,
+                    _ => 2,
+                };
+                decompress.decompress_vec(&frame[header..], out, FlushDecompress::Sync).unwrap();
+                if !keeps {
+                    decompress.reset(false);
+                }
+            });
+            let ours: Run = Box::new(|frame: &mut [u8], out: &mut Vec<u8>| {
+                let length = whole(frame);
+                let (taken, event) = inbound.next(&mut frame[..length], &mut Assembled(out));
+                assert!(taken == length && event.is_ok_and(|event| event.is_some()));
+            });
+            let peers = peer
+                .map(|mut peer| -> Run { Box::new(move |frame, out| peer.next(&frame[..whole(frame)], out).unwrap()) });
+            let costs = in_turns(&mut frames, [Some(bare), Some(ours), peers]);
+            assert!(costs.iter().flatten().all(|cost| cost.bytes == size as f64));
+            row(size, level, keeps, costs);
+        }
+    }
+}
+
+/// What a sync flush ends with; a sender cuts it off.
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// From a message or frame to what it becomes, in a buffer that is empty, but warm.
+type Run<'a> = Box<dyn FnMut(&mut [u8], &mut Vec<u8>) + 'a>;
+
+/// Of one message.
+#[derive(Clone, Copy)]
+struct Cost {
+    seconds: f64,
+    /// Out.
+    bytes: f64,
+}
+
+/// The bare call, ours and the peer's in turns on the same messages. Of each, the shortest time counts: that bears a machine
+/// that does other things too.
+fn in_turns(messages: &mut [Vec<u8>], mut runs: [Option<Run>; 3]) -> [Option<Cost>; 3] {
+    let mut out = Vec::with_capacity(200_000);
+    let mut costs = [None; 3];
+    for _ in 0..80 {
+        for (run, cost) in runs.iter_mut().zip(&mut costs) {
+            let Some(run) = run else { continue };
+            let cost = cost.get_or_insert(Cost { seconds: f64::MAX, bytes: 0.0 });
+            let mut bytes = 0;
+            let seconds = per_message(messages, |message| {
+                out.clear();
+                run(message, &mut out);
+                bytes += black_box(&out).len();
+            });
+            cost.seconds = cost.seconds.min(seconds);
+            cost.bytes = bytes as f64 / messages.len() as f64;
+        }
+    }
+    costs
+}
+
+fn header(direction: &str) {
+    let zlib = if cfg!(feature = "soketto-deflate") { "zlib in C" } else { "zlib-rs" };
+    println!("\n{direction}, flate2 on {zlib}");
+    println!(
+        "{:>6} {:>5} {:>5} {:>10} {:>10} {:>11} {:>11} {:>12} {:>9} {:>11}",
+        "bytes",
+        "level",
+        "kept",
+        "flate2 ns",
+        "ours ns",
+        "ours/flate2",
+        "soketto ns",
+        "ours/soketto",
+        "ours out",
+        "soketto out"
+    );
+}
+
+fn row(size: usize, level: u8, keeps: bool, costs: [Option<Cost>; 3]) {
+    let [bare, ours, peers] = costs.map(|cost| cost.map(|cost| cost.seconds * 1e9));
+    let [_, ours_out, peers_out] = costs.map(|cost| cost.map(|cost| cost.bytes));
+    let ratio = |to: Option<f64>| Some(ours? / to?);
+    let cell = |value: Option<f64>, width: usize, digits: usize| match value {
+        Some(value) => format!("{value:>width$.digits$}"),
+        None => " ".repeat(width),
+    };
+    let (bare_ns, ours_ns, peers_ns) = (cell(bare, 10, 0), cell(ours, 10, 0), cell(peers, 11, 0));
+    let (to_bare, to_peers) = (cell(ratio(bare), 11, 3), cell(ratio(peers), 12, 3));
+    let (ours_out, peers_out) = (cell(ours_out, 9, 1), cell(peers_out, 11, 1));
+    let row = format!(
+        "{size:>6} {level:>5} {keeps:>5} {bare_ns} {ours_ns} {to_bare} {peers_ns} {to_peers} {ours_out} {peers_out}"
+    );
+    println!("{}", row.trim_end());
+}
+
+/// Takes a message as a caller that wants all of it.
+struct Assembled<'a>(&'a mut Vec<u8>);
+
+impl Sink for Assembled<'_> {
+    fn begin(&mut self, _: Kind) {}
+
+    fn text(&mut self, chunk: &str) {
+        self.0.extend_from_slice(chunk.as_bytes());
+    }
+
+    fn binary(&mut self, chunk: &[u8]) {
+        self.0.extend_from_slice(chunk);
+    }
+}
+
+#[cfg(feature = "soketto-deflate")]
+mod peer {
+    use soketto::base::{Codec, Header, OpCode};
+    use soketto::extension::{Extension, Param, deflate::Deflate};
+    use soketto::{Mode, Parsing, Storage};
+
+    pub struct Peer {
+        deflate: Deflate,
+        codec: Codec,
+    }
+
+    impl Peer {
+        pub fn new() -> Option<Peer> {
+            let mut deflate = Deflate::new(Mode::Server);
+            // What its own client asks for.
+            let offer = ["server_no_context_takeover", "client_no_context_takeover"].map(Param::new);
+            deflate.configure(&offer).unwrap();
+            assert!(deflate.is_enabled());
+            let mut codec = Codec::new();
+            codec.add_reserved_bits(deflate.reserved_bits());
+            Some(Peer { deflate, codec })
+        }
+
+        /// Appends a whole message as one frame.
+        pub fn message(&mut self, message: &[u8], out: &mut Vec<u8>) {
+            let (mut header, mut data) = (Header::new(OpCode::Text), Storage::Shared(message));
+            self.deflate.encode(&mut header, &mut data).unwrap();
+            out.extend_from_slice(self.codec.encode_header(&header));
+            out.extend_from_slice(data.as_ref());
+        }
+
+        /// Leaves the message of one frame in `out`, which is empty. `None` where its decoder fails.
+        pub fn next(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Option<()> {
+            let Ok(Parsing::Done { value: mut header, offset }) = self.codec.decode_header(frame) else {
+                panic!("not a frame's header");
+            };
+            out.extend_from_slice(&frame[offset..]);
+            self.deflate.decode(&mut header, out).ok()?;
+            // It leaves this to its caller; ours does it.
+            std::str::from_utf8(out).ok().map(|_| ())
+        }
+    }
+}
+
+#[cfg(not(feature = "soketto-deflate"))]
+mod peer {
+    /// There is none.
+    pub enum Peer {}
+
+    impl Peer {
+        pub fn new() -> Option<Peer> {
+            None
+        }
+
+        pub fn message(&mut self, _: &[u8], _: &mut Vec<u8>) {
+            match *self {}
+        }
+
+        pub fn next(&mut self, _: &[u8], _: &mut Vec<u8>) -> Option<()> {
+            match *self {}
         }
     }
 }
@@ -82,7 +295,7 @@ fn levels() {
         (1..=9).for_each(|level| print!("{level:>14}"));
         println!("{:>16}", "6, forgetting");
         for size in SIZES {
-            let messages = make(size, (100_000 / size).clamp(20, 500));
+            let mut messages = make(size, (100_000 / size).clamp(20, 500));
             print!("{size:>8}");
             for level in 1..=10 {
                 let compression = Compression::default().server_no_context_takeover(level == 10);
@@ -92,7 +305,7 @@ fn levels() {
                     let mut outbound = Outbound::new(Role::Server, Agreed::of(&compression), level, 0);
                     let mut out = Vec::new();
                     size = 0;
-                    per_message(&messages, |message| {
+                    per_message(&mut messages, |message| {
                         out.clear();
                         outbound.message(&mut out, Kind::Text, message, true, [0; 4]);
                         size += out.len();
@@ -186,9 +399,9 @@ fn frame(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Seconds.
-fn per_message(messages: &[Vec<u8>], mut run: impl FnMut(&[u8])) -> f64 {
+fn per_message(messages: &mut [Vec<u8>], mut run: impl FnMut(&mut [u8])) -> f64 {
     let start = Instant::now();
-    messages.iter().for_each(|message| run(message));
+    messages.iter_mut().for_each(|message| run(message));
     start.elapsed().as_secs_f64() / messages.len() as f64
 }
 
