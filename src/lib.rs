@@ -201,6 +201,7 @@
 
 mod accept;
 mod background;
+mod blocks;
 mod close;
 mod compression;
 mod connect;

@@ -115,13 +115,13 @@ impl Transport {
     /// Reads once into `incoming.plain`, waiting at most `wait` (`None`: for ever, zero: not at all).
     pub fn read(&self, incoming: &mut Incoming, wait: Option<Duration>) -> io::Result<Received> {
         let Some(tls) = &self.tls else {
-            return self.read_socket(&mut incoming.plain, &mut incoming.timeout, wait);
+            return self.read_buffer(&mut incoming.plain, &mut incoming.timeout, wait);
         };
         // What the engine holds already comes first; then at most one read of the socket.
         if let Some(received) = lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)? {
             return Ok(received);
         }
-        match self.read_socket(&mut incoming.cipher, &mut incoming.timeout, wait)? {
+        match self.read_buffer(&mut incoming.cipher, &mut incoming.timeout, wait)? {
             Received::Bytes => {}
             Received::End => lock(tls).end(),
             other => return Ok(other),
@@ -135,26 +135,14 @@ impl Transport {
         self.tls.is_none() && incoming.plain.is_empty()
     }
 
-    /// Reads up to `most` bytes past `incoming.plain`, to the end of `into`, which is neither zeroed nor copied. `wait`
-    /// bounds each arrival, not the whole.
+    /// Reads once past `incoming.plain`, waiting at most `wait`; returns how many bytes it was, too.
     pub fn read_directly(
         &self,
         incoming: &mut Incoming,
-        into: &mut Vec<u8>,
-        most: usize,
+        into: &mut [u8],
         wait: Duration,
-    ) -> io::Result<Received> {
-        self.set_read_timeout(&mut incoming.timeout, Some(wait))?;
-        let before = into.len();
-        into.reserve(most);
-        let read = self.socket.read_most(most, into);
-        match read {
-            // What came before an error or the end comes first; the next call finds it again.
-            _ if into.len() > before => Ok(Received::Bytes),
-            Ok(_) => Ok(Received::End),
-            Err(error) if is_wait_over(&error) => Ok(Received::Nothing),
-            Err(error) => Err(error),
-        }
+    ) -> io::Result<(Received, usize)> {
+        self.read_socket(into, &mut incoming.timeout, Some(wait))
     }
 
     /// Gives back what room the reading half has for bursts, while nothing comes.
@@ -221,38 +209,40 @@ impl Transport {
         Ok(())
     }
 
-    fn read_socket(
+    fn read_buffer(
         &self,
         buffer: &mut Buffer,
         timeout: &mut Option<Duration>,
         wait: Option<Duration>,
     ) -> io::Result<Received> {
-        let room = buffer.room();
+        let (received, count) = self.read_socket(buffer.room(), timeout, wait)?;
+        buffer.filled(count);
+        Ok(received)
+    }
+
+    fn read_socket(
+        &self,
+        into: &mut [u8],
+        timeout: &mut Option<Duration>,
+        wait: Option<Duration>,
+    ) -> io::Result<(Received, usize)> {
         let read = match wait {
             // A timeout cannot be zero, and the shortest one is a tick of the kernel: 4 ms is a quarter of a frame.
-            Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.read(room)),
+            Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.read(into)),
             _ => {
-                self.set_read_timeout(timeout, wait)?;
-                (&self.socket).read(room)
+                if *timeout != wait {
+                    self.socket.set_read_timeout(wait)?;
+                    *timeout = wait;
+                }
+                (&self.socket).read(into)
             }
         };
         match read {
-            Ok(0) => Ok(Received::End),
-            Ok(count) => {
-                buffer.filled(count);
-                Ok(Received::Bytes)
-            }
-            Err(error) if is_wait_over(&error) => Ok(Received::Nothing),
+            Ok(0) => Ok((Received::End, 0)),
+            Ok(count) => Ok((Received::Bytes, count)),
+            Err(error) if is_wait_over(&error) => Ok((Received::Nothing, 0)),
             Err(error) => Err(error),
         }
-    }
-
-    fn set_read_timeout(&self, current: &mut Option<Duration>, wait: Option<Duration>) -> io::Result<()> {
-        if *current != wait {
-            self.socket.set_read_timeout(wait)?;
-            *current = wait;
-        }
-        Ok(())
     }
 
     fn write_socket(&self, bytes: &[u8], wire: &mut Wire, wait: Option<Duration>) -> io::Result<usize> {

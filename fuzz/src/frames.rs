@@ -114,7 +114,7 @@ struct Kept {
 }
 
 impl Sink for Kept {
-    fn begin(&mut self, kind: Kind) {
+    fn begin(&mut self, kind: Kind, _: usize) {
         self.kind = Some(kind);
         self.bytes.clear();
     }

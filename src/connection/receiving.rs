@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::keepalive::Turn;
 use super::{Connection, End, wait};
+use crate::blocks;
 use crate::close::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,7 +22,8 @@ const RETRY_WRITE: Duration = Duration::from_millis(20);
 /// How long a large read buffer is kept while nothing comes.
 const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
-/// What is worth reading past the buffer.
+/// What is worth reading past the buffer, and how much of it is read at once: zeroing what stays in the cache costs less
+/// than copying it.
 const LARGE: usize = 64 * 1024;
 
 /// Where the reader sits while nobody receives.
@@ -76,21 +78,27 @@ impl Reader {
         Reader { incoming, inbound, message: Assembly::default(), backlog: VecDeque::new(), pending: None }
     }
 
-    /// A message that needs no system call, if the bytes at hand hold one.
-    fn ready(&mut self) -> Option<Message> {
-        if let Some(message) = self.backlog.pop_front() {
-            return Some(message);
+    /// A message that needs no system call, if the bytes at hand hold one. `spare` is an allocation to put it in.
+    #[inline]
+    fn ready(&mut self, spare: &mut Vec<u8>) -> Option<Message> {
+        if !self.backlog.is_empty() {
+            return self.backlog.pop_front();
         }
         if self.pending.is_some() {
             return None;
         }
-        match self.next_event().transpose()? {
-            Ok(Event::Message(_)) if !self.message.is_discarding => Some(self.message.take()),
-            other => {
-                self.pending = Some(other);
-                None
+        let (consumed, message) = self.inbound.whole_message(self.incoming.plain.unread(), usize::MAX, |kind, payload| {
+            let mut bytes = std::mem::take(spare);
+            bytes.clear();
+            blocks::append(&mut bytes, payload);
+            match kind {
+                Kind::Binary => Some(Message::Binary(bytes)),
+                // Looked at here, where it is aligned: that is faster for short text.
+                Kind::Text => String::from_utf8(bytes).ok().map(Message::Text),
             }
-        }
+        })?;
+        self.incoming.plain.consume(consumed);
+        Some(message)
     }
 
     /// The next event in the bytes at hand.
@@ -134,13 +142,15 @@ impl Assembly {
 
 impl Sink for Assembly {
     #[inline]
-    fn begin(&mut self, kind: Kind) {
-        let mut spare = std::mem::take(&mut self.spare);
-        spare.clear();
+    fn begin(&mut self, kind: Kind, length: usize) {
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.clear();
+        // No more than that on the peer's word alone.
+        bytes.reserve_exact(length.min(LARGE).min(self.most));
         self.message = match kind {
             // Empty, so that there is nothing to look at and no error.
-            Kind::Text => Message::Text(String::from_utf8(spare).unwrap_or_default()),
-            Kind::Binary => Message::Binary(spare),
+            Kind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
+            Kind::Binary => Message::Binary(bytes),
         };
     }
 
@@ -148,9 +158,7 @@ impl Sink for Assembly {
     fn text(&mut self, chunk: &str) {
         match &mut self.message {
             _ if self.is_discarding => {}
-            // An allocation of just this size, as most messages are one chunk.
-            Message::Text(text) if text.capacity() == 0 => *text = chunk.to_owned(),
-            Message::Text(text) => text.push_str(chunk),
+            Message::Text(text) => blocks::append_text(text, chunk),
             Message::Binary(_) => {}
         }
     }
@@ -159,8 +167,7 @@ impl Sink for Assembly {
     fn binary(&mut self, chunk: &[u8]) {
         match &mut self.message {
             _ if self.is_discarding => {}
-            Message::Binary(bytes) if bytes.capacity() == 0 => *bytes = chunk.to_vec(),
-            Message::Binary(bytes) => bytes.extend_from_slice(chunk),
+            Message::Binary(bytes) => blocks::append(bytes, chunk),
             Message::Text(_) => {}
         }
     }
@@ -172,18 +179,28 @@ impl Sink for Assembly {
 
 impl Connection {
     /// The next message, or how the connection ended. `spare` is an allocation to put it in.
-    pub fn receive(&self, deadline: &Deadline, spare: Vec<u8>) -> Result<Option<Message>> {
+    pub fn receive(&self, deadline: &Deadline, mut spare: Vec<u8>) -> Result<Option<Message>> {
         let mut seat = lock(&self.receiving);
-        if let Some(reader) = &mut seat.reader {
-            reader.message.spare = spare;
-            if let Some(message) = reader.ready() {
-                return Ok(Some(message));
-            }
+        match seat.reader.as_mut().and_then(|reader| reader.ready(&mut spare)) {
+            Some(message) => Ok(Some(message)),
+            None => self.wait_for_message(seat, deadline, spare),
         }
+    }
+
+    #[inline(never)]
+    fn wait_for_message(
+        &self,
+        seat: MutexGuard<'_, Seat>,
+        deadline: &Deadline,
+        spare: Vec<u8>,
+    ) -> Result<Option<Message>> {
         let mut taken = self.take_reader(seat, deadline)?;
         let reader = taken.reader();
         if let Some(message) = reader.backlog.pop_front() {
             return Ok(Some(message));
+        }
+        if spare.capacity() > 0 {
+            reader.message.spare = spare;
         }
         self.read_message(reader, deadline)
     }
@@ -320,8 +337,7 @@ impl Connection {
         for left in [until_turn, deadline.left()].into_iter().flatten() {
             wait = wait.min(left);
         }
-        let is_bounded = is_left_over || until_turn.is_some() || deadline.left().is_some();
-        match self.read_bytes(reader, wait, is_bounded) {
+        match self.read_bytes(reader, wait) {
             Ok(Received::Bytes) => {}
             Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
             Ok(Received::Nothing) => {
@@ -343,19 +359,23 @@ impl Connection {
         Ok(true)
     }
 
-    /// Reads from the socket: into the buffer, or, of a large frame that nothing needs to look at, past it into the
-    /// message. Only where nothing but the message is waited for, as that bounds each arrival and not the whole.
-    fn read_bytes(&self, reader: &mut Reader, wait: Duration, is_bounded: bool) -> std::io::Result<Received> {
+    /// Reads from the socket once: into the buffer, or, what nothing needs to look at, past it into the message.
+    fn read_bytes(&self, reader: &mut Reader, wait: Duration) -> std::io::Result<Received> {
         let Reader { incoming, inbound, message, pending, .. } = reader;
         let left = inbound.direct().min(message.room());
         match message.bytes() {
-            Some(bytes) if left >= LARGE && !is_bounded && self.transport.can_read_directly(incoming) => {
+            Some(bytes) if left >= LARGE && self.transport.can_read_directly(incoming) => {
                 let before = bytes.len();
-                // Room grows by what has come, not by what was announced.
-                let most = left.min(before.max(LARGE));
-                let received = self.transport.read_directly(incoming, bytes, most, wait)?;
-                *pending = inbound.took_directly(bytes.len() - before).map(Ok);
-                Ok(received)
+                if bytes.capacity() - before < LARGE {
+                    // Room grows by what has come, not by what was announced.
+                    bytes.reserve_exact(left.min(before.max(LARGE)));
+                }
+                bytes.resize(before + LARGE, 0);
+                let received = self.transport.read_directly(incoming, &mut bytes[before..], wait);
+                let count = received.as_ref().map_or(0, |(_, count)| *count);
+                bytes.truncate(before + count);
+                *pending = inbound.took_directly(&mut bytes[before..]).map(Ok);
+                received.map(|(received, _)| received)
             }
             _ => self.transport.read(incoming, Some(wait)),
         }

@@ -83,7 +83,22 @@ impl Inbound {
     /// call again with empty input once there is some.
     #[inline]
     pub fn next(&mut self, input: &mut [u8], sink: &mut impl Sink) -> (usize, Result<Option<Event>, Violation>) {
-        if let Some((taken, kind)) = self.whole_message(input, sink) {
+        let room = sink.room();
+        let whole = self.whole_message(input, room, |kind, payload| {
+            match kind {
+                Kind::Binary => {
+                    sink.begin(kind, payload.len());
+                    sink.binary(payload);
+                }
+                Kind::Text => {
+                    let text = std::str::from_utf8(payload).ok()?;
+                    sink.begin(kind, payload.len());
+                    sink.text(text);
+                }
+            }
+            Some(kind)
+        });
+        if let Some((taken, kind)) = whole {
             return (taken, Ok(Some(Event::Message(kind))));
         }
         let mut taken = 0;
@@ -120,10 +135,17 @@ impl Inbound {
         self.limits.max_message_size = bytes;
     }
 
-    /// The short way for what nearly everything is: an uncompressed message in one frame, all of it here and nothing
-    /// wrong with it. Everything else goes the long way.
+    /// The short way for what nearly everything is: an uncompressed message in one frame, all of it at the front of `input`,
+    /// with nothing wrong with it. Hands its payload to `take`, which looks whether text is UTF-8; returns how many bytes of
+    /// `input` that was, and what `take` made of it. `None`: nothing was taken, as `take` said so or as it is anything else.
+    /// That goes the long way, by [`next`](Inbound::next).
     #[inline]
-    fn whole_message(&mut self, input: &mut [u8], sink: &mut impl Sink) -> Option<(usize, Kind)> {
+    pub fn whole_message<T>(
+        &self,
+        input: &mut [u8],
+        room: usize,
+        take: impl FnOnce(Kind, &[u8]) -> Option<T>,
+    ) -> Option<(usize, T)> {
         let kind = match input.first()? {
             0x81 => Kind::Text,
             0x82 => Kind::Binary,
@@ -135,38 +157,25 @@ impl Inbound {
         let header = Header::read(input, self.role, false).ok()??;
         let length = usize::try_from(header.length).ok()?;
         let payload = input[header.size..].get_mut(..length)?;
-        if length > self.limits.max_message_size.min(sink.room()) {
+        if length > self.limits.max_message_size.min(room) {
             return None;
         }
-        if let Some(mask) = header.mask {
+        let Some(mask) = header.mask else { return Some((header.size + length, take(kind, payload)?)) };
+        mask::apply(payload, mask);
+        let taken = take(kind, payload);
+        if taken.is_none() {
+            // As it came, for the long way, which says what is wrong with it.
             mask::apply(payload, mask);
         }
-        match kind {
-            Kind::Binary => {
-                sink.begin(kind);
-                sink.binary(payload);
-            }
-            Kind::Text => match std::str::from_utf8(payload) {
-                Ok(text) => {
-                    sink.begin(kind);
-                    sink.text(text);
-                }
-                Err(_) => {
-                    // As it came, for the long way, which says what is wrong with it.
-                    header.mask.inspect(|&mask| mask::apply(payload, mask));
-                    return None;
-                }
-            },
-        }
-        Some((header.size + length, kind))
+        Some((header.size + length, taken?))
     }
 
-    /// How many bytes of the current frame's payload the caller may hand straight to the sink, past
-    /// [`next`](Inbound::next): binary, neither compressed nor masked. 0 otherwise.
+    /// How many bytes of the current frame's payload the caller may put straight in the sink, past
+    /// [`next`](Inbound::next): binary and not compressed. 0 otherwise.
     pub fn direct(&self) -> usize {
         match self.message {
             Some(Assembly { kind: Kind::Binary, compressed: false, .. })
-                if self.state == State::Payload && self.frame.mask.is_none() && !self.frame.opcode.is_control() =>
+                if self.state == State::Payload && !self.frame.opcode.is_control() =>
             {
                 usize::try_from(self.frame.left).unwrap_or(usize::MAX)
             }
@@ -174,21 +183,21 @@ impl Inbound {
         }
     }
 
-    /// The caller has put `n` such bytes, at most [`direct`](Inbound::direct), in the sink.
-    pub fn took_directly(&mut self, n: usize) -> Option<Event> {
-        debug_assert!(n <= self.direct());
-        if let Some(message) = &mut self.message {
-            message.size += n;
-        }
-        self.frame.left -= n as u64;
+    /// The caller has put these bytes, at most [`direct`](Inbound::direct), in the sink. Unmasks them there.
+    pub fn took_directly(&mut self, bytes: &mut [u8]) -> Option<Event> {
+        debug_assert!(bytes.len() <= self.direct());
+        self.unmask(bytes);
+        let mut message = self.message?;
+        message.size += bytes.len();
+        self.message = Some(message);
         if self.frame.left > 0 {
             return None;
         }
-        self.state = State::Header;
-        if !self.frame.fin {
-            return None;
+        match self.end_of_frame(message) {
+            Ok(Step::Event(event)) => Some(event),
+            // Binary has no characters to be cut.
+            _ => None,
         }
-        self.message.take().map(|message| Event::Message(message.kind))
     }
 
     /// Whether it stands inside a frame or an unfinished message.
@@ -255,7 +264,7 @@ impl Inbound {
                 (Some(_), opcode) => return Err(Violation::Interleaved(opcode)),
                 (message @ None, opcode) => {
                     let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-                    sink.begin(kind);
+                    sink.begin(kind, usize::try_from(header.length).unwrap_or(usize::MAX));
                     message.insert(Assembly { kind, compressed: header.compressed, fragments: 0, size: 0 })
                 }
             };

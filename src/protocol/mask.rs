@@ -1,8 +1,6 @@
 //! Masking (RFC 6455 §5.3), which is its own inverse.
 
-/// How much is copied before it is masked. Copies from 2 KiB on become one machine instruction, which took eight times as
-/// long where source and destination are a little apart modulo 4096, as they are behind a header in a fresh buffer.
-const BLOCK: usize = 1024;
+use crate::blocks::BLOCK;
 
 /// Masks in place; `mask` is rotated to where `bytes` start.
 #[inline]

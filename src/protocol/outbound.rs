@@ -3,6 +3,7 @@
 use super::deflate::{Deflater, Preparation};
 use super::frame::{FIN, MAX_HEADER, Opcode, RSV1, append_header};
 use super::{Kind, Role, mask};
+use crate::blocks;
 use crate::compression::Agreed;
 
 /// The sending side of a connection.
@@ -104,7 +105,7 @@ fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
     append_header(out, first, payload.len(), mask);
     match mask {
         Some(mask) => mask::append(out, payload, mask),
-        None => out.extend_from_slice(payload),
+        None => blocks::append(out, payload),
     }
 }
 

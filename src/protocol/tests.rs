@@ -41,7 +41,7 @@ struct Collector {
 }
 
 impl Sink for Collector {
-    fn begin(&mut self, kind: Kind) {
+    fn begin(&mut self, kind: Kind, _: usize) {
         self.kind = kind;
         self.bytes.clear();
     }

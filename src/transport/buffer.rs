@@ -1,7 +1,7 @@
 //! Received bytes that are not consumed yet, in a buffer that is as large as the traffic needs.
 
 const SMALLEST: usize = 4 * 1024;
-const LARGEST: usize = 256 * 1024;
+const LARGEST: usize = 128 * 1024 - 1117;
 
 /// `bytes[start..end]` is unread; all of `bytes` is initialised, so that a read needs no zeroing.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Buffer {
     pub fn room(&mut self) -> &mut [u8] {
         if self.is_empty() && self.was_filled && self.bytes.len() < LARGEST {
             // The contents are spent: a new allocation needs no copy.
-            self.bytes = vec![0; self.bytes.len() * 4];
+            self.bytes = vec![0; (self.bytes.len() * 4).min(LARGEST)];
         } else if self.end == self.bytes.len() {
             let unread = self.end - self.start;
             if self.start > 0 && unread <= self.bytes.len() / 2 {

@@ -101,11 +101,6 @@ impl Stream {
             Stream::Unix(_) => Err(no_address()),
         }
     }
-
-    /// Reads up to `most` bytes to the end of `into`, without zeroing it first.
-    pub(super) fn read_most(&self, most: usize, into: &mut Vec<u8>) -> io::Result<usize> {
-        on_either!(self, stream => stream.take(most as u64).read_to_end(into))
-    }
 }
 
 #[cfg(unix)]

@@ -25,6 +25,7 @@
 #[path = "../../../src"]
 #[allow(dead_code, unused_imports)]
 mod library {
+    pub mod blocks;
     pub mod close;
     pub mod compression;
     pub mod error;
@@ -32,7 +33,7 @@ mod library {
     pub mod protocol;
 }
 // The rooms name each other from the crate's root.
-use library::{close, compression, error, handshake, protocol};
+use library::{blocks, close, compression, error, handshake, protocol};
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -210,7 +211,7 @@ fn row(size: usize, level: u8, keeps: bool, costs: [Option<Cost>; 3]) {
 struct Assembled<'a>(&'a mut Vec<u8>);
 
 impl Sink for Assembled<'_> {
-    fn begin(&mut self, _: Kind) {}
+    fn begin(&mut self, _: Kind, _: usize) {}
 
     fn text(&mut self, chunk: &str) {
         self.0.extend_from_slice(chunk.as_bytes());
@@ -364,7 +365,7 @@ fn inflate() {
 struct Counted(usize);
 
 impl Sink for Counted {
-    fn begin(&mut self, _: Kind) {}
+    fn begin(&mut self, _: Kind, _: usize) {}
 
     fn text(&mut self, chunk: &str) {
         self.0 += chunk.len();

@@ -11,7 +11,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::clients::{Act, Job};
 
 /// How much is read or written at once: with less, the bare socket is slower.
-pub const CHUNK: usize = 1 << 20;
+pub const CHUNK: usize = (1 << 20) - 1117;
 
 /// A stream to a peer that does the other half of the job, and the peer, which ends when the stream is closed.
 pub fn start(job: &Job) -> Result<(TcpStream, JoinHandle<()>)> {
