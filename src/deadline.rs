@@ -14,6 +14,8 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
+    pub const NEVER: Deadline = Deadline { at: None, bound: "", length: None, is_renewable: false };
+
     /// `bound` is the option's name, as the error will show it. `None` never ends.
     pub fn after(bound: &'static str, length: Option<Duration>) -> Deadline {
         // A length beyond what the clock can add never ends either.
@@ -31,10 +33,6 @@ impl Deadline {
         if self.is_renewable {
             *self = Deadline::renewed_by_progress(self.bound, self.length);
         }
-    }
-
-    pub fn never() -> Deadline {
-        Deadline { at: None, bound: "", length: None, is_renewable: false }
     }
 
     /// What is left: `None` is for ever, zero is over.

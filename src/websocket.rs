@@ -200,7 +200,7 @@ impl WebSocket {
     /// within the [`ping_interval`](WebSocket::set_ping_interval); [`Closed`](ErrorKind::Closed) after
     /// [`abort`](WebSocket::abort).
     pub fn recv(&self) -> Result<Option<Message>> {
-        self.0.connection.receive(&Deadline::never(), Vec::new())
+        self.0.connection.receive(&Deadline::NEVER)
     }
 
     /// As [`recv`](WebSocket::recv), waiting at most `timeout`. When that ends, in the middle of a message or not, nothing
@@ -210,7 +210,7 @@ impl WebSocket {
     /// As [`recv`](WebSocket::recv), and kind [`Timeout`](ErrorKind::Timeout) when nothing came in time;
     /// [`ready_state`](WebSocket::ready_state) is still [`Open`](ReadyState::Open) then.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>> {
-        self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)), Vec::new())
+        self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)))
     }
 
     /// As [`recv_timeout`](WebSocket::recv_timeout) with no wait at all: for event loops and frames of a GUI.
@@ -218,7 +218,7 @@ impl WebSocket {
     /// # Errors
     /// As [`recv_timeout`](WebSocket::recv_timeout).
     pub fn try_recv(&self) -> Result<Option<Message>> {
-        self.0.connection.receive(&Deadline::after("try_recv", Some(Duration::ZERO)), Vec::new())
+        self.0.connection.receive(&Deadline::after("try_recv", Some(Duration::ZERO)))
     }
 
     /// As [`recv`](WebSocket::recv), into the caller's buffer: it is cleared first, and its allocation used again, so that
@@ -238,12 +238,7 @@ impl WebSocket {
     /// # Errors
     /// As [`recv`](WebSocket::recv).
     pub fn recv_into(&self, buffer: &mut Vec<u8>) -> Result<Option<MessageKind>> {
-        let message = self.0.connection.receive(&Deadline::never(), std::mem::take(buffer))?;
-        Ok(message.map(|message| {
-            let kind = message.kind();
-            *buffer = message.into_bytes();
-            kind
-        }))
+        self.0.connection.receive_into(buffer, &Deadline::NEVER)
     }
 
     /// Waits for the next message and returns it as a stream of bytes, for messages larger than memory. `Ok(None)` as for
@@ -252,7 +247,7 @@ impl WebSocket {
     /// # Errors
     /// As [`recv`](WebSocket::recv).
     pub fn recv_reader(&self) -> Result<Option<MessageReader<'_>>> {
-        Ok(self.0.connection.receive_parts(&Deadline::never())?.map(MessageReader::new))
+        Ok(self.0.connection.receive_parts(&Deadline::NEVER)?.map(MessageReader::new))
     }
 
     /// Begins a message that is written as a stream of bytes, for messages larger than memory. Waits while another thread

@@ -78,29 +78,6 @@ impl Reader {
         Reader { incoming, inbound, message: Assembly::default(), backlog: VecDeque::new(), pending: None }
     }
 
-    /// A message that needs no system call, if the bytes at hand hold one. `spare` is an allocation to put it in.
-    #[inline]
-    fn ready(&mut self, spare: &mut Vec<u8>) -> Option<Message> {
-        if !self.backlog.is_empty() {
-            return self.backlog.pop_front();
-        }
-        if self.pending.is_some() {
-            return None;
-        }
-        let (consumed, message) = self.inbound.whole_message(self.incoming.plain.unread(), usize::MAX, |kind, payload| {
-            let mut bytes = std::mem::take(spare);
-            bytes.clear();
-            blocks::append(&mut bytes, payload);
-            match kind {
-                Kind::Binary => Some(Message::Binary(bytes)),
-                // Looked at here, where it is aligned: that is faster for short text.
-                Kind::Text => String::from_utf8(bytes).ok().map(Message::Text),
-            }
-        })?;
-        self.incoming.plain.consume(consumed);
-        Some(message)
-    }
-
     /// The next event in the bytes at hand.
     fn next_event(&mut self) -> std::result::Result<Option<Event>, Violation> {
         if let Some(pending) = self.pending.take() {
@@ -178,30 +155,66 @@ impl Sink for Assembly {
 }
 
 impl Connection {
-    /// The next message, or how the connection ended. `spare` is an allocation to put it in.
-    pub fn receive(&self, deadline: &Deadline, mut spare: Vec<u8>) -> Result<Option<Message>> {
-        let mut seat = lock(&self.receiving);
-        match seat.reader.as_mut().and_then(|reader| reader.ready(&mut spare)) {
+    /// The next message, or how the connection ended.
+    pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
+        let ready = self.ready_message(|kind, payload| {
+            let mut bytes = Vec::new();
+            blocks::append(&mut bytes, payload);
+            match kind {
+                Kind::Binary => Some(Message::Binary(bytes)),
+                // Looked at here, where it is aligned: that is faster for short text.
+                Kind::Text => String::from_utf8(bytes).ok().map(Message::Text),
+            }
+        });
+        match ready {
             Some(message) => Ok(Some(message)),
-            None => self.wait_for_message(seat, deadline, spare),
+            None => self.wait_for_message(deadline, Vec::new()),
         }
     }
 
+    /// The same, into the caller's buffer.
+    pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<Kind>> {
+        buffer.clear();
+        let ready = self.ready_message(|kind, payload| {
+            blocks::append(buffer, payload);
+            (kind == Kind::Binary || std::str::from_utf8(buffer).is_ok()).then_some(kind)
+        });
+        if ready.is_some() {
+            return Ok(ready);
+        }
+        let message = self.wait_for_message(deadline, std::mem::take(buffer))?;
+        Ok(message.map(|message| {
+            let kind = message.kind();
+            *buffer = message.into_bytes();
+            kind
+        }))
+    }
+
+    /// Has `take` make what it wants of a message that needs no system call, if the bytes at hand hold one.
+    #[inline]
+    fn ready_message<T>(&self, take: impl FnOnce(Kind, &[u8]) -> Option<T>) -> Option<T> {
+        let mut seat = lock(&self.receiving);
+        let Reader { incoming, inbound, backlog, pending, .. } = &mut **seat.reader.as_mut()?;
+        if !backlog.is_empty() || pending.is_some() {
+            return None;
+        }
+        let (consumed, taken) = inbound.whole_message(incoming.plain.unread(), usize::MAX, |kind, payload| {
+            log::trace!("received {kind:?}, {} bytes", payload.len());
+            take(kind, payload)
+        })?;
+        incoming.plain.consume(consumed);
+        Some(taken)
+    }
+
+    /// The next message, for which the socket may have to be waited for. `spare` is an allocation to put it in.
     #[inline(never)]
-    fn wait_for_message(
-        &self,
-        seat: MutexGuard<'_, Seat>,
-        deadline: &Deadline,
-        spare: Vec<u8>,
-    ) -> Result<Option<Message>> {
-        let mut taken = self.take_reader(seat, deadline)?;
+    fn wait_for_message(&self, deadline: &Deadline, spare: Vec<u8>) -> Result<Option<Message>> {
+        let mut taken = self.take_reader(lock(&self.receiving), deadline)?;
         let reader = taken.reader();
         if let Some(message) = reader.backlog.pop_front() {
             return Ok(Some(message));
         }
-        if spare.capacity() > 0 {
-            reader.message.spare = spare;
-        }
+        reader.message.spare = spare;
         self.read_message(reader, deadline)
     }
 

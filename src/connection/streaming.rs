@@ -97,7 +97,7 @@ impl IncomingMessage<'_> {
         }
         let connection = self.taken.connection();
         let reader = self.taken.reader();
-        match connection.read_piece(reader, &Deadline::never())? {
+        match connection.read_piece(reader, &Deadline::NEVER)? {
             Some(Piece::Part) => self.part = reader.message.take_part(),
             Some(Piece::Whole(_)) => {
                 self.part = reader.message.take();

@@ -42,7 +42,7 @@ fn literals_need_no_resolver_and_names_do() {
     let deadline = within(HOUR);
     assert_eq!(resolve_with("127.0.0.1", 80, &deadline, never).unwrap(), addresses(&["127.0.0.1:80"]));
     assert_eq!(resolve_with("::1", 80, &deadline, never).unwrap(), addresses(&["[::1]:80"]));
-    for deadline in [deadline, Deadline::never()] {
+    for deadline in [deadline, Deadline::NEVER] {
         let found = resolve_with("a.example", 80, &deadline, |host, port| {
             assert_eq!((host, port), ("a.example", 80));
             Ok(addresses(&["1.1.1.1:80", "[::1]:80"]))
@@ -57,7 +57,7 @@ fn a_name_that_does_not_resolve_is_an_error_that_names_it() {
     type Lookup = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
     let fails: Lookup = |_, _| Err(io::Error::other("no such name"));
     let empty: Lookup = |_, _| Ok(Vec::new());
-    for deadline in [within(HOUR), Deadline::never()] {
+    for deadline in [within(HOUR), Deadline::NEVER] {
         for (lookup, says) in [(fails, "no such name"), (empty, "has no address")] {
             let error = resolve_with("a.example", 80, &deadline, lookup).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Resolve);
@@ -140,7 +140,7 @@ fn after_a_failure_the_next_is_tried_at_once() {
     outcomes[0].send(refused()).unwrap();
     outcomes[1].send(Ok(Closing("second", closed))).unwrap();
     // Waiting for the delay would take an hour.
-    let won = race(&addresses, HOUR, &Deadline::never(), move |address| script.attempt(address));
+    let won = race(&addresses, HOUR, &Deadline::NEVER, move |address| script.attempt(address));
     assert_eq!(won.unwrap_or_else(|_| panic!("the second connects")).0, "second");
 }
 
@@ -193,7 +193,7 @@ fn a_connection_comes_about_over_loopback() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let listening = listener.local_addr().unwrap();
     let port = listening.port();
-    for deadline in [within(HOUR), Deadline::never()] {
+    for deadline in [within(HOUR), Deadline::NEVER] {
         for overrides in [
             None,
             Some(vec![listening]),
@@ -210,7 +210,7 @@ fn a_connection_comes_about_over_loopback() {
 #[test]
 fn a_refused_connection_is_an_error_that_names_host_and_address() {
     let (one, other) = (refusing(), refusing());
-    for deadline in [within(HOUR), Deadline::never()] {
+    for deadline in [within(HOUR), Deadline::NEVER] {
         let error = connect("h.example", 7, Some(&[one]), &deadline).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert!(error.to_string().starts_with(&format!("cannot connect to h.example:7: {one}: ")), "{error}");
