@@ -61,8 +61,8 @@ pub(crate) struct Limits {
 
 /// Where payload goes as it comes in.
 pub(crate) trait Sink {
-    /// A new message starts, with a frame whose payload has `length` bytes, or so the peer says.
-    fn begin(&mut self, kind: Kind, length: usize);
+    /// A new message starts, of likely so many bytes; never many times as many as have come.
+    fn begin(&mut self, kind: Kind, likely: usize);
     /// Text, already validated; never cut inside a character.
     fn text(&mut self, chunk: &str);
     fn binary(&mut self, chunk: &[u8]);

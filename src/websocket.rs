@@ -153,6 +153,24 @@ impl WebSocket {
         self.0.connection.send(message.into(), true)
     }
 
+    /// Sends messages in their order, many with each system call: for many small ones at once this takes a small part of the
+    /// time. They are written when 64 KiB of them have come together, and at the end; other threads' messages may go between
+    /// them. Blocks as [`send`](WebSocket::send) does, and where `messages` does.
+    ///
+    /// ```
+    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// let lines = vec!["one".to_string(), "two".to_string()];
+    /// ws.send_all(&lines)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](WebSocket::send), for the first message that cannot be sent; `messages` is not asked for more.
+    pub fn send_all<'a, M: Into<MessageRef<'a>>>(&self, messages: impl IntoIterator<Item = M>) -> Result<()> {
+        self.0.connection.send_all(messages.into_iter().map(Into::into))
+    }
+
     /// Sends a message without compressing it, for payloads that are compressed already or mix secrets with what an
     /// attacker chooses. Otherwise as [`send`](WebSocket::send).
     ///

@@ -8,6 +8,8 @@ use crate::transport::Wire;
 
 /// Queued bytes from which on senders wait for the writer.
 const MOST_QUEUED: usize = 256 * 1024;
+/// Queued bytes that are worth a system call while more is coming.
+const MOST_TOGETHER: usize = 64 * 1024;
 /// Pongs not yet written; the oldest give way (RFC 6455 §5.5.3 lets an endpoint answer only the latest ping).
 const MOST_PONGS: usize = 64;
 /// Buffers beyond this are given back when all is written.
@@ -23,7 +25,7 @@ pub(crate) struct Outgoing {
     /// TLS has something of its own to say.
     pub tls_output: bool,
     /// In its place when nobody writes.
-    pub writer: Option<Writer>,
+    pub writer: Option<Box<Writer>>,
     /// How many threads wait for the writer or for room.
     pub waiting: usize,
     /// The reader has the writer, for as long as a call that does not wait takes.
@@ -53,7 +55,7 @@ impl Outgoing {
             frames: Vec::new(),
             pongs: VecDeque::new(),
             tls_output: false,
-            writer: Some(Writer { wire, batch: Vec::new(), written: 0 }),
+            writer: Some(Box::new(Writer { wire, batch: Vec::new(), written: 0 })),
             waiting: 0,
             is_flushing: false,
             is_stopping_writer: false,
@@ -68,7 +70,12 @@ impl Outgoing {
         self.frames.len() < MOST_QUEUED
     }
 
+    pub fn is_worth_writing(&self) -> bool {
+        self.frames.len() >= MOST_TOGETHER
+    }
+
     /// Appends an uncompressed message to the queue.
+    #[inline]
     pub fn queue_message(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
         let mask = self.masks.next()?;
         self.plain.message(&mut self.frames, kind, payload, false, mask);
@@ -147,7 +154,7 @@ impl Outgoing {
         if writer.is_done() {
             writer.restart();
         }
-        for pong in std::mem::take(&mut self.pongs) {
+        while let Some(pong) = self.pongs.pop_front() {
             let mask = self.masks.next()?;
             self.plain.control(&mut writer.batch, Opcode::Pong, &pong, mask);
         }
@@ -160,7 +167,7 @@ impl Outgoing {
         Ok(())
     }
 
-    pub fn put_back(&mut self, mut writer: Writer) {
+    pub fn put_back(&mut self, mut writer: Box<Writer>) {
         if writer.is_done() {
             writer.restart();
         }
@@ -202,7 +209,7 @@ struct Masks {
 }
 
 impl Masks {
-    const POOL: usize = 256;
+    const POOL: usize = 1024;
 
     fn new(role: Role) -> Masks {
         Masks { pool: Vec::new(), role }
@@ -220,9 +227,8 @@ impl Masks {
                 return Err(Error::caused(ErrorKind::Io, "the system gives no random bytes for a mask", error));
             }
         }
-        let rest = self.pool.len() - 4;
-        let mask = [self.pool[rest], self.pool[rest + 1], self.pool[rest + 2], self.pool[rest + 3]];
-        self.pool.truncate(rest);
+        let (rest, &mask) = self.pool.split_last_chunk().expect("a multiple of four");
+        self.pool.truncate(rest.len());
         Ok(mask)
     }
 }

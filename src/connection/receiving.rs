@@ -119,11 +119,10 @@ impl Assembly {
 
 impl Sink for Assembly {
     #[inline]
-    fn begin(&mut self, kind: Kind, length: usize) {
+    fn begin(&mut self, kind: Kind, likely: usize) {
         let mut bytes = std::mem::take(&mut self.spare);
         bytes.clear();
-        // No more than that on the peer's word alone.
-        bytes.reserve_exact(length.min(LARGE).min(self.most));
+        bytes.reserve_exact(likely.min(self.most));
         self.message = match kind {
             // Empty, so that there is nothing to look at and no error.
             Kind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
@@ -377,11 +376,11 @@ impl Connection {
         let Reader { incoming, inbound, message, pending, .. } = reader;
         let left = inbound.direct().min(message.room());
         match message.bytes() {
-            Some(bytes) if left >= LARGE && self.transport.can_read_directly(incoming) => {
+            // Not on the peer's word alone: room grows by what has come.
+            Some(bytes) if left >= LARGE && bytes.len() >= LARGE && self.transport.can_read_directly(incoming) => {
                 let before = bytes.len();
                 if bytes.capacity() - before < LARGE {
-                    // Room grows by what has come, not by what was announced.
-                    bytes.reserve_exact(left.min(before.max(LARGE)));
+                    bytes.reserve_exact(left.min(before));
                 }
                 bytes.resize(before + LARGE, 0);
                 let received = self.transport.read_directly(incoming, &mut bytes[before..], wait);

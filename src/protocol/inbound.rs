@@ -9,6 +9,8 @@ use crate::compression::Agreed;
 
 /// How much compressed payload is unmasked before the inflater is seen to take it; what it leaves is masked again.
 const INFLATE_BLOCK: usize = 8192;
+/// How many times as much as has come of a frame its header is trusted to say.
+const TRUSTED: usize = 4;
 
 /// The receiving side of a connection. Has no buffers but for what is cut: a header, a character, a control frame.
 #[derive(Debug)]
@@ -224,7 +226,7 @@ impl Inbound {
         }
         match Header::read(input, self.role, self.deflate.is_some())? {
             Some(header) => {
-                self.begin(&header, sink)?;
+                self.begin(&header, input.len(), sink)?;
                 Ok((header.size, Step::Go))
             }
             None => {
@@ -244,7 +246,7 @@ impl Inbound {
         match Header::read(&self.stash[..before + n], self.role, self.deflate.is_some())? {
             Some(header) => {
                 self.stashed = 0;
-                self.begin(&header, sink)?;
+                self.begin(&header, n, sink)?;
                 Ok((header.size - before, Step::Go))
             }
             None => {
@@ -254,9 +256,9 @@ impl Inbound {
         }
     }
 
-    /// Checks a frame against the message that it belongs to, and the limits.
+    /// Checks a frame against the message that it belongs to, and the limits. `here` is how much of it has come.
     #[inline]
-    fn begin(&mut self, header: &Header, sink: &mut impl Sink) -> Result<(), Violation> {
+    fn begin(&mut self, header: &Header, here: usize, sink: &mut impl Sink) -> Result<(), Violation> {
         if !header.opcode.is_control() {
             let message = match (&mut self.message, header.opcode) {
                 (None, Opcode::Continuation) => return Err(Violation::StrayContinuation),
@@ -264,7 +266,8 @@ impl Inbound {
                 (Some(_), opcode) => return Err(Violation::Interleaved(opcode)),
                 (message @ None, opcode) => {
                     let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-                    sink.begin(kind, usize::try_from(header.length).unwrap_or(usize::MAX));
+                    let likely = if header.compressed { 0 } else { at_most(header.length, TRUSTED * here) };
+                    sink.begin(kind, likely);
                     message.insert(Assembly { kind, compressed: header.compressed, fragments: 0, size: 0 })
                 }
             };

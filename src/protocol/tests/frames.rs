@@ -160,15 +160,15 @@ fn binary_can_pass_by() {
     assert_eq!(reader.inbound.direct(), 0);
     reader.feed(&hex("02 04 01"));
     assert_eq!(reader.inbound.direct(), 3);
-    assert_eq!(reader.inbound.took_directly(1), None);
+    assert_eq!(reader.inbound.took_directly(&mut [2]), None);
     assert_eq!(reader.inbound.direct(), 2);
-    assert_eq!(reader.inbound.took_directly(2), None);
+    assert_eq!(reader.inbound.took_directly(&mut [3, 4]), None);
     assert_eq!(reader.inbound.direct(), 0);
     assert!(reader.inbound.is_mid_message());
     reader.feed(&hex("89 01"));
     assert_eq!(reader.inbound.direct(), 0, "a ping's payload");
     reader.feed(&hex("07 80 02"));
-    assert_eq!(reader.inbound.took_directly(2), Some(Event::Message(Kind::Binary)));
+    assert_eq!(reader.inbound.took_directly(&mut [5, 6]), Some(Event::Message(Kind::Binary)));
     assert!(!reader.inbound.is_mid_message());
     reader.feed(&hex("02 04 01 02 03 04"));
     reader.feed(&hex("80 03"));
@@ -178,9 +178,18 @@ fn binary_can_pass_by() {
         reader.feed(&hex(bytes));
         assert_eq!(reader.inbound.direct(), 0);
     }
-    let mut reader = Reader::new(Role::Server, LIMITS, None, usize::MAX);
-    reader.feed(&masked(&hex("82 04")));
-    assert_eq!(reader.inbound.direct(), 0);
+    // Masked, it is unmasked where it lies, however it is cut.
+    let frame = masked(&hex("82 07 01 02 03 04 05 06 07"));
+    let (start, payload) = frame.split_at(7);
+    for cut in 0..=payload.len() {
+        let mut reader = Reader::new(Role::Server, LIMITS, None, usize::MAX);
+        reader.feed(start);
+        let mut payload = payload.to_vec();
+        let (first, second) = payload.split_at_mut(cut);
+        let end = reader.inbound.took_directly(first).or_else(|| reader.inbound.took_directly(second));
+        assert_eq!(end, Some(Event::Message(Kind::Binary)));
+        assert_eq!([&reader.sink.bytes[..], &payload].concat(), [1, 2, 3, 4, 5, 6, 7]);
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use fastwebsockets::{FragmentCollector, Frame, Payload as FastPayload, Role};
 use tungstenite::{Bytes, Message, Utf8Bytes};
 use wsync::{Compression, WebSocket};
 
-use crate::peers::{CHUNK, TLS, frame, serve, start, upgrade};
 use crate::memory;
+use crate::peers::{CHUNK, TLS, frame, serve, start, upgrade};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Contestant {
@@ -262,7 +262,7 @@ fn with_wsync(job: &Job, ws: WebSocket) -> Sample {
             ws.send(&bytes).unwrap();
             black_box(ws.recv().unwrap().unwrap());
         }),
-        Act::Batch(_) => repeat(job, || messages.iter().for_each(|&message| ws.send(message).unwrap())),
+        Act::Batch(_) => repeat(job, || ws.send_all(messages.iter().copied()).unwrap()),
         _ => repeat(job, || ws.send(&bytes).unwrap()),
     }
 }

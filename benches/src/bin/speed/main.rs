@@ -37,7 +37,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             Long("rounds") => rounds = arguments.value()?.parse()?,
             Long("instructions") => counting = true,
             Long("holds-connections") => {
-                return Ok(memory::hold(Contestant::named(&arguments.value()?.string()?), &arguments.value()?.string()?)?);
+                return Ok(memory::hold(
+                    Contestant::named(&arguments.value()?.string()?),
+                    &arguments.value()?.string()?,
+                )?);
             }
             Long("once") => {
                 let contestant = Contestant::named(&arguments.value()?.string()?);

@@ -97,10 +97,7 @@ fn draw(results: &[Measured]) -> Result<(), Box<dyn Error>> {
             Some(Circle::new((ratio.clamp(0.0625, 2.0), rows - at as f64 - 0.5), 5, color.filled()))
         });
         let dots: Vec<_> = dots.collect();
-        chart
-            .draw_series(dots)?
-            .label(contestant.name())
-            .legend(move |at| Circle::new(at, 5, color.filled()));
+        chart.draw_series(dots)?.label(contestant.name()).legend(move |at| Circle::new(at, 5, color.filled()));
     }
     chart.configure_series_labels().border_style(BLACK.mix(0.3)).background_style(WHITE).draw()?;
     area.present()?;

@@ -51,13 +51,7 @@ const fn over_tls(act: Act, size: usize, count: usize) -> Job {
     Job { tls: true, ..job(act, size, Payload::Binary, count) }
 }
 
-const fn row(
-    name: &'static str,
-    job: Job,
-    metric: Metric,
-    of_tungstenite: Option<f64>,
-    of_bare: Option<f64>,
-) -> Row {
+const fn row(name: &'static str, job: Job, metric: Metric, of_tungstenite: Option<f64>, of_bare: Option<f64>) -> Row {
     Row { name, job, metric, of_tungstenite, of_bare }
 }
 
