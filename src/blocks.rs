@@ -3,7 +3,7 @@
 /// How much is copied in one go. Copies from 2 KiB on become one machine instruction (`rep movsb`), which takes up to
 /// twenty times as long on some processors where source and destination are a little apart modulo 4096, as they are behind a
 /// header. Below that nothing is lost by it.
-const BLOCK: usize = 1024;
+pub(crate) const BLOCK: usize = 1024;
 
 /// Appends bytes; an allocation of their own is of just their size.
 #[inline]

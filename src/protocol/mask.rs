@@ -1,5 +1,7 @@
 //! Masking (RFC 6455 §5.3), which is its own inverse.
 
+use crate::blocks::BLOCK;
+
 /// Masks in place; `mask` is rotated to where `bytes` start. Words, as the compiler makes the widest vectors of them.
 #[inline]
 pub(crate) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
@@ -14,26 +16,18 @@ pub(crate) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Appends `payload` masked; `mask` is rotated to where it starts.
+/// Appends `payload` masked; `mask` is rotated to where it starts, and so it is for each block.
 #[inline]
 pub(crate) fn append(out: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
-    if payload.len() < SHORT {
-        let start = out.len();
-        out.extend_from_slice(payload);
-        return apply(&mut out[start..], mask);
-    }
-    // Copied and masked in one pass.
     out.reserve(payload.len());
-    let wide = widen(mask);
-    let words = payload.chunks_exact(WORD);
-    let rest = words.remainder();
-    out.extend(words.flat_map(|word| (to_word(word) ^ wide).to_ne_bytes()));
-    out.extend(rest.iter().zip(wide.to_ne_bytes()).map(|(byte, mask)| byte ^ mask));
+    for block in payload.chunks(BLOCK) {
+        let start = out.len();
+        out.extend_from_slice(block);
+        apply(&mut out[start..], mask);
+    }
 }
 
 const WORD: usize = size_of::<u64>();
-/// Below this, two passes are faster.
-const SHORT: usize = 64;
 
 #[inline]
 fn widen([a, b, c, d]: [u8; 4]) -> u64 {
