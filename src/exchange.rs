@@ -105,7 +105,7 @@ impl Exchange {
                     self.has_ended = true;
                     return Ok(false);
                 }
-                Ok(Received::Nothing) => {}
+                Ok(Received::Nothing | Received::Partial) => {}
                 Ok(Received::TlsOutput) => self.write(&[], deadline)?,
                 Err(error) => return Err(Error::caused(ErrorKind::Io, doing + self.mend(), error)),
             }

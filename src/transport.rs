@@ -40,6 +40,8 @@ pub(crate) enum Received {
     Bytes,
     /// The wait is over and nothing came.
     Nothing,
+    /// Part of a TLS record came, which shows nothing yet.
+    Partial,
     /// TLS has something of its own to say (a key update): call [`Transport::flush`] as the writer, then read on.
     TlsOutput,
     /// The peer has ended its side: FIN, or TLS's close_notify.
@@ -126,8 +128,7 @@ impl Transport {
             Received::End => lock(tls).end(),
             other => return Ok(other),
         }
-        // Half a record is progress without bytes: "nothing" sends the caller round its loop, deadline and all.
-        Ok(lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)?.unwrap_or(Received::Nothing))
+        Ok(lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)?.unwrap_or(Received::Partial))
     }
 
     /// Whether [`read_directly`](Transport::read_directly) may be called.

@@ -350,7 +350,7 @@ impl Connection {
             wait = wait.min(left);
         }
         match self.read_bytes(reader, wait) {
-            Ok(Received::Bytes) => {}
+            Ok(Received::Bytes | Received::Partial) => {}
             Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
             Ok(Received::Nothing) => {
                 if let Turn::Dead(interval) = turn {
