@@ -374,13 +374,20 @@ impl Connection {
         }
     }
 
-    /// With frames queued: writes them, or leaves them to the one who is writing.
+    /// Writes what is queued, or leaves it to the one who is writing.
     pub fn write_queued<'a>(&'a self, mut outgoing: MutexGuard<'a, Outgoing>, deadline: &Deadline) -> Result<()> {
         // The reader takes no time over it, and leaves behind what does not fit.
         while outgoing.is_flushing {
             outgoing = self.wait_for_change(outgoing, None);
         }
-        let Some(mut writer) = outgoing.writer.take() else { return Ok(()) };
+        // What was queued before it may be gone, and what the writer holds must not follow a frame that was cut.
+        if let Some(failure) = &outgoing.failure {
+            return Err(failure.clone());
+        }
+        if !outgoing.is_left_over() {
+            return Ok(());
+        }
+        let mut writer = outgoing.writer.take().expect("it is left over");
         let fetched = outgoing.fetch(&mut writer);
         drop(outgoing);
         match fetched {
