@@ -428,7 +428,9 @@ impl Connection {
 
     /// Writes all behind the first `written` of `bytes`, and counts.
     fn write_all(&self, wire: &mut Wire, bytes: &[u8], written: &mut usize, deadline: &Deadline) -> Result<()> {
+        // What came before, such as the blocks of a large message, may have taken longer than this write may stand still.
         let mut deadline = *deadline;
+        deadline.progress();
         let mut wait = deadline.first_wait();
         loop {
             let before = wire.sent();
