@@ -98,6 +98,26 @@ fn all_is_written_when_it_returns() {
     });
 }
 
+/// The first ones do not wait for the last.
+#[test]
+fn a_long_batch_is_written_as_it_goes() {
+    on_every_pair(|side, wire| {
+        let (ws, mut peer) = pair(side, wire);
+        let payload = |number: usize| pattern(100, number as u32);
+        let batch: Vec<Vec<u8>> = (0..1000).map(payload).collect();
+        let mut asked = 0;
+        let messages = batch.iter().inspect(|_| {
+            asked += 1;
+            if asked == batch.len() {
+                // 64 KiB of them: without what this very batch has to write yet.
+                (0..600).for_each(|number| assert!(peer.frame().payload == payload(number), "{number}"));
+            }
+        });
+        ws.send_all(messages).unwrap();
+        (600..1000).for_each(|number| assert!(peer.frame().payload == payload(number), "{number}"));
+    });
+}
+
 #[test]
 fn an_empty_batch_is_nothing() {
     on_every_pair(|side, wire| {

@@ -296,7 +296,8 @@ fn an_end_inside_a_large_message() {
                 let mut buffer = vec![9; 100];
                 (ws.recv_into(&mut buffer), buffer)
             });
-            let (expected, place) = if is_aborted { (ErrorKind::Closed, "") } else { (ErrorKind::Io, "inside a message") };
+            let (expected, place) =
+                if is_aborted { (ErrorKind::Closed, "") } else { (ErrorKind::Io, "inside a message") };
             let error = end.unwrap_err();
             assert_eq!(error.kind(), expected, "{error}");
             assert!(error.to_string().contains(place), "{error}");
