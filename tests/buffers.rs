@@ -1,9 +1,12 @@
-//! How long a connection keeps what it has for bursts. Measured by a counting allocator, so it has this binary to itself.
+//! What a connection has for bursts and for large messages, and how long. Measured by a counting allocator, so this
+//! binary's tests take turns.
 #![cfg(target_os = "linux")]
 
 mod common;
 
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use common::*;
 use peak_alloc::PeakAlloc;
@@ -13,6 +16,11 @@ use wsync::{Compression, ErrorKind, WebSocket};
 static MEMORY: PeakAlloc = PeakAlloc;
 
 const KB: usize = 1024;
+
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A client over TLS, its peer, and its socket to look into.
 fn watched() -> (WebSocket, Peer, TcpStream) {
@@ -40,6 +48,7 @@ fn wait_for_bytes(socket: &TcpStream, count: usize) {
 /// Part of a TLS record shows nothing yet, but it is no idle moment: the buffers stay until nothing comes at all.
 #[test]
 fn parts_of_tls_records_leave_the_buffers_as_they_are() {
+    let _turn = turn();
     bounded(|| {
         let (ws, mut peer, socket) = watched();
         let burst = peer.on_the_wire(&frame(FIN | BINARY, &pattern(50 * KB, 1)));
@@ -63,5 +72,35 @@ fn parts_of_tls_records_leave_the_buffers_as_they_are() {
         assert_eq!(kind(ws.try_recv()), Err(ErrorKind::Timeout));
         let now = MEMORY.current_usage();
         assert!(now < idle + 8 * KB, "{now} bytes when nothing comes, {idle} before the burst");
+    });
+}
+
+/// A client masks it block by block; a server writes it from where it is.
+#[test]
+fn sending_a_large_message_takes_no_copy_of_it() {
+    let _turn = turn();
+    bounded(|| {
+        const SIZE: usize = 8 << 20;
+        let payload = pattern(SIZE, 1);
+        for (side, wire) in pairs() {
+            let (ws, mut peer) = pair(side, wire);
+            let before = MEMORY.current_usage();
+            MEMORY.reset_peak_usage();
+            thread::scope(|scope| {
+                scope.spawn(|| ws.send_all([&payload]).unwrap());
+                let mut block = vec![0; 64 * KB];
+                (0..SIZE / block.len()).for_each(|_| peer.read_exact(&mut block));
+            });
+            let peak = MEMORY.peak_usage() - before;
+            let most = if side == Side::Client { 1024 * KB } else { 64 * KB };
+            // Beside it there are what TLS makes of it, and what the peer reads with.
+            assert!(peak < most + 320 * KB, "{side:?} {wire:?}: {peak}");
+            // The header's bytes are left.
+            assert!(
+                MEMORY.current_usage() < before + 16 * KB,
+                "{side:?} {wire:?}: {}",
+                MEMORY.current_usage() - before
+            );
+        }
     });
 }

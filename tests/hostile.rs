@@ -137,7 +137,6 @@ fn half_a_large_message_holds_no_more_than_what_came_of_it() {
             std::thread::scope(|scope| {
                 scope.spawn(|| peer.write_all(bytes).unwrap());
                 let mut tries = 0;
-                // Also what was received and cannot be seen yet.
                 while memory.now() < sent {
                     assert_eq!(ws.recv_timeout(Duration::from_millis(1)).unwrap_err().kind(), ErrorKind::Timeout);
                     tries += 1;
