@@ -85,7 +85,7 @@ fn all_is_written_when_it_returns() {
         ws.send_all(["a", "b"]).unwrap();
         ws.send_all(&vec!["c".to_string()]).unwrap();
         ws.send_all([b"d"]).unwrap();
-        ws.send_all(vec![vec![0, 255]].iter()).unwrap();
+        ws.send_all(std::iter::once(&vec![0, 255])).unwrap();
         ws.send_all(Some(MessageRef::Text("e"))).unwrap();
         let texts = ["a", "b", "c"].map(|text| Frame::new(FIN | TEXT, text.as_bytes()));
         let others = [(BINARY, &b"d"[..]), (BINARY, &[0, 255]), (TEXT, b"e")];

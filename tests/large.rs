@@ -57,8 +57,10 @@ fn what_is_sent_comes_whole() {
     });
 }
 
-/// The ways to receive a message.
-const WAYS: [(&str, fn(&WebSocket, &mut Vec<u8>) -> Message); 5] = [
+/// Receives a message, perhaps into the buffer.
+type Receive = fn(&WebSocket, &mut Vec<u8>) -> Message;
+
+const WAYS: [(&str, Receive); 5] = [
     ("recv", |ws, _| ws.recv().unwrap().unwrap()),
     ("recv_timeout", |ws, _| ws.recv_timeout(LONG).unwrap().unwrap()),
     ("polled", |ws, _| {

@@ -87,16 +87,27 @@ fn the_callers_buffer_is_used_again() {
 fn the_callers_buffer_after_a_close() {
     on_every_pair(|side, wire| {
         let (ws, mut peer) = pair(side, wire);
-        peer.send(FIN | TEXT, b"one");
-        peer.send(FIN | BINARY, b"two");
-        peer.send(CLOSE, &close_payload(4000, ""));
-        peer.cut();
-        ws.close(1000.into(), "").unwrap();
+        let large = pattern(500_000, 1);
+        let f = if side == Side::Client { frame } else { masked };
+        let frames = [f(FIN | BINARY, &large), f(FIN | TEXT, b"one"), f(FIN | BINARY, b"two")].concat();
+        let (first, second) = frames.split_at(200_000);
+        // Half of it has been received before.
+        peer.write(first);
+        (0..20).for_each(|_| assert_eq!(kind(ws.try_recv()), Err(ErrorKind::Timeout)));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                peer.write(second);
+                peer.send(CLOSE, &close_payload(4000, ""));
+                peer.cut();
+            });
+            ws.close(1000.into(), "").unwrap();
+        });
         let mut buffer = b"old".to_vec();
-        assert_eq!(kind(ws.recv_into(&mut buffer)), Ok(Some(MessageKind::Text)));
-        assert_eq!(buffer, b"one");
-        assert_eq!(kind(ws.recv_into(&mut buffer)), Ok(Some(MessageKind::Binary)));
-        assert_eq!(buffer, b"two");
+        let messages = [(MessageKind::Binary, &large[..]), (MessageKind::Text, b"one"), (MessageKind::Binary, b"two")];
+        for (expected, bytes) in messages {
+            assert_eq!(kind(ws.recv_into(&mut buffer)), Ok(Some(expected)));
+            assert!(buffer == bytes, "{} bytes, not {}", buffer.len(), bytes.len());
+        }
         for _ in 0..2 {
             assert_eq!(kind(ws.recv_into(&mut buffer)), Ok(None));
             assert!(buffer.is_empty());
