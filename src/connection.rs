@@ -1,6 +1,6 @@
 //! An open connection: what its threads share, and the rules by which they do.
 //!
-//! Two locks, both short, neither ever held across a system call and never both at once:
+//! Two locks, both short, neither ever held across a system call that can wait and never both at once:
 //! - `receiving` guards the seat of the reader. Whoever receives takes the [`Reader`](receiving::Reader) out, blocks on
 //!   the socket with no lock held, and puts it back.
 //! - `sending` guards the queue of encoded frames. Whoever finds the writer in it takes it out, writes all that is

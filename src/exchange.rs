@@ -92,9 +92,8 @@ impl Exchange {
 
     /// Reads once; false at the end of the stream.
     fn read(&mut self, deadline: &Deadline) -> Result<bool> {
-        let doing = format!("waiting for {}'s side of the opening handshake", self.peer);
         loop {
-            let left = deadline.check(&doing)?;
+            let left = deadline.check(format_args!("waiting for {}'s side of the opening handshake", self.peer))?;
             let received = match self.transport.read(&mut self.incoming, left) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Received::End),
                 received => received,
@@ -107,7 +106,10 @@ impl Exchange {
                 }
                 Ok(Received::Nothing | Received::Partial) => {}
                 Ok(Received::TlsOutput) => self.write(&[], deadline)?,
-                Err(error) => return Err(Error::caused(ErrorKind::Io, doing + self.mend(), error)),
+                Err(error) => {
+                    let doing = format!("waiting for {}'s side of the opening handshake{}", self.peer, self.mend());
+                    return Err(Error::caused(ErrorKind::Io, doing, error));
+                }
             }
         }
     }

@@ -36,7 +36,7 @@ pub(crate) struct Transport {
 /// What a read came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// There are new bytes in [`Incoming::plain`].
+    /// There are new bytes in [`Incoming::plain`], or where they were asked for directly.
     Bytes,
     /// The wait is over and nothing came.
     Nothing,

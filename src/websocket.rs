@@ -155,7 +155,8 @@ impl WebSocket {
 
     /// Sends messages in their order, many with each system call: for many small ones at once this takes a small part of the
     /// time. They are written when 64 KiB of them have come together, and at the end; other threads' messages may go between
-    /// them. Blocks as [`send`](WebSocket::send) does, and where `messages` does.
+    /// them. Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes; of a slice
+    /// of `&str` give it `.iter().copied()`.
     ///
     /// ```
     /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {

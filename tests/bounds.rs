@@ -27,7 +27,7 @@ fn a_dripping_frame_does_not_hold_up_recv_timeout() {
         let dripping = thread::spawn(move || {
             let mut frame = vec![0x82, 127];
             frame.extend_from_slice(&(10_u64 << 20).to_be_bytes());
-            frame.extend_from_slice(&[0; 1000]);
+            frame.extend_from_slice(&[0; 200_000]);
             peer.write_all(&frame).unwrap();
             while is_stopped.recv_timeout(Duration::from_millis(20)).is_err() {
                 peer.write_all(&[1; 10]).unwrap();

@@ -60,7 +60,14 @@ fn against_itself(wire: Wire, client: &ConnectOptions, server: &AcceptOptions) {
             scope.spawn(move || read(ws));
             for writer in 0..WRITERS {
                 let message = &message;
-                scope.spawn(move || (0..EACH).for_each(|number| ws.send(&message(writer, number)).unwrap()));
+                // Every other one in batches.
+                scope.spawn(move || match writer % 2 {
+                    0 => (0..EACH).for_each(|number| ws.send(&message(writer, number)).unwrap()),
+                    _ => {
+                        let messages: Vec<_> = (0..EACH).map(|number| message(writer, number)).collect();
+                        messages.chunks(30).for_each(|batch| ws.send_all(batch).unwrap());
+                    }
+                });
             }
         }
     });

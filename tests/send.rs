@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -53,6 +54,38 @@ fn messages_of_every_sort_and_size() {
                 assert!(peer.frame() == Frame::new(FIN | BINARY, &payload), "{length}");
             });
         }
+    });
+}
+
+/// Small ones, ones that fill what is written at once, and ones that go past the queue.
+#[test]
+fn messages_sent_together_come_in_their_order() {
+    on_every_pair(|side, wire| {
+        let (ws, mut peer) = pair(side, wire);
+        let lengths = [0, 5, 65_536, 7, 40_000, 40_000, 9, 200_001, 65_535, 1_200_000, 3];
+        let messages: Vec<Vec<u8>> = (0..).zip(lengths).map(|(number, length)| pattern(length, number)).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                ws.send_all(&messages).unwrap();
+                ws.send_all([""; 0]).unwrap();
+            });
+            for payload in &messages {
+                assert!(peer.frame() == Frame::new(FIN | BINARY, payload), "{}", payload.len());
+            }
+        });
+        // An iterator may wait for the answer to what it has given, and may panic.
+        let replies = (0..2).map(|number| {
+            if number == 1 {
+                peer.send(FIN | TEXT, b"reply");
+                assert_eq!(kind(ws.recv()), Ok(text("reply")));
+                assert_eq!(peer.frame(), Frame::new(FIN | TEXT, b"question"));
+                panic!("in the iterator");
+            }
+            "question"
+        });
+        assert!(catch_unwind(AssertUnwindSafe(|| ws.send_all(replies))).is_err());
+        ws.send("next").unwrap();
+        assert_eq!(peer.frame(), Frame::new(FIN | TEXT, b"next"));
     });
 }
 
@@ -220,6 +253,8 @@ fn a_send_to_a_peer_that_reads_nothing_times_out_and_ends_sending_only() {
             assert_eq!(kind(ws.send("more")), Err(ErrorKind::Closed));
             assert_eq!(kind(ws.ping(b"more")), Err(ErrorKind::Closed));
         }
+        // Not even what is left of the message, which would take another 100 ms.
+        assert_eq!(kind(ws.send_all([""; 0])), Err(ErrorKind::Timeout));
         peer.send(FIN | TEXT, b"received all the same");
         assert_eq!(kind(ws.recv()), Ok(text("received all the same")));
         assert_eq!((ws.ready_state(), ws.close_code()), (ReadyState::Open, None));

@@ -127,6 +127,24 @@ fn while_a_message_is_sent_in_parts_others_wait_or_fail_by_choice() {
     }
 }
 
+/// The rest of the batch waits for the message in parts, but not what came before that.
+#[test]
+fn a_message_in_parts_between_two_of_a_batch() {
+    let (client, server) = pair(Compression::off(), 1000);
+    let parts = client.clone();
+    let batch = (0..2).map(|number| {
+        if number == 1 {
+            let writer = parts.send_writer(MessageKind::Text).unwrap();
+            assert_eq!(server.recv_timeout(Duration::from_secs(10)).unwrap(), Some(Message::from("batch")));
+            writer.finish().unwrap();
+        }
+        "batch"
+    });
+    client.send_all(batch).unwrap();
+    assert_eq!(server.recv().unwrap(), Some(Message::from("")));
+    assert_eq!(server.recv().unwrap(), Some(Message::from("batch")));
+}
+
 #[test]
 fn a_close_does_not_wait_for_the_end_of_a_message_in_parts() {
     let (client, server) = pair(Compression::default(), 1 << 20);

@@ -33,6 +33,8 @@ fn check(data: &[u8], deflate: Option<()>) {
     assert_eq!(run(&steps, &[usize::MAX]), whole, "cut into {steps:?}");
     assert_eq!(run(&[usize::MAX], &rooms), whole, "with room for {rooms:?}");
     assert_eq!(run(&steps, &rooms), whole, "cut into {steps:?} with room for {rooms:?}");
+    let direct = read_directly(Inbound::new(role, limits, deflate), data.0, &steps);
+    assert_eq!(direct, whole, "cut into {steps:?}, what can be past `next`");
 }
 
 /// What came in: a message with its payload, or any other event.
@@ -104,6 +106,47 @@ pub fn read(mut inbound: Inbound, input: &[u8], steps: &[usize], rooms: &[usize]
     }
     let mut more = *b"\x81\x02hi";
     assert_eq!(inbound.next(&mut more, &mut sink), (4, Ok(None)), "nothing comes after the end");
+    got
+}
+
+/// Reads `input` in chunks of `steps`; what can go past [`Inbound::next`] goes there.
+fn read_directly(mut inbound: Inbound, input: &[u8], steps: &[usize]) -> Vec<Got> {
+    let mut got = Vec::new();
+    let mut sink = Kept { kind: None, bytes: Vec::new(), room: usize::MAX };
+    let mut rest = input.to_vec();
+    for &step in steps.iter().cycle() {
+        sink.room = usize::MAX;
+        let direct = inbound.direct().min(rest.len()).min(step);
+        let event = if direct > 0 {
+            let start = sink.bytes.len();
+            sink.bytes.extend(rest.drain(..direct));
+            Ok(inbound.took_directly(&mut sink.bytes[start..]))
+        } else {
+            let most = rest.len().min(step);
+            let (taken, event) = inbound.next(&mut rest[..most], &mut sink);
+            rest.drain(..taken);
+            event
+        };
+        match event {
+            Ok(Some(Event::Message(kind))) => got.push(Got::Message(kind, std::mem::take(&mut sink.bytes))),
+            Ok(Some(event)) => {
+                let is_close = matches!(event, Event::Close(_));
+                got.push(Got::Control(event));
+                if is_close {
+                    return got;
+                }
+            }
+            Ok(None) => {}
+            Err(violation) => {
+                got.push(Got::Violation(violation));
+                return got;
+            }
+        }
+        if rest.is_empty() {
+            break;
+        }
+    }
+    got.push(Got::End { mid_message: inbound.is_mid_message() });
     got
 }
 

@@ -13,6 +13,7 @@
 #[path = "../../src"]
 #[allow(dead_code, unused_imports)]
 mod library {
+    pub mod blocks;
     pub mod close;
     pub mod compression;
     pub mod error;
@@ -20,7 +21,7 @@ mod library {
     pub mod protocol;
 }
 // The rooms name each other from the crate's root.
-use library::{close, compression, error, handshake, protocol};
+use library::{blocks, close, compression, error, handshake, protocol};
 
 mod differential;
 mod frames;

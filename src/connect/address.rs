@@ -41,8 +41,7 @@ pub(crate) fn connect(
     .map_err(|failures| failed(&authority(host, port), failures, deadline))?;
     // Small frames go out as they are made. Not worth failing for.
     let _ = stream.set_nodelay(true);
-    let address = stream.peer_addr().map_or(String::new(), |address| format!(" at {address}"));
-    log::debug!("connected to {}{address}", authority(host, port));
+    log::debug!("connected to {} at {:?}", authority(host, port), stream.peer_addr().ok());
     Ok(stream)
 }
 

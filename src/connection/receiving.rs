@@ -38,8 +38,8 @@ pub(crate) struct Reader {
     pub message: Assembly,
     /// What came while `close` was reading.
     pub backlog: VecDeque<Message>,
-    /// An event that needs more than the seat's lock.
-    pending: Option<std::result::Result<Event, Violation>>,
+    /// The end of a message that came past the buffer; who read it takes it before the reader goes back.
+    ended: Option<Event>,
 }
 
 /// The message under way.
@@ -75,13 +75,13 @@ impl Seat {
 
 impl Reader {
     pub fn new(incoming: Incoming, inbound: Inbound) -> Reader {
-        Reader { incoming, inbound, message: Assembly::default(), backlog: VecDeque::new(), pending: None }
+        Reader { incoming, inbound, message: Assembly::default(), backlog: VecDeque::new(), ended: None }
     }
 
     /// The next event in the bytes at hand.
     fn next_event(&mut self) -> std::result::Result<Option<Event>, Violation> {
-        if let Some(pending) = self.pending.take() {
-            return pending.map(Some);
+        if let Some(event) = self.ended.take() {
+            return Ok(Some(event));
         }
         let (consumed, event) = self.inbound.next(self.incoming.plain.unread(), &mut self.message);
         self.incoming.plain.consume(consumed);
@@ -166,7 +166,10 @@ impl Connection {
             }
         });
         match ready {
-            Some(message) => Ok(Some(message)),
+            Some(message) => {
+                log::trace!("received {:?}, {} bytes", message.kind(), message.len());
+                Ok(Some(message))
+            }
             None => self.wait_for_message(deadline, Vec::new()),
         }
     }
@@ -178,8 +181,9 @@ impl Connection {
             blocks::append(buffer, payload);
             (kind == Kind::Binary || std::str::from_utf8(buffer).is_ok()).then_some(kind)
         });
-        if ready.is_some() {
-            return Ok(ready);
+        if let Some(kind) = ready {
+            log::trace!("received {kind:?}, {} bytes", buffer.len());
+            return Ok(Some(kind));
         }
         let message = self.wait_for_message(deadline, std::mem::take(buffer))?;
         Ok(message.map(|message| {
@@ -193,14 +197,11 @@ impl Connection {
     #[inline]
     fn ready_message<T>(&self, take: impl FnOnce(Kind, &[u8]) -> Option<T>) -> Option<T> {
         let mut seat = lock(&self.receiving);
-        let Reader { incoming, inbound, backlog, pending, .. } = &mut **seat.reader.as_mut()?;
-        if !backlog.is_empty() || pending.is_some() {
+        let Reader { incoming, inbound, backlog, .. } = &mut **seat.reader.as_mut()?;
+        if !backlog.is_empty() {
             return None;
         }
-        let (consumed, taken) = inbound.whole_message(incoming.plain.unread(), usize::MAX, |kind, payload| {
-            log::trace!("received {kind:?}, {} bytes", payload.len());
-            take(kind, payload)
-        })?;
+        let (consumed, taken) = inbound.whole_message(incoming.plain.unread(), usize::MAX, take)?;
         incoming.plain.consume(consumed);
         Some(taken)
     }
@@ -373,7 +374,7 @@ impl Connection {
 
     /// Reads from the socket once: into the buffer, or, what nothing needs to look at, past it into the message.
     fn read_bytes(&self, reader: &mut Reader, wait: Duration) -> std::io::Result<Received> {
-        let Reader { incoming, inbound, message, pending, .. } = reader;
+        let Reader { incoming, inbound, message, ended, .. } = reader;
         let left = inbound.direct().min(message.room());
         match message.bytes() {
             // Not on the peer's word alone: room grows by what has come.
@@ -386,7 +387,7 @@ impl Connection {
                 let received = self.transport.read_directly(incoming, &mut bytes[before..], wait);
                 let count = received.as_ref().map_or(0, |(_, count)| *count);
                 bytes.truncate(before + count);
-                *pending = inbound.took_directly(&mut bytes[before..]).map(Ok);
+                *ended = inbound.took_directly(&mut bytes[before..]);
                 received.map(|(received, _)| received)
             }
             _ => self.transport.read(incoming, Some(wait)),

@@ -4,8 +4,8 @@
 //! lets go: so senders that arrive during a write are written together, by one system call. They return at once, as a
 //! kernel with room in its socket buffer would let them; when the queue is full they wait.
 //!
-//! A large uncompressed message does not pass through the queue: its sender becomes the writer and masks block by block
-//! straight from the caller's bytes.
+//! A large uncompressed message does not pass through the queue: its sender becomes the writer. A client masks block by
+//! block straight from the caller's bytes, a server writes those bytes.
 
 use std::io;
 use std::sync::MutexGuard;
@@ -24,15 +24,15 @@ use crate::transport::{Wire, lock};
 
 /// Messages from this size on go straight to the wire.
 const LARGE: usize = 64 * 1024;
-/// How much of them is masked and written at once: each write wakes the peer. A multiple of four, for the mask, but not of
-/// 4096, see `Buffer`.
+/// How much of them a client masks and writes at once: each write wakes the peer. A multiple of four, for the mask, but not
+/// of 4096, as in `Buffer`.
 const BLOCK: usize = 1024 * 1024 - 1120;
-/// The same for the reader, which has to read.
-const MOST_FLUSHES: usize = 8;
 /// How long a writer rests that was told to wait without having waited.
 const BREATH: Duration = Duration::from_millis(1);
 /// How often one thread writes what others queued before they have to wait and take over.
 const MOST_ROUNDS: usize = 64;
+/// The same for the reader, which has to read.
+const MOST_FLUSHES: usize = 8;
 
 impl Connection {
     /// Sends one message; returns when it is written, or queued behind the one who is writing.
@@ -374,13 +374,20 @@ impl Connection {
         }
     }
 
-    /// With frames queued: writes them, or leaves them to the one who is writing.
+    /// Writes what is queued, or leaves it to the one who is writing.
     pub fn write_queued<'a>(&'a self, mut outgoing: MutexGuard<'a, Outgoing>, deadline: &Deadline) -> Result<()> {
         // The reader takes no time over it, and leaves behind what does not fit.
         while outgoing.is_flushing {
             outgoing = self.wait_for_change(outgoing, None);
         }
-        let Some(mut writer) = outgoing.writer.take() else { return Ok(()) };
+        // What was queued before it may be gone, and what the writer holds must not follow a frame that was cut.
+        if let Some(failure) = &outgoing.failure {
+            return Err(failure.clone());
+        }
+        if !outgoing.is_left_over() {
+            return Ok(());
+        }
+        let mut writer = outgoing.writer.take().expect("it is left over");
         let fetched = outgoing.fetch(&mut writer);
         drop(outgoing);
         match fetched {
@@ -421,7 +428,9 @@ impl Connection {
 
     /// Writes all behind the first `written` of `bytes`, and counts.
     fn write_all(&self, wire: &mut Wire, bytes: &[u8], written: &mut usize, deadline: &Deadline) -> Result<()> {
+        // What came before, such as the blocks of a large message, may have taken longer than this write may stand still.
         let mut deadline = *deadline;
+        deadline.progress();
         let mut wait = deadline.first_wait();
         loop {
             let before = wire.sent();

@@ -67,10 +67,13 @@ impl Connection {
         loop {
             drop(self.room_for_message(&deadline, |_| true)?);
             // With the compressor's lock, so that nobody who is compressing queues a frame between the parts.
-            let _compressor = self.compressing.as_ref().map(lock);
+            let compressor = self.compressing.as_ref().map(lock);
             let mut outgoing = lock(&self.sending);
             if !outgoing.is_streaming {
                 outgoing.is_streaming = true;
+                drop((outgoing, compressor));
+                // The first of a batch, whose sender now waits for the end of this message.
+                self.flush_what_fits();
                 let compress = compress && self.compressing.is_some();
                 let part = Fragment { kind, first: true, fin: false, compress };
                 return Ok(OutgoingMessage { connection: self, part });

@@ -7,8 +7,9 @@ use super::{Event, Kind, Limits, Role, Sink, Violation, mask};
 use crate::close::CloseCode;
 use crate::compression::Agreed;
 
-/// How much compressed payload is unmasked before the inflater is seen to take it; what it leaves is masked again.
-const INFLATE_BLOCK: usize = 8192;
+/// How much compressed payload is unmasked before the inflater is seen to take it; what it leaves is masked again. Where
+/// nothing is masked it gets all at once, as each call of the decoder costs it its window.
+const INFLATE_BLOCK: usize = 32 * 1024;
 /// How many times as much as has come of a frame its header is trusted to say.
 const TRUSTED: usize = 4;
 
@@ -318,7 +319,8 @@ impl Inbound {
         };
         let mut taken = 0;
         let step = loop {
-            let n = at_most(self.frame.left, (input.len() - taken).min(INFLATE_BLOCK));
+            let block = if self.frame.mask.is_some() { INFLATE_BLOCK } else { usize::MAX };
+            let n = at_most(self.frame.left, (input.len() - taken).min(block));
             if n == 0 && !inflater.is_brimming() {
                 if self.frame.left > 0 {
                     break Step::Wait;

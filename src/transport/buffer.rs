@@ -1,6 +1,8 @@
 //! Received bytes that are not consumed yet, in a buffer that is as large as the traffic needs.
 
 const SMALLEST: usize = 4 * 1024;
+/// Reads that fill it grow it up to here. No multiple of 4096: full reads into one that is can keep the kernel's copies at an
+/// unlucky distance modulo 4096 (see `blocks`), where they take three times as long.
 const LARGEST: usize = 128 * 1024 - 1117;
 
 /// `bytes[start..end]` is unread; all of `bytes` is initialised, so that a read needs no zeroing.

@@ -17,6 +17,11 @@ pub fn once(contestant: Contestant, row: &str, count: usize) {
 /// Prints how many instructions a message takes: what twice as many messages take more, so that opening the connection does
 /// not count. The peer's few are in it.
 pub fn count<'a>(rows: impl Iterator<Item = &'a Row>) -> Result<(), Box<dyn Error>> {
+    println!(
+        "| | {} |\n|---|{}",
+        Contestant::ALL.map(Contestant::name).join(" | "),
+        "---|".repeat(Contestant::ALL.len())
+    );
     for row in rows {
         let messages = match row.job.act {
             Act::Hold | Act::Burst | Act::Connect | Act::Threads(_) => continue,
@@ -25,13 +30,17 @@ pub fn count<'a>(rows: impl Iterator<Item = &'a Row>) -> Result<(), Box<dyn Erro
         };
         // Enough for a thousandth, and few enough for valgrind's pace.
         let count = (row.job.count / 20).max(4);
-        print!("{:<32}", row.name);
-        for contestant in row.contestants() {
+        print!("| {} |", row.name);
+        for contestant in Contestant::ALL {
+            if !contestant.can(&row.job) {
+                print!(" |");
+                continue;
+            }
             let fewer = instructions(contestant, row.name, count)?;
             let more = instructions(contestant, row.name, 2 * count)?;
             // The warm-up grows along.
             let each = (more - fewer) / ((count + count / 10) * messages) as f64;
-            print!(" {} {each:.0}", contestant.name());
+            print!(" {each:.0} |");
         }
         println!();
     }

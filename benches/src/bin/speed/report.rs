@@ -5,12 +5,19 @@ use std::fmt::Write;
 use std::fs;
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Measured;
-use crate::clients::Contestant::{self, Bare, Fastwebsockets, Tungstenite, Wsync};
+use crate::clients::Contestant::{Bare, Fastwebsockets, Tungstenite, Wsync};
 use crate::rows::Metric;
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/speed.md");
+/// What lies outside is drawn at the edge.
+const LEAST: f64 = 1.0 / 32.0;
+const MOST: f64 = 2.0;
+const GREY: RGBColor = RGBColor(160, 160, 160);
+const ORANGE: RGBColor = RGBColor(220, 130, 40);
+const BLUE: RGBColor = RGBColor(20, 110, 210);
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/speed.svg");
 
 /// A row of the table.
@@ -65,44 +72,45 @@ pub fn write(results: &[Measured], rounds: usize) -> Result<(), Box<dyn Error>> 
 
 /// A line for each row, on it a dot for each contestant: how much of tungstenite's it takes.
 fn draw(results: &[Measured]) -> Result<(), Box<dyn Error>> {
-    let rows = results.len() as f64;
-    let area = SVGBackend::new(CHART, (900, 60 + 26 * results.len() as u32)).into_drawing_area();
+    let (rows, height) = (results.len() as f64, 90 + 24 * results.len() as u32);
+    let area = SVGBackend::new(CHART, (900, height)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
         .margin(10)
-        .x_label_area_size(34)
-        .y_label_area_size(230)
-        .build_cartesian_2d((0.0625..2.0).log_scale().base(2.0), 0.0..rows)?;
-    let names = |at: &f64| {
-        let row = results.len().checked_sub(1 + *at as usize);
-        row.and_then(|row| results.get(row)).map_or(String::new(), |measured| measured.row.name.to_string())
-    };
+        .margin_right(30)
+        .x_label_area_size(44)
+        .y_label_area_size(220)
+        .build_cartesian_2d((LEAST..MOST).log_scale().base(2.0), 0.0..rows)?;
     chart
         .configure_mesh()
         .disable_y_mesh()
         .light_line_style(TRANSPARENT)
-        .x_desc("of what tungstenite takes (left is better)")
+        .x_desc("of what tungstenite takes: processor time, time or memory, less is better")
         .x_label_formatter(&|x| format!("{x}"))
+        .x_labels(7)
         .y_labels(0)
         .draw()?;
-    let _ = names;
-    for (contestant, color) in [
-        (Bare, RGBColor(150, 150, 150)),
-        (Fastwebsockets, RGBColor(214, 120, 30)),
-        (Tungstenite, RGBColor(60, 60, 60)),
-        (Wsync, RGBColor(20, 110, 200)),
-    ] {
+    let line = |at: usize| rows - at as f64 - 0.5;
+    let names = results.iter().enumerate().map(|(at, measured)| {
+        let style = ("sans-serif", 14).into_font().color(&BLACK).pos(Pos::new(HPos::Right, VPos::Center));
+        EmptyElement::at((LEAST, line(at))) + Text::new(measured.row.name, (-8, 0), style)
+    });
+    chart.draw_series(names)?;
+    let colors = [(Bare, GREY), (Fastwebsockets, ORANGE), (Tungstenite, BLACK), (Wsync, BLUE)];
+    for (contestant, color) in colors {
         let dots = results.iter().enumerate().filter_map(|(at, measured)| {
             let ratio = measured.ratio(contestant, Tungstenite)?;
-            Some(Circle::new((ratio.clamp(0.0625, 2.0), rows - at as f64 - 0.5), 5, color.filled()))
+            Some(Circle::new((ratio.clamp(LEAST, MOST), line(at)), 5, color.filled()))
         });
-        let dots: Vec<_> = dots.collect();
-        chart.draw_series(dots)?.label(contestant.name()).legend(move |at| Circle::new(at, 5, color.filled()));
+        let series = chart.draw_series(dots)?;
+        series.label(contestant.name()).legend(move |at| Circle::new(at, 5, color.filled()));
     }
-    chart.configure_series_labels().border_style(BLACK.mix(0.3)).background_style(WHITE).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::MiddleLeft)
+        .border_style(GREY)
+        .background_style(WHITE)
+        .draw()?;
     area.present()?;
     Ok(())
 }
-
-#[allow(dead_code)]
-fn _unused(_: Contestant) {}
