@@ -3,53 +3,9 @@
 mod common;
 
 use common::*;
-use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
-use wsync::{AcceptOptions, Compression, ErrorKind};
+use wsync::{Compression, ErrorKind};
 
-const COMPRESSED: u8 = 0x40;
 const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
-
-/// The peer's encoder, and its decoder for what we send.
-struct Codec(Compress, Decompress);
-
-impl Codec {
-    fn new() -> Codec {
-        Codec(Compress::new(Level::default(), false), Decompress::new(false))
-    }
-
-    fn deflate(&mut self, bytes: &[u8]) -> Vec<u8> {
-        if bytes.is_empty() {
-            return vec![0]; // the encoder flushes nothing when there is nothing to flush
-        }
-        let mut out = Vec::with_capacity(bytes.len() + 1000);
-        self.0.compress_vec(bytes, &mut out, FlushCompress::Sync).unwrap();
-        assert!(out.ends_with(&[0, 0, 255, 255]));
-        out.truncate(out.len() - 4);
-        out
-    }
-
-    fn inflate(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1 << 20);
-        self.1.decompress_vec(&[bytes, &[0, 0, 255, 255]].concat(), &mut out, FlushDecompress::Sync).unwrap();
-        out
-    }
-}
-
-fn deflating(side: Side, wire: Wire) -> (wsync::WebSocket, Peer) {
-    let compression = Compression::default().threshold(0);
-    match side {
-        Side::Client => connected_with(
-            wire,
-            &options().compression(compression),
-            "Sec-WebSocket-Extensions: permessage-deflate\r\n",
-        ),
-        Side::Server => accepted_with(
-            wire,
-            &AcceptOptions::new().compression(compression),
-            "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
-        ),
-    }
-}
 
 #[test]
 fn the_offer() {
@@ -81,7 +37,7 @@ fn the_offer() {
 #[test]
 fn the_examples_of_the_rfc() {
     on_every_pair(|side, wire| {
-        let (ws, mut peer) = deflating(side, wire);
+        let (ws, mut peer) = deflating(side, wire, 0);
         let examples: [(&[u8], &str); 8] = [
             (HELLO, "Hello"),
             (&[0xf2, 0x00, 0x11, 0x00, 0x00], "Hello"), // by the history
@@ -114,7 +70,7 @@ fn the_examples_of_the_rfc() {
 #[test]
 fn both_ways_with_history() {
     on_every_pair(|side, wire| {
-        let (ws, mut peer) = deflating(side, wire);
+        let (ws, mut peer) = deflating(side, wire, 0);
         let mut codec = Codec::new();
         let words = "many of the same words, again and again; ".repeat(100);
         let noise = String::from_utf8_lossy(&pattern(5000, 9)).into_owned();
@@ -141,7 +97,7 @@ fn both_ways_with_history() {
 #[test]
 fn many_senders_share_one_history() {
     on_every_pair(|side, wire| {
-        let (ws, mut peer) = deflating(side, wire);
+        let (ws, mut peer) = deflating(side, wire, 0);
         let mut codec = Codec::new();
         std::thread::scope(|scope| {
             for sender in 0..8u8 {
@@ -195,7 +151,7 @@ fn broken_compression() {
             ("cut code point", &[(FIN | TEXT | COMPRESSED, &cut)], ErrorKind::Utf8, 1007),
         ];
         for (name, frames, expected, told) in cases {
-            let (ws, mut peer) = deflating(side, wire);
+            let (ws, mut peer) = deflating(side, wire, 0);
             for (first, payload) in frames {
                 peer.send(*first, payload);
             }

@@ -120,6 +120,46 @@ fn a_declared_length_allocates_nothing() {
     refused("the top bit", &header_of(FIN | BINARY, 1 << 63), ErrorKind::Protocol, 1002, 64 * KB);
 }
 
+/// A large message that stops coming: it holds a small multiple of what came, whatever it announced.
+#[test]
+fn half_a_large_message_holds_no_more_than_what_came_of_it() {
+    let _turn = turn();
+    const LIMIT: usize = 64 * MB;
+    for sent in [70 * KB, 300 * KB, MB] {
+        // In one frame; in fragments, each of which announces all that is left.
+        let whole = [header_of(FIN | BINARY, LIMIT as u64), vec![7; sent]].concat();
+        let first = frame(BINARY, &vec![7; sent / 2]);
+        let left = (LIMIT - sent / 2) as u64;
+        let fragments = [first, header_of(CONTINUATION, left), vec![7; sent - sent / 2]].concat();
+        for (name, bytes) in [("one frame", &whole), ("fragments", &fragments)] {
+            let (ws, mut peer) = served(LIMIT);
+            let memory = Meter::start();
+            std::thread::scope(|scope| {
+                scope.spawn(|| peer.write_all(bytes).unwrap());
+                let mut tries = 0;
+                while memory.now() < sent {
+                    assert_eq!(ws.recv_timeout(Duration::from_millis(1)).unwrap_err().kind(), ErrorKind::Timeout);
+                    tries += 1;
+                    assert!(tries < 10_000, "{name}: {} of {sent} bytes", memory.now());
+                }
+            });
+            assert_eq!(ws.recv_timeout(Duration::from_millis(20)).unwrap_err().kind(), ErrorKind::Timeout);
+            // While it grows there is what came, and room for twice as much; and there are two read buffers.
+            let peak = memory.peak();
+            assert!(peak < 3 * sent + 256 * KB, "{sent} bytes in {name}: {peak}");
+        }
+        let beyond = [frame(BINARY, &vec![7; sent]), header_of(CONTINUATION, (LIMIT - sent + 1) as u64)].concat();
+        let (ws, mut peer) = served(LIMIT);
+        let memory = Meter::start();
+        std::thread::scope(|scope| {
+            scope.spawn(|| peer.write_all(&beyond).unwrap());
+            assert_eq!(ws.recv().unwrap_err().kind(), ErrorKind::TooBig);
+        });
+        assert!(memory.peak() < 3 * sent + 256 * KB, "{sent} bytes and too many announced: {}", memory.peak());
+        assert_eq!(read_frame(&mut peer), (CLOSE, 1009u16.to_be_bytes().into()));
+    }
+}
+
 #[test]
 fn a_message_at_the_limit_costs_a_small_multiple_of_it() {
     let _turn = turn();
@@ -291,6 +331,10 @@ impl Meter {
     fn start() -> Meter {
         MEMORY.reset_peak_usage();
         Meter { before: MEMORY.current_usage() }
+    }
+
+    fn now(&self) -> usize {
+        MEMORY.current_usage().saturating_sub(self.before)
     }
 
     fn peak(&self) -> usize {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use wsync::{ErrorKind, Message, ReadyState, WebSocket};
+use wsync::{ErrorKind, Message, MessageKind, ReadyState, WebSocket};
 
 const SHORT: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(15);
@@ -267,6 +267,39 @@ fn a_large_message_comes_whole_in_one_frame_and_in_many() {
         assert!(ws.recv().unwrap() == binary(&payload));
         assert!(ws.recv().unwrap() == binary(&payload));
         wait_for(writer);
+    });
+}
+
+/// Records in two parts, cut at every byte; the second part comes while nobody or somebody waits for it.
+#[test]
+fn a_tls_record_in_two_parts_is_whole() {
+    on_every_pair(|side, wire| {
+        if wire == Wire::Plain {
+            return;
+        }
+        let (ws, mut peer) = pair(side, wire);
+        let mut buffer = Vec::new();
+        for cut in 1.. {
+            let sent = fragmented(side);
+            let (first, second) = sent.split_at(sent.len() / 2);
+            let bytes = [peer.on_the_wire(first), peer.on_the_wire(second)].concat();
+            if cut >= bytes.len() {
+                break;
+            }
+            peer.raw(&bytes[..cut]);
+            let early = ws.try_recv();
+            peer.raw(&bytes[cut..]);
+            match early {
+                Ok(message) => assert_eq!(message, text("hät"), "{cut}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Timeout, "{cut}: {error}");
+                    assert_eq!(kind(ws.recv()), Ok(text("hät")), "{cut}");
+                }
+            }
+            assert_eq!(kind(ws.recv_into(&mut buffer)), Ok(Some(MessageKind::Binary)), "{cut}");
+            assert_eq!(buffer, [b'x'; 130], "{cut}");
+            assert_eq!(peer.frame(), Frame::new(PONG, b"?"), "{cut}");
+        }
     });
 }
 

@@ -153,8 +153,13 @@ impl Engine {
         }
     }
 
+    /// Gives back what the pipe has for bursts, either way.
     pub fn release(&mut self) {
-        self.stream.get_mut().inbound.release();
+        let pipe = self.stream.get_mut();
+        pipe.inbound.release();
+        if pipe.outbound.is_empty() {
+            pipe.outbound = Vec::new();
+        }
     }
 
     /// The socket has ended.

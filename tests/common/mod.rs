@@ -4,6 +4,7 @@
 //! written waits in the sockets' buffers, so nothing has to be timed.
 #![allow(dead_code, unused_imports)] // each test file uses a part of it
 
+pub mod codec;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod tls;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use wsync::{AcceptOptions, CloseCode, ConnectOptions, Error, Message, WebSocket};
 
+pub use codec::{COMPRESSED, Codec, deflating};
 pub use peer::{BINARY, CLOSE, FIN, Frame, PING, PONG, Peer, TEXT, close_payload, frame, masked};
 
 /// What lies under the WebSocket.
