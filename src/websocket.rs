@@ -182,8 +182,8 @@ impl WebSocket {
     }
 
     /// As [`send`](WebSocket::send), but never waits: what the system does not take at once is queued, up to 256 KiB, and
-    /// written by whoever receives or sends next on this connection; a thread that is waiting in a receiving call sees to it
-    /// within a second. For GUIs, and for sending to many when one of them may be slow.
+    /// written by whoever sends next on this connection, or waits for a message; one who is waiting already sees to it within
+    /// a second. For GUIs, and for sending to many when one of them may be slow.
     ///
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout) when the queue is full or another thread is sending a message in parts: nothing of
