@@ -15,6 +15,7 @@ mod outgoing;
 mod receiving;
 mod sending;
 mod streaming;
+mod writing;
 
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
