@@ -173,8 +173,8 @@
 //!   the caller gets; [`recv_into`](WebSocket::recv_into) allocates nothing. Of a large frame, what is still to come is read
 //!   into the message itself, with room that grows by what has come.
 //! - A frame's header and payload go out in one write, together with what other threads queued meanwhile, and
-//!   [`send_all`](WebSocket::send_all) writes many messages at once. A large message is masked 1 MiB at a time on its way; a
-//!   server's is not copied at all.
+//!   [`send_all`](WebSocket::send_all) writes many messages at once. A large message is masked 1 MiB at a time on its way; of a
+//!   server's only the first 64 KiB are copied, to go out with the header.
 //! - Buffers grow while traffic fills them, up to 127 KiB, and are given back after 100 ms without any.
 //! - Text is checked by the standard library, once. Masks come from the system's generator, 256 at a time.
 //!

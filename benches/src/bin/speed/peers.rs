@@ -11,7 +11,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::clients::{Act, Job};
 
 /// How much is read or written at once. Not a multiple of 4096: reads that fill such a buffer can keep the kernel's copies at
-/// one distance modulo 4096, and at an unlucky one they take three times as long, for all contestants but the lucky.
+/// one distance modulo 4096, and at an unlucky one they take three times as long. Nobody shall be lucky here.
 pub const CHUNK: usize = (1 << 20) - 1117;
 
 /// A stream to a peer that does the other half of the job, and the peer, which ends when the stream is closed.
