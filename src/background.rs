@@ -3,30 +3,30 @@
 //!
 //! - A reader ([`WebSocket::spawn_reader`]) is one thread in one loop (`read_all`) that hands on what comes.
 //! - [`WebSocket::events`] is the same with a queue as the handler (`queue.rs`).
-//! - A [`Background`] connection adds a thread that sends and the decision what follows an end (`driver.rs`), by a
+//! - A [`Background`] connection adds a thread that sends and the decision what follows an end (`supervisor.rs`), by a
 //!   policy without clock or randomness of its own (`backoff.rs`).
 
-mod backoff;
-mod driver;
 mod event;
-mod queue;
-mod reader;
+mod event_queue;
+mod reader_thread;
+mod reconnect;
+mod supervisor;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 
-use crate::close::{CloseCode, ReadyState, check_close};
+use crate::client::options::ConnectOptions;
+use crate::close_code::{CloseCode, ReadyState, check_close};
 use crate::error::Result;
 use crate::message::Message;
-use crate::options::ConnectOptions;
-use backoff::Backoff;
-pub use backoff::Reconnect;
-use driver::Driver;
 pub use event::{End, Event};
-pub use queue::Events;
-use queue::Queue;
-pub use reader::Reader;
+pub use event_queue::Events;
+use event_queue::Queue;
+pub use reader_thread::Reader;
+use reconnect::Backoff;
+pub use reconnect::Reconnect;
+use supervisor::Supervisor;
 
 /// A connection in the background, for programs of which the main thread must not block: connecting, sending, receiving,
 /// closing and connecting again happen on threads of its own. No method but the waiting ones of [`Events`] blocks.
@@ -78,7 +78,7 @@ pub use reader::Reader;
 /// A program function that panics ends it: the wake function or the policy, with close code 1011 if it is connected. The
 /// end says so.
 pub struct Background {
-    driver: Arc<Driver>,
+    supervisor: Arc<Supervisor>,
     events: Events,
 }
 
@@ -110,13 +110,13 @@ impl Background {
     /// [`send_capacity`](BackgroundOptions::send_capacity) messages wait, [`Disconnected`](TrySendError::Disconnected) after
     /// [`close`](Background::close) or the end.
     pub fn send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
-        self.driver.send(message.into())
+        self.supervisor.send(message.into())
     }
 
     /// Takes back what is queued and not sent, in its order. After the [`End`](Event::End) that is all that was accepted
     /// and never went out; before, it can still be sent again.
     pub fn unsent(&self) -> Vec<Message> {
-        self.driver.take_unsent()
+        self.supervisor.take_unsent()
     }
 
     /// Closes for good, in the background: what is queued goes out, then the closing handshake (RFC 6455 §7) runs, all
@@ -127,13 +127,13 @@ impl Background {
     /// [`Options`](crate::ErrorKind::Options) for a code or a reason that must not be sent.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
         check_close(code, reason)?;
-        self.driver.close(code, reason);
+        self.supervisor.close(code, reason);
         Ok(())
     }
 
     /// How far it is: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
     pub fn ready_state(&self) -> ReadyState {
-        self.driver.ready_state()
+        self.supervisor.ready_state()
     }
 }
 
@@ -141,7 +141,7 @@ impl Drop for Background {
     /// Ends it now, without blocking: a close frame with code 1001 goes out if the peer takes it at once. What is queued
     /// in either direction is gone.
     fn drop(&mut self) {
-        self.driver.abandon();
+        self.supervisor.abandon();
     }
 }
 
@@ -229,9 +229,9 @@ impl BackgroundOptions {
     /// [`Io`](crate::ErrorKind::Io) when the system gives no thread.
     pub fn connect(&self, url: &str, wake: impl Fn() + Send + Sync + 'static) -> Result<Background> {
         let queue = Queue::new(self.event_capacity, wake);
-        let driver = Driver::new(Arc::clone(&queue), self.send_capacity, self.connect.bounds.close_timeout);
+        let supervisor = Supervisor::new(Arc::clone(&queue), self.send_capacity, self.connect.bounds.close_timeout);
         let (options, url) = (self.connect.clone(), url.to_string());
-        driver.start(move || options.connect(&url), Backoff::new(self.reconnect.clone()))?;
-        Ok(Background { driver, events: Events { queue, ws: None } })
+        supervisor.start(move || options.connect(&url), Backoff::new(self.reconnect.clone()))?;
+        Ok(Background { supervisor, events: Events { queue, ws: None } })
     }
 }

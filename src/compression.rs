@@ -120,17 +120,17 @@ impl Compression {
 
 /// What both sides agreed on (RFC 7692 §7.1); windows are base-2 logarithms, 8 to 15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Agreed {
+pub(crate) struct DeflateParameters {
     pub client_no_context_takeover: bool,
     pub server_no_context_takeover: bool,
     pub client_max_window_bits: u8,
     pub server_max_window_bits: u8,
 }
 
-impl Agreed {
+impl DeflateParameters {
     /// What an answer with exactly these parameters would agree on.
-    pub fn of(compression: &Compression) -> Option<Agreed> {
-        compression.on.then_some(Agreed {
+    pub fn of(compression: &Compression) -> Option<DeflateParameters> {
+        compression.on.then_some(DeflateParameters {
             client_no_context_takeover: compression.client_no_context_takeover,
             server_no_context_takeover: compression.server_no_context_takeover,
             client_max_window_bits: compression.client_max_window_bits,

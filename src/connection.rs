@@ -1,7 +1,7 @@
 //! An open connection: what its threads share, and the rules by which they do.
 //!
 //! Two locks, both short, neither ever held across a system call that can wait and never both at once:
-//! - `receiving` guards the seat of the reader. Whoever receives takes the [`Reader`](receiving::Reader) out, blocks on
+//! - `receiving` guards the seat of the reader. Whoever receives takes the [`ReadHalf`](receiving::ReadHalf) out, blocks on
 //!   the socket with no lock held, and puts it back.
 //! - `sending` guards the queue of encoded frames. Whoever finds the writer in it takes it out, writes all that is
 //!   queued, looks again, and puts it back when nothing is left. Senders that come meanwhile only queue.
@@ -9,30 +9,31 @@
 //! `end` is written once. Everything that waits is woken by it: the two condition variables, and the socket by being
 //! shut down.
 
-mod closing;
+mod close;
+mod fragmented;
 mod keepalive;
-mod outgoing;
-mod receiving;
-mod sending;
-mod streaming;
-mod writing;
+mod receive;
+mod send;
+mod send_queue;
+mod write;
 
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::close::{CloseCode, ReadyState};
-use crate::compression::{Agreed, Compression};
+use crate::close_code::{CloseCode, ReadyState};
+use crate::compression::{Compression, DeflateParameters};
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Inbound, Limits, Outbound, Role};
-use crate::transport::{Incoming, Transport, Wire, lock};
+use crate::protocol::{Decoder, DecoderLimits, Encoder, Role};
+use crate::sync::{Condvar, Mutex, lock};
+use crate::transport::{ReadState, Transport, WriteState};
+pub(crate) use fragmented::{IncomingMessage, OutgoingMessage};
 use keepalive::Keepalive;
-use outgoing::Outgoing;
-use receiving::{Reader, Seat};
-pub(crate) use streaming::{IncomingMessage, OutgoingMessage};
+use receive::{ReadHalf, ReadSlot};
+use send_queue::SendQueue;
 
 /// The bounds of an open connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct ConnectionConfig {
     pub send_timeout: Option<Duration>,
     pub close_timeout: Option<Duration>,
     pub ping_interval: Option<Duration>,
@@ -40,9 +41,9 @@ pub(crate) struct Bounds {
     pub max_fragments: usize,
 }
 
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds {
+impl Default for ConnectionConfig {
+    fn default() -> ConnectionConfig {
+        ConnectionConfig {
             send_timeout: None,
             close_timeout: Some(Duration::from_secs(5)),
             ping_interval: None,
@@ -55,19 +56,19 @@ impl Default for Bounds {
 pub(crate) struct Connection {
     transport: Transport,
     role: Role,
-    bounds: Bounds,
-    receiving: Mutex<Seat>,
+    bounds: ConnectionConfig,
+    receiving: Mutex<ReadSlot>,
     receiving_changed: Condvar,
-    sending: Mutex<Outgoing>,
+    sending: Mutex<SendQueue>,
     sending_changed: Condvar,
     /// The compressor, apart from the queue: compressing a large message must not keep a pong from being queued.
-    compressing: Option<Mutex<Outbound>>,
+    compressing: Option<Mutex<Encoder>>,
     /// The length from which messages are compressed, apart from the compressor: a short one must not wait for it.
     compress_from: Option<usize>,
     keepalive: Mutex<Keepalive>,
     /// The code and reason to show, once they are known.
     closed: OnceLock<(CloseCode, String)>,
-    end: OnceLock<End>,
+    end: OnceLock<EndResult>,
     /// Who waits elsewhere for the end, such as for room in a queue of its own.
     watchers: Mutex<Vec<Watcher>>,
 }
@@ -76,7 +77,7 @@ type Watcher = Box<dyn Fn() + Send + Sync>;
 
 /// How a connection ended.
 #[derive(Clone)]
-pub(crate) enum End {
+pub(crate) enum EndResult {
     /// The peer's close frame came.
     Clean,
     Failed(Error),
@@ -86,21 +87,21 @@ impl Connection {
     /// Takes over a transport on which the opening handshake is done, with the bytes and the writer it left behind.
     pub fn new(
         transport: Transport,
-        incoming: Incoming,
-        wire: Wire,
+        incoming: ReadState,
+        wire: WriteState,
         role: Role,
-        deflate: Option<Agreed>,
+        deflate: Option<DeflateParameters>,
         compression: &Compression,
-        bounds: Bounds,
+        bounds: ConnectionConfig,
     ) -> Connection {
-        let limits = Limits { max_message_size: bounds.max_message_size, max_fragments: bounds.max_fragments };
-        let compressor = Outbound::new(role, deflate, compression.level, compression.threshold);
+        let limits = DecoderLimits { max_message_size: bounds.max_message_size, max_fragments: bounds.max_fragments };
+        let compressor = Encoder::new(role, deflate, compression.level, compression.threshold);
         Connection {
             transport,
             role,
-            receiving: Mutex::new(Seat::new(Reader::new(incoming, Inbound::new(role, limits, deflate)))),
+            receiving: Mutex::new(ReadSlot::new(ReadHalf::new(incoming, Decoder::new(role, limits, deflate)))),
             receiving_changed: Condvar::new(),
-            sending: Mutex::new(Outgoing::new(role, wire)),
+            sending: Mutex::new(SendQueue::new(role, wire)),
             sending_changed: Condvar::new(),
             compress_from: compressor.compresses_from(),
             compressing: deflate.map(|_| Mutex::new(compressor)),
@@ -160,13 +161,13 @@ impl Connection {
 
     /// Ends the connection now, from any thread, and wakes every other one.
     pub fn abort(&self) {
-        self.end_with(End::Failed(Error::new(ErrorKind::Closed, "the connection was aborted by this side")));
+        self.end_with(EndResult::Failed(Error::new(ErrorKind::Closed, "the connection was aborted by this side")));
         self.transport.shutdown();
     }
 
     /// Writes the end, unless there is one already, and wakes all who wait for a lock's state; returns the one that holds.
-    fn end_with(&self, end: End) -> &End {
-        if let End::Failed(error) = &end {
+    fn end_with(&self, end: EndResult) -> &EndResult {
+        if let EndResult::Failed(error) = &end {
             log::debug!("connection ended: {error}");
             let _ = self.closed.set((CloseCode::ABNORMAL_CLOSURE, String::new()));
         }
@@ -181,20 +182,12 @@ impl Connection {
     }
 }
 
-/// Waits on a condition variable, for ever without a bound.
-fn wait<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, left: Option<Duration>) -> MutexGuard<'a, T> {
-    match left {
-        None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
-        Some(left) => changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
-    }
-}
-
-impl End {
+impl EndResult {
     /// What `recv` says from now on.
     fn result<T>(&self) -> Result<Option<T>> {
         match self {
-            End::Clean => Ok(None),
-            End::Failed(error) => Err(error.clone()),
+            EndResult::Clean => Ok(None),
+            EndResult::Failed(error) => Err(error.clone()),
         }
     }
 }

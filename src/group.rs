@@ -1,13 +1,13 @@
 //! Many connections as one: a server's clients, a chat's room.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::close::{CloseCode, check_close};
+use crate::close_code::{CloseCode, check_close};
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::prepared::Prepared;
-use crate::transport::lock;
+use crate::sync::{Mutex, lock};
 use crate::websocket::{WeakWebSocket, WebSocket};
 
 /// Connections that are sent to, counted and closed together. A cheap handle, shared by its clones.

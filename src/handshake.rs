@@ -1,6 +1,6 @@
 //! The opening handshake without I/O (RFC 6455 §4, RFC 7692 §5 to §7, HTTP heads by RFC 9112): bytes in, values out.
 //!
-//! Client: [`Upgrade`] writes the request and checks the 101 that a [`HeadParser`] read; anything but a 101 becomes a
+//! Client: [`UpgradeRequest`] writes the request and checks the 101 that a [`HeadParser`] read; anything but a 101 becomes a
 //! [`Response`], with what [`Body`] kept. Server: [`check_request`] makes a [`Request`] or a [`Refusal`], [`accept`]
 //! chooses what both sides agree on. Both sides end with the same [`Negotiated`].
 
@@ -20,7 +20,7 @@ pub use response::Response;
 pub use server::Refusal;
 
 pub(crate) use body::Body;
-pub(crate) use client::{Upgrade, check_protocols, is_controlled, key};
+pub(crate) use client::{UpgradeRequest, check_protocols, is_controlled, key};
 pub(crate) use extensions::describe as describe_extensions;
 pub(crate) use head::{Head, HeadParser, StartLine, is_informational};
 pub(crate) use headers::check_header;
@@ -30,7 +30,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
-use crate::compression::Agreed;
+use crate::compression::DeflateParameters;
 
 /// What both sides agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) struct Negotiated {
     pub protocol: Option<String>,
     /// As header text; empty if nothing was agreed.
     pub extensions: String,
-    pub deflate: Option<Agreed>,
+    pub deflate: Option<DeflateParameters>,
 }
 
 /// The `Sec-WebSocket-Accept` that proves that a server has read this `Sec-WebSocket-Key` (RFC 6455 §4.2.2).

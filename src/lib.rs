@@ -212,40 +212,40 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod accept;
 mod background;
-mod blocks;
-mod close;
+mod client;
+mod close_code;
 mod compression;
-mod connect;
 mod connection;
+mod copy;
 mod deadline;
 mod error;
-mod exchange;
 mod group;
 mod handshake;
 mod message;
-mod options;
+mod message_stream;
 mod prepared;
 mod protocol;
-mod streaming;
+mod server;
+mod sync;
 mod transport;
+mod upgrade;
 mod websocket;
 
-pub use accept::AcceptOptions;
 pub use background::{Background, BackgroundOptions, End, Event, Events, Reader, Reconnect};
-pub use close::{CloseCode, ReadyState};
+pub use client::Proxy;
+pub use client::options::ConnectOptions;
+pub use close_code::{CloseCode, ReadyState};
 pub use compression::Compression;
-pub use connect::Proxy;
 pub use error::{Error, ErrorKind, Result};
 pub use group::Group;
 pub use handshake::{Refusal, Request, Response};
 pub use message::{Message, MessageRef};
+pub use message_stream::{MessageReader, MessageWriter};
 pub use native_tls;
-pub use options::ConnectOptions;
 pub use prepared::Prepared;
 pub use protocol::{Kind as MessageKind, Role};
-pub use streaming::{MessageReader, MessageWriter};
+pub use server::AcceptOptions;
 pub use transport::Stream;
 pub use url::Url;
 pub use websocket::WebSocket;

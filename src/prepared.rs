@@ -1,11 +1,11 @@
 //! One message for many connections.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::message::{Message, MessageRef};
 use crate::protocol::Preparation;
-use crate::transport::lock;
+use crate::sync::{Mutex, lock};
 
 /// A message that is to be sent on many connections: compressed once for all that agreed on the same parameters, where
 /// [`send`](crate::WebSocket::send) would compress it for each.

@@ -1,14 +1,14 @@
 //! The data framing (RFC 6455 §5) and permessage-deflate (RFC 7692), without I/O.
 //!
-//! Inbound: bytes → [`frame`] → [`mask`] → [`inflate`] → [`utf8`] → the caller's [`Sink`]; [`inbound`] is the line.
-//! Outbound: message → [`deflate`] → [`frame`] → [`mask`] → bytes; [`outbound`] is the line.
+//! Decoder: bytes → [`frame`] → [`mask`] → [`inflate`] → [`utf8`] → the caller's [`Sink`]; [`decoder`] is the line.
+//! Encoder: message → [`deflate`] → [`frame`] → [`mask`] → bytes; [`encoder`] is the line.
 
+mod decoder;
 mod deflate;
+mod encoder;
 pub(crate) mod frame;
-mod inbound;
 mod inflate;
 pub(crate) mod mask;
-mod outbound;
 mod utf8;
 mod violation;
 
@@ -16,10 +16,10 @@ mod violation;
 mod tests;
 
 pub(crate) use {
-    deflate::Preparation, frame::Opcode, inbound::Inbound, outbound::Fragment, outbound::Outbound, violation::Violation,
+    decoder::Decoder, deflate::Preparation, encoder::Encoder, encoder::Fragment, frame::Opcode, violation::Violation,
 };
 
-use crate::close::CloseCode;
+use crate::close_code::CloseCode;
 
 /// Which side of the connection this is (RFC 6455 §1.2): the client masks what it sends, the server does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// What came in, once it is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum FrameEvent {
     /// A message is complete: all of it is in the sink.
     Message(Kind),
     Ping(Vec<u8>),
@@ -52,7 +52,7 @@ pub(crate) enum Event {
 
 /// What one peer may make this side do for one message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct DecoderLimits {
     /// In bytes, after inflation.
     pub max_message_size: usize,
     /// Frames of one message.

@@ -1,30 +1,25 @@
 //! Bytes in, bytes out: a socket, and TLS over it where asked for, as two halves that never wait for each other.
 //!
-//! The reading half ([`Incoming`]) and the writing half ([`Wire`]) each have one owner at a time, whom the caller
+//! The reading half ([`ReadState`]) and the writing half ([`WriteState`]) each have one owner at a time, whom the caller
 //! chooses; this module holds no lock across a system call. With TLS both halves share the engine (`tls.rs`), which
 //! works over memory: the reader blocks on the bare socket and locks the engine only to decrypt, the writer locks it only
 //! to encrypt.
 
-mod buffer;
+mod read_buffer;
 mod stream;
 mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use buffer::Buffer;
+use crate::sync::{Mutex, lock};
+pub(crate) use read_buffer::ReadBuffer;
 pub use stream::Stream;
 pub(crate) use tls::{accept_tls, connect_tls};
 
 /// How many bytes are encrypted before they are written.
 const TLS_BATCH: usize = 64 * 1024;
-
-/// Locks, also after another thread panicked: every state guarded here is valid between any two statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub(crate) struct Transport {
     socket: Stream,
@@ -36,7 +31,7 @@ pub(crate) struct Transport {
 /// What a read came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// There are new bytes in [`Incoming::plain`], or where they were asked for directly.
+    /// There are new bytes in [`ReadState::plain`], or where they were asked for directly.
     Bytes,
     /// The wait is over and nothing came.
     Nothing,
@@ -50,31 +45,31 @@ pub(crate) enum Received {
 
 /// The reading half: received bytes, and what the reading of them needs.
 #[derive(Default)]
-pub(crate) struct Incoming {
+pub(crate) struct ReadState {
     /// Plain bytes that nobody has consumed yet.
-    pub plain: Buffer,
+    pub plain: ReadBuffer,
     /// Encrypted bytes on their way from the socket to the engine.
-    cipher: Buffer,
+    cipher: ReadBuffer,
     timeout: Option<Duration>,
 }
 
 /// The writing half: encrypted bytes that the socket has not taken yet.
 #[derive(Default)]
-pub(crate) struct Wire {
+pub(crate) struct WriteState {
     cipher: Vec<u8>,
     written: usize,
     timeout: Option<Duration>,
     sent: u64,
 }
 
-impl Incoming {
+impl ReadState {
     /// Whether the room for bursts is worth giving back while nothing comes.
     pub fn is_large(&self) -> bool {
         self.plain.is_large() || self.cipher.is_large()
     }
 }
 
-impl Wire {
+impl WriteState {
     /// Gives back a large buffer that is spent.
     pub fn release(&mut self, kept: usize) {
         if self.is_empty() && self.cipher.capacity() > kept {
@@ -115,7 +110,7 @@ impl Transport {
     }
 
     /// Reads once into `incoming.plain`, waiting at most `wait` (`None`: for ever, zero: not at all).
-    pub fn read(&self, incoming: &mut Incoming, wait: Option<Duration>) -> io::Result<Received> {
+    pub fn read(&self, incoming: &mut ReadState, wait: Option<Duration>) -> io::Result<Received> {
         let Some(tls) = &self.tls else {
             return self.read_buffer(&mut incoming.plain, &mut incoming.timeout, wait);
         };
@@ -132,14 +127,14 @@ impl Transport {
     }
 
     /// Whether [`read_directly`](Transport::read_directly) may be called.
-    pub fn can_read_directly(&self, incoming: &Incoming) -> bool {
+    pub fn can_read_directly(&self, incoming: &ReadState) -> bool {
         self.tls.is_none() && incoming.plain.is_empty()
     }
 
     /// Reads once past `incoming.plain`, waiting at most `wait`; returns how many bytes it was, too.
     pub fn read_directly(
         &self,
-        incoming: &mut Incoming,
+        incoming: &mut ReadState,
         into: &mut [u8],
         wait: Duration,
     ) -> io::Result<(Received, usize)> {
@@ -147,7 +142,7 @@ impl Transport {
     }
 
     /// Gives back what room the reading half has for bursts, while nothing comes.
-    pub fn release(&self, incoming: &mut Incoming) {
+    pub fn release(&self, incoming: &mut ReadState) {
         incoming.plain.release();
         incoming.cipher.release();
         if let Some(tls) = &self.tls {
@@ -157,7 +152,7 @@ impl Transport {
 
     /// Writes some of `bytes`, waiting at most `wait`, and returns how many were taken; kind `WouldBlock` for none.
     /// With TLS, taken bytes may still be in `wire`, and go before anything else at the next call.
-    pub fn write(&self, wire: &mut Wire, bytes: &[u8], wait: Option<Duration>) -> io::Result<usize> {
+    pub fn write(&self, wire: &mut WriteState, bytes: &[u8], wait: Option<Duration>) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
             return self.write_socket(bytes, wire, wait);
         };
@@ -173,7 +168,7 @@ impl Transport {
     }
 
     /// Writes what TLS has left over or to say of its own.
-    pub fn flush(&self, wire: &mut Wire, wait: Option<Duration>) -> io::Result<()> {
+    pub fn flush(&self, wire: &mut WriteState, wait: Option<Duration>) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
         self.write_cipher(wire, wait)?;
         lock(tls).take_output(&mut wire.cipher);
@@ -181,7 +176,7 @@ impl Transport {
     }
 
     /// Ends this side: close_notify with TLS, as far as `wait` goes, then FIN.
-    pub fn shutdown_write(&self, wire: &mut Wire, wait: Option<Duration>) {
+    pub fn shutdown_write(&self, wire: &mut WriteState, wait: Option<Duration>) {
         if let Some(tls) = &self.tls {
             lock(tls).close_notify();
             let _ = self.flush(wire, wait);
@@ -194,7 +189,7 @@ impl Transport {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    fn write_cipher(&self, wire: &mut Wire, wait: Option<Duration>) -> io::Result<()> {
+    fn write_cipher(&self, wire: &mut WriteState, wait: Option<Duration>) -> io::Result<()> {
         if wire.written < wire.cipher.len() {
             let cipher = std::mem::take(&mut wire.cipher);
             let written = self.write_socket(&cipher[wire.written..], wire, wait);
@@ -212,7 +207,7 @@ impl Transport {
 
     fn read_buffer(
         &self,
-        buffer: &mut Buffer,
+        buffer: &mut ReadBuffer,
         timeout: &mut Option<Duration>,
         wait: Option<Duration>,
     ) -> io::Result<Received> {
@@ -246,7 +241,7 @@ impl Transport {
         }
     }
 
-    fn write_socket(&self, bytes: &[u8], wire: &mut Wire, wait: Option<Duration>) -> io::Result<usize> {
+    fn write_socket(&self, bytes: &[u8], wire: &mut WriteState, wait: Option<Duration>) -> io::Result<usize> {
         let written = match wait {
             Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.write(bytes)),
             _ => {

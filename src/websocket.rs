@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::accept::AcceptOptions;
-use crate::close::{CloseCode, ReadyState, check_close};
+use crate::client::options::ConnectOptions;
+use crate::close_code::{CloseCode, ReadyState, check_close};
 use crate::compression::Compression;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{Request, Response};
 use crate::message::{Message, MessageRef};
-use crate::options::ConnectOptions;
+use crate::message_stream::{MessageReader, MessageWriter};
 use crate::prepared::Prepared;
 use crate::protocol::{Kind as MessageKind, Role};
-use crate::streaming::{MessageReader, MessageWriter};
+use crate::server::AcceptOptions;
 use crate::transport::Stream;
 
 /// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
@@ -66,12 +66,12 @@ pub struct WebSocket(Arc<Shared>);
 
 struct Shared {
     connection: Connection,
-    facts: Facts,
+    facts: HandshakeInfo,
 }
 
 /// What the opening handshake came to.
 #[derive(Default)]
-pub(crate) struct Facts {
+pub(crate) struct HandshakeInfo {
     pub protocol: Option<String>,
     pub extensions: String,
     pub response: Option<Response>,
@@ -136,7 +136,7 @@ impl WebSocket {
         AcceptOptions::new().compression(compression).from_upgraded(stream, role, protocol, &[])
     }
 
-    pub(crate) fn new(connection: Connection, facts: Facts) -> WebSocket {
+    pub(crate) fn new(connection: Connection, facts: HandshakeInfo) -> WebSocket {
         WebSocket(Arc::new(Shared { connection, facts }))
     }
 
@@ -357,8 +357,8 @@ impl WebSocket {
         WeakWebSocket(Arc::downgrade(&self.0))
     }
 
-    pub(crate) fn leave(&self) {
-        self.0.connection.leave();
+    pub(crate) fn close_now(&self) {
+        self.0.connection.close_now();
     }
 
     pub(crate) fn close_by(&self, code: CloseCode, reason: &str, deadline: Deadline) -> Result<()> {

@@ -6,11 +6,11 @@ use tungstenite::protocol::{CloseFrame, Role as TheirRole, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket, error::ProtocolError};
 
 use crate::Bytes;
-use crate::close::CloseCode;
+use crate::close_code::CloseCode;
 use crate::frames::{Got, read};
-use crate::protocol::{Event, Inbound, Kind, Limits, Role, Violation};
+use crate::protocol::{Decoder, DecoderLimits, FrameEvent, Kind, Role, Violation};
 
-const LIMITS: Limits = Limits { max_message_size: 4096, max_fragments: usize::MAX };
+const LIMITS: DecoderLimits = DecoderLimits { max_message_size: 4096, max_fragments: usize::MAX };
 
 pub fn tungstenite(data: &[u8]) {
     let mut data = Bytes(data);
@@ -23,7 +23,7 @@ pub fn tungstenite(data: &[u8]) {
         .max_frame_size(Some(LIMITS.max_message_size))
         .read_buffer_size(4096);
     let mut theirs = WebSocket::from_raw_socket(Incoming(Cursor::new(data.0)), their_role, Some(config));
-    for ours in read(Inbound::new(role, LIMITS, None), data.0, &[usize::MAX], &[usize::MAX], LIMITS) {
+    for ours in read(Decoder::new(role, LIMITS, None), data.0, &[usize::MAX], &[usize::MAX], LIMITS) {
         match (&ours, theirs.read()) {
             // These it lets pass, and RFC 6455 does not (§5.2, §7.4): a length in more bytes than it needs, with which we
             // refuse a control frame at once, and close codes that nobody may send.
@@ -35,9 +35,9 @@ pub fn tungstenite(data: &[u8]) {
             (Got::End { .. }, Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {}
             (Got::Message(Kind::Text, ours), Ok(Message::Text(theirs))) if ours == theirs.as_bytes() => {}
             (Got::Message(Kind::Binary, ours), Ok(Message::Binary(theirs))) if ours == &theirs => {}
-            (Got::Control(Event::Ping(ours)), Ok(Message::Ping(theirs))) if ours == &theirs => {}
-            (Got::Control(Event::Pong(ours)), Ok(Message::Pong(theirs))) if ours == &theirs => {}
-            (Got::Control(Event::Close(ours)), Ok(Message::Close(theirs))) if is_same(ours, &theirs) => {}
+            (Got::Control(FrameEvent::Ping(ours)), Ok(Message::Ping(theirs))) if ours == &theirs => {}
+            (Got::Control(FrameEvent::Pong(ours)), Ok(Message::Pong(theirs))) if ours == &theirs => {}
+            (Got::Control(FrameEvent::Close(ours)), Ok(Message::Close(theirs))) if is_same(ours, &theirs) => {}
             (_, theirs) => panic!("ours: {ours:?}, theirs: {theirs:?}"),
         }
     }

@@ -1,8 +1,8 @@
-//! Inbound frames: however the bytes are cut and however little room the sink has, the same comes out.
+//! Decoder frames: however the bytes are cut and however little room the sink has, the same comes out.
 
 use crate::Bytes;
-use crate::compression::{Agreed, Compression};
-use crate::protocol::{Event, Inbound, Kind, Limits, Role, Sink, Violation};
+use crate::compression::{Compression, DeflateParameters};
+use crate::protocol::{Decoder, DecoderLimits, FrameEvent, Kind, Role, Sink, Violation};
 
 pub fn frames(data: &[u8]) {
     check(data, None);
@@ -20,20 +20,20 @@ fn check(data: &[u8], deflate: Option<()>) {
         let (windows, forget) = (data.byte(), flags & 8 != 0);
         let compression = Compression::default().client_no_context_takeover(forget).server_no_context_takeover(forget);
         let bits = 8 + windows % 8;
-        Agreed::of(&compression.client_max_window_bits(bits).server_max_window_bits(bits))
+        DeflateParameters::of(&compression.client_max_window_bits(bits).server_max_window_bits(bits))
     });
-    let limits = Limits {
+    let limits = DecoderLimits {
         max_message_size: [0, 100, 5_000, 300_000][usize::from(flags >> 1 & 3)],
         max_fragments: if flags & 16 == 0 { 5 } else { 1000 },
     };
     let (steps, rooms) = (data.steps(), data.steps());
     let run =
-        |steps: &[usize], rooms: &[usize]| read(Inbound::new(role, limits, deflate), data.0, steps, rooms, limits);
+        |steps: &[usize], rooms: &[usize]| read(Decoder::new(role, limits, deflate), data.0, steps, rooms, limits);
     let whole = run(&[usize::MAX], &[usize::MAX]);
     assert_eq!(run(&steps, &[usize::MAX]), whole, "cut into {steps:?}");
     assert_eq!(run(&[usize::MAX], &rooms), whole, "with room for {rooms:?}");
     assert_eq!(run(&steps, &rooms), whole, "cut into {steps:?} with room for {rooms:?}");
-    let direct = read_directly(Inbound::new(role, limits, deflate), data.0, &steps);
+    let direct = read_directly(Decoder::new(role, limits, deflate), data.0, &steps);
     assert_eq!(direct, whole, "cut into {steps:?}, what can be past `next`");
 }
 
@@ -41,7 +41,7 @@ fn check(data: &[u8], deflate: Option<()>) {
 #[derive(Debug, PartialEq)]
 pub enum Got {
     Message(Kind, Vec<u8>),
-    Control(Event),
+    Control(FrameEvent),
     Violation(Violation),
     /// The input ended, in the middle of something or not.
     End {
@@ -50,7 +50,7 @@ pub enum Got {
 }
 
 /// Reads `input` in chunks of `steps` with a sink that has room for `rooms` at a time.
-pub fn read(mut inbound: Inbound, input: &[u8], steps: &[usize], rooms: &[usize], limits: Limits) -> Vec<Got> {
+pub fn read(mut inbound: Decoder, input: &[u8], steps: &[usize], rooms: &[usize], limits: DecoderLimits) -> Vec<Got> {
     let mut got = Vec::new();
     let mut sink = Kept { kind: None, bytes: Vec::new(), room: 0 };
     let mut rooms = rooms.iter().cycle();
@@ -73,12 +73,12 @@ pub fn read(mut inbound: Inbound, input: &[u8], steps: &[usize], rooms: &[usize]
             assert!(sink.bytes.len() <= limits.max_message_size, "more than max_message_size");
             left = &mut left[taken..];
             match event {
-                Ok(Some(Event::Message(kind))) => {
+                Ok(Some(FrameEvent::Message(kind))) => {
                     assert_eq!(sink.kind, Some(kind));
                     got.push(Got::Message(kind, std::mem::take(&mut sink.bytes)));
                 }
                 Ok(Some(event)) => {
-                    let is_close = matches!(event, Event::Close(_));
+                    let is_close = matches!(event, FrameEvent::Close(_));
                     got.push(Got::Control(event));
                     if is_close {
                         break 'input;
@@ -109,8 +109,8 @@ pub fn read(mut inbound: Inbound, input: &[u8], steps: &[usize], rooms: &[usize]
     got
 }
 
-/// Reads `input` in chunks of `steps`; what can go past [`Inbound::next`] goes there.
-fn read_directly(mut inbound: Inbound, input: &[u8], steps: &[usize]) -> Vec<Got> {
+/// Reads `input` in chunks of `steps`; what can go past [`Decoder::next`] goes there.
+fn read_directly(mut inbound: Decoder, input: &[u8], steps: &[usize]) -> Vec<Got> {
     let mut got = Vec::new();
     let mut sink = Kept { kind: None, bytes: Vec::new(), room: usize::MAX };
     let mut rest = input.to_vec();
@@ -128,9 +128,9 @@ fn read_directly(mut inbound: Inbound, input: &[u8], steps: &[usize]) -> Vec<Got
             event
         };
         match event {
-            Ok(Some(Event::Message(kind))) => got.push(Got::Message(kind, std::mem::take(&mut sink.bytes))),
+            Ok(Some(FrameEvent::Message(kind))) => got.push(Got::Message(kind, std::mem::take(&mut sink.bytes))),
             Ok(Some(event)) => {
-                let is_close = matches!(event, Event::Close(_));
+                let is_close = matches!(event, FrameEvent::Close(_));
                 got.push(Got::Control(event));
                 if is_close {
                     return got;

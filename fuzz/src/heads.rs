@@ -1,11 +1,11 @@
 //! The opening handshake: heads however they are cut, and what one role makes of what the other may say.
 
 use crate::Bytes;
-use crate::compression::{Agreed, Compression};
+use crate::compression::{Compression, DeflateParameters};
 use crate::error::ErrorKind;
 use crate::handshake::{
-    Body, Head, HeadParser, Negotiated, Request, Response, StartLine, Upgrade, accept, accept_for, check_request, key,
-    write_accept, write_refusal,
+    Body, Head, HeadParser, Negotiated, Request, Response, StartLine, UpgradeRequest, accept, accept_for,
+    check_request, key, write_accept, write_refusal,
 };
 use crate::protocol::Role;
 
@@ -85,9 +85,9 @@ pub fn extensions(data: &[u8]) {
         // An answer that may be anything.
         if let Ok(negotiated) = answer(&client, &line) {
             check_agreed(negotiated.deflate, 9);
-            let Agreed { client_max_window_bits, server_max_window_bits, .. } =
+            let DeflateParameters { client_max_window_bits, server_max_window_bits, .. } =
                 negotiated.deflate.expect("an empty header is refused");
-            let offered = Agreed::of(&client).unwrap();
+            let offered = DeflateParameters::of(&client).unwrap();
             assert!(client_max_window_bits <= offered.client_max_window_bits);
             assert!(server_max_window_bits <= offered.server_max_window_bits);
             assert!(answer(&Compression::off(), &line).is_err(), "it was not offered");
@@ -119,9 +119,9 @@ pub fn extensions(data: &[u8]) {
     }
 }
 
-fn upgrade(compression: Compression) -> Upgrade {
+fn upgrade(compression: Compression) -> UpgradeRequest {
     assert_eq!(key(*b"the sample nonce"), KEY);
-    Upgrade {
+    UpgradeRequest {
         host: "example.com".to_owned(),
         target: "/chat".to_owned(),
         key: KEY.to_owned(),
@@ -137,7 +137,7 @@ fn upgrade(compression: Compression) -> Upgrade {
 fn answer(compression: &Compression, line: &str) -> Result<Negotiated, ErrorKind> {
     let accept = accept_for(KEY);
     let head = format!(
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{line}\r\n"
+        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: UpgradeRequest\r\nSec-WebSocket-Accept: {accept}\r\n{line}\r\n"
     );
     let (_, head) = read_head(HeadParser::response(), head.as_bytes(), &[usize::MAX])?;
     upgrade(compression.clone()).check(&head).map_err(|error| error.kind())
@@ -145,12 +145,12 @@ fn answer(compression: &Compression, line: &str) -> Result<Negotiated, ErrorKind
 
 fn request_lines() -> String {
     format!(
-        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: UpgradeRequest\r\n\
          Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n"
     )
 }
 
-fn check_agreed(agreed: Option<Agreed>, client_least: u8) {
+fn check_agreed(agreed: Option<DeflateParameters>, client_least: u8) {
     let Some(agreed) = agreed else { return };
     assert!((client_least..=15).contains(&agreed.client_max_window_bits));
     assert!((8..=15).contains(&agreed.server_max_window_bits));

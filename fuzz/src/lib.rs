@@ -13,15 +13,15 @@
 #[path = "../../src"]
 #[allow(dead_code, unused_imports)]
 mod library {
-    pub mod blocks;
-    pub mod close;
+    pub mod close_code;
     pub mod compression;
+    pub mod copy;
     pub mod error;
     pub mod handshake;
     pub mod protocol;
 }
 // The rooms name each other from the crate's root.
-use library::{blocks, close, compression, error, handshake, protocol};
+use library::{close_code, compression, copy, error, handshake, protocol};
 
 mod differential;
 mod frames;

@@ -1,9 +1,9 @@
 //! What one side sends, the other reads back.
 
 use crate::Bytes;
-use crate::compression::Agreed;
+use crate::compression::DeflateParameters;
 use crate::frames::{Got, read};
-use crate::protocol::{Event, Fragment, Inbound, Kind, Limits, Opcode, Outbound, Role};
+use crate::protocol::{Decoder, DecoderLimits, Encoder, Fragment, FrameEvent, Kind, Opcode, Role};
 
 /// Enough payload for one run.
 const MOST: usize = 300_000;
@@ -13,9 +13,9 @@ pub fn round_trip(data: &[u8]) {
     let flags = data.byte();
     let role = if flags & 1 == 0 { Role::Client } else { Role::Server };
     let compression = data.compression(role);
-    let agreed = Agreed::of(&compression).filter(|_| flags & 2 == 0);
+    let agreed = DeflateParameters::of(&compression).filter(|_| flags & 2 == 0);
     let (steps, rooms) = (data.steps(), data.steps());
-    let mut outbound = Outbound::new(role, agreed, data.byte() % 10, 0);
+    let mut outbound = Encoder::new(role, agreed, data.byte() % 10, 0);
     let (mut wire, mut sent) = (Vec::new(), Vec::new());
     let mut size = 0;
     while !data.0.is_empty() && size < MOST {
@@ -34,7 +34,7 @@ pub fn round_trip(data: &[u8]) {
                 let opcode = if op & 1 == 0 { Opcode::Ping } else { Opcode::Pong };
                 let payload = data.take(usize::from(op >> 4)).to_vec();
                 outbound.control(&mut wire, opcode, &payload, mask);
-                let event = if op & 1 == 0 { Event::Ping(payload) } else { Event::Pong(payload) };
+                let event = if op & 1 == 0 { FrameEvent::Ping(payload) } else { FrameEvent::Pong(payload) };
                 sent.push(Got::Control(event));
             }
             _ => {
@@ -47,7 +47,7 @@ pub fn round_trip(data: &[u8]) {
                     whole.extend(part);
                     if op & 0x20 != 0 && i < count {
                         outbound.control(&mut wire, Opcode::Ping, b"between", mask);
-                        sent.push(Got::Control(Event::Ping(b"between".to_vec())));
+                        sent.push(Got::Control(FrameEvent::Ping(b"between".to_vec())));
                     }
                 }
                 size += whole.len();
@@ -56,9 +56,9 @@ pub fn round_trip(data: &[u8]) {
         }
     }
     sent.push(Got::End { mid_message: false });
-    let limits = Limits { max_message_size: usize::MAX, max_fragments: 17 };
+    let limits = DecoderLimits { max_message_size: usize::MAX, max_fragments: 17 };
     let peer = if role == Role::Client { Role::Server } else { Role::Client };
-    assert_eq!(read(Inbound::new(peer, limits, agreed), &wire, &steps, &rooms, limits), sent);
+    assert_eq!(read(Decoder::new(peer, limits, agreed), &wire, &steps, &rooms, limits), sent);
 }
 
 /// A stretch of the input, over and over: what compresses well, and what is larger than the input.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::close::CloseCode;
+use crate::close_code::CloseCode;
 use crate::error::Error;
 use crate::message::Message;
 use crate::websocket::WebSocket;

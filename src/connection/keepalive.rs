@@ -19,7 +19,7 @@ pub(crate) struct Keepalive {
 
 /// What is to be done now.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum KeepaliveAction {
     Wait(Option<Duration>),
     Ping(Vec<u8>),
     /// No pong came within the interval.
@@ -47,19 +47,19 @@ impl Keepalive {
     }
 
     /// What the clock asks for. A pong may lie unread: believe `Dead` only after a read found nothing.
-    pub fn turn(&mut self, now: Instant) -> Turn {
-        let Some(interval) = self.interval else { return Turn::Wait(None) };
+    pub fn turn(&mut self, now: Instant) -> KeepaliveAction {
+        let Some(interval) = self.interval else { return KeepaliveAction::Wait(None) };
         let due = *self.due.get_or_insert_with(|| after(now, interval));
         if now < due {
-            return Turn::Wait(Some(due - now));
+            return KeepaliveAction::Wait(Some(due - now));
         }
         if self.awaited.is_some() {
-            return Turn::Dead(interval);
+            return KeepaliveAction::Dead(interval);
         }
         self.due = Some(after(now, interval));
         let payload = self.payload();
         self.awaited = Some(payload.clone());
-        Turn::Ping(payload)
+        KeepaliveAction::Ping(payload)
     }
 
     /// A keepalive ping out of turn.
@@ -115,18 +115,18 @@ mod tests {
     fn pings_wait_for_their_pong_and_give_up_after_an_interval() {
         let start = Instant::now();
         let mut keepalive = Keepalive::new(Some(10 * SECOND));
-        assert_eq!(keepalive.turn(start), Turn::Wait(Some(10 * SECOND)));
-        assert_eq!(keepalive.turn(start + 4 * SECOND), Turn::Wait(Some(6 * SECOND)));
-        let Turn::Ping(payload) = keepalive.turn(start + 10 * SECOND) else { panic!() };
+        assert_eq!(keepalive.turn(start), KeepaliveAction::Wait(Some(10 * SECOND)));
+        assert_eq!(keepalive.turn(start + 4 * SECOND), KeepaliveAction::Wait(Some(6 * SECOND)));
+        let KeepaliveAction::Ping(payload) = keepalive.turn(start + 10 * SECOND) else { panic!() };
         keepalive.ping_sent(&payload, start + 10 * SECOND);
-        assert_eq!(keepalive.turn(start + 11 * SECOND), Turn::Wait(Some(9 * SECOND)));
+        assert_eq!(keepalive.turn(start + 11 * SECOND), KeepaliveAction::Wait(Some(9 * SECOND)));
         keepalive.pong_received(b"unsolicited", start + 11 * SECOND);
         assert_eq!(keepalive.latency(), None);
         keepalive.pong_received(&payload, start + 12 * SECOND);
         assert_eq!(keepalive.latency(), Some(2 * SECOND));
-        assert_eq!(keepalive.turn(start + 12 * SECOND), Turn::Wait(Some(10 * SECOND)));
-        assert!(matches!(keepalive.turn(start + 22 * SECOND), Turn::Ping(_)));
-        assert_eq!(keepalive.turn(start + 32 * SECOND), Turn::Dead(10 * SECOND));
+        assert_eq!(keepalive.turn(start + 12 * SECOND), KeepaliveAction::Wait(Some(10 * SECOND)));
+        assert!(matches!(keepalive.turn(start + 22 * SECOND), KeepaliveAction::Ping(_)));
+        assert_eq!(keepalive.turn(start + 32 * SECOND), KeepaliveAction::Dead(10 * SECOND));
     }
 
     #[test]
@@ -135,13 +135,13 @@ mod tests {
         for answered in [0, 1, 99] {
             let mut keepalive = Keepalive::new(Some(SECOND));
             keepalive.turn(start);
-            let Turn::Ping(ours) = keepalive.turn(start + SECOND) else { panic!() };
+            let KeepaliveAction::Ping(ours) = keepalive.turn(start + SECOND) else { panic!() };
             keepalive.ping_sent(&ours, start + SECOND);
             let theirs: Vec<Vec<u8>> = (0..100_u8).map(|number| vec![number]).collect();
             theirs.iter().for_each(|payload| keepalive.ping_sent(payload, start + SECOND));
             keepalive.pong_received(if answered == 0 { &ours } else { &theirs[answered] }, start + SECOND);
             let is_forgotten = answered == 1;
-            assert_eq!(matches!(keepalive.turn(start + 2 * SECOND), Turn::Dead(_)), is_forgotten);
+            assert_eq!(matches!(keepalive.turn(start + 2 * SECOND), KeepaliveAction::Dead(_)), is_forgotten);
         }
     }
 
@@ -149,9 +149,9 @@ mod tests {
     fn no_interval_never_pings_and_a_new_one_starts_afresh() {
         let start = Instant::now();
         let mut keepalive = Keepalive::new(None);
-        assert_eq!(keepalive.turn(start), Turn::Wait(None));
+        assert_eq!(keepalive.turn(start), KeepaliveAction::Wait(None));
         keepalive.set_interval(Some(SECOND));
-        assert_eq!(keepalive.turn(start + 9 * SECOND), Turn::Wait(Some(SECOND)));
+        assert_eq!(keepalive.turn(start + 9 * SECOND), KeepaliveAction::Wait(Some(SECOND)));
         keepalive.set_interval(Some(Duration::ZERO));
         assert_eq!(keepalive.interval(), None);
     }

@@ -12,7 +12,7 @@ use crate::compression::Compression;
 use crate::error::{Error, ErrorKind, Result};
 
 /// An upgrade request. Whatever the caller gave has passed [`check_header`](super::check_header) and [`check_protocols`].
-pub(crate) struct Upgrade {
+pub(crate) struct UpgradeRequest {
     /// The value of `Host`: IPv6 in brackets, a port unless it is the default.
     pub host: String,
     /// Path and query.
@@ -27,7 +27,7 @@ pub(crate) struct Upgrade {
     pub basic: Option<String>,
 }
 
-impl Upgrade {
+impl UpgradeRequest {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut headers = Headers::default();
         // Host comes first (RFC 9110 §7.2) and once, also when it is the caller's.
@@ -127,8 +127,8 @@ pub(crate) fn check_protocols(protocols: &[String]) -> Result<()> {
             return refuse("a subprotocol is empty: give it a name or leave it out".to_owned());
         }
         if let Some(bad) = protocol.chars().find(|&c| !is_tchar(c)) {
-            let mend = "a name is made of letters, digits and !#$%&'*+-.^_`|~; give several one by one";
-            return refuse(format!("subprotocol {} contains {bad:?}: {mend}", clip(protocol)));
+            let hint = "a name is made of letters, digits and !#$%&'*+-.^_`|~; give several one by one";
+            return refuse(format!("subprotocol {} contains {bad:?}: {hint}", clip(protocol)));
         }
         if !seen.insert(protocol) {
             return refuse(format!("subprotocol {protocol} is there twice: leave one out"));

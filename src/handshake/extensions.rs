@@ -1,7 +1,7 @@
 //! `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and in it permessage-deflate (RFC 7692 §5 and §7).
 
 use super::headers::{Headers, clip, is_tchar, is_token, trim};
-use crate::compression::{Agreed, Compression};
+use crate::compression::{Compression, DeflateParameters};
 
 const NAME: &str = "permessage-deflate";
 const HEADER: &str = "Sec-WebSocket-Extensions";
@@ -22,7 +22,7 @@ pub(super) fn offer(compression: &Compression) -> Option<String> {
 }
 
 /// What a server's answer to [`offer`] means: what is agreed on, or what is wrong with it.
-pub(super) fn check_answer(compression: &Compression, headers: &Headers) -> Result<Option<Agreed>, String> {
+pub(super) fn check_answer(compression: &Compression, headers: &Headers) -> Result<Option<DeflateParameters>, String> {
     let mut agreed = None;
     for Extension { name, parameters } in parse(headers)? {
         if !compression.on || name != NAME {
@@ -36,7 +36,7 @@ pub(super) fn check_answer(compression: &Compression, headers: &Headers) -> Resu
     Ok(agreed)
 }
 
-fn check_parameters(compression: &Compression, answer: &Parameters) -> Result<Agreed, String> {
+fn check_parameters(compression: &Compression, answer: &Parameters) -> Result<DeflateParameters, String> {
     let client_max_window_bits = match answer.client_max_window_bits {
         Some(None) => return Err("client_max_window_bits has no value".to_owned()),
         Some(Some(8)) => return Err("client_max_window_bits=8, and the encoder cannot do less than 9".to_owned()),
@@ -50,7 +50,7 @@ fn check_parameters(compression: &Compression, answer: &Parameters) -> Result<Ag
     if compression.server_no_context_takeover && !answer.server_no_context_takeover {
         return Err("server_no_context_takeover was asked for and is missing".to_owned());
     }
-    Ok(Agreed {
+    Ok(DeflateParameters {
         // What was offered holds for this side even if the answer does not repeat it (RFC 7692 §7.1.1.2, §7.1.2.2).
         client_no_context_takeover: compression.client_no_context_takeover || answer.client_no_context_takeover,
         server_no_context_takeover: answer.server_no_context_takeover,
@@ -61,18 +61,18 @@ fn check_parameters(compression: &Compression, answer: &Parameters) -> Result<Ag
 
 /// A server's choice: the first offer that it can accept, and its answer. An offer with a parameter that is unknown,
 /// repeated or badly valued is declined, not an error (RFC 7692 §5.1 and §7.1).
-pub(super) fn choose(compression: &Compression, headers: &Headers) -> Option<(Agreed, String)> {
+pub(super) fn choose(compression: &Compression, headers: &Headers) -> Option<(DeflateParameters, String)> {
     let offers = parse(headers).unwrap_or_default();
     let mut ours = offers.iter().filter(|offer| compression.on && offer.name == NAME);
     ours.find_map(|offer| answer(compression, &Parameters::read(&offer.parameters).ok()?))
 }
 
-fn answer(compression: &Compression, offer: &Parameters) -> Option<(Agreed, String)> {
+fn answer(compression: &Compression, offer: &Parameters) -> Option<(DeflateParameters, String)> {
     // An encoder with a window of 8 does not exist here.
     if offer.server_max_window_bits == Some(8) {
         return None;
     }
-    let agreed = Agreed {
+    let agreed = DeflateParameters {
         client_no_context_takeover: compression.client_no_context_takeover || offer.client_no_context_takeover,
         server_no_context_takeover: compression.server_no_context_takeover || offer.server_no_context_takeover,
         // A client that does not name the parameter must not be sent it: it may use 15 (§7.1.2.2).
@@ -96,7 +96,7 @@ fn answer(compression: &Compression, offer: &Parameters) -> Option<(Agreed, Stri
 }
 
 /// What is agreed, as an answer would say it.
-pub(crate) fn describe(agreed: &Agreed) -> String {
+pub(crate) fn describe(agreed: &DeflateParameters) -> String {
     let parameters = Parameters {
         server_no_context_takeover: agreed.server_no_context_takeover,
         client_no_context_takeover: agreed.client_no_context_takeover,

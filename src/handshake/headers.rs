@@ -71,8 +71,8 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<()> {
         return refuse("a header has an empty name: give it one".to_owned());
     }
     if let Some(bad) = name.chars().find(|&c| !is_tchar(c)) {
-        let mend = "a name is made of letters, digits and !#$%&'*+-.^_`|~";
-        return refuse(format!("header name {} contains {bad:?}: {mend}", clip(name)));
+        let hint = "a name is made of letters, digits and !#$%&'*+-.^_`|~";
+        return refuse(format!("header name {} contains {bad:?}: {hint}", clip(name)));
     }
     if let Some(bad) = value.chars().find(|&c| c.is_control() && c != '\t') {
         return refuse(format!("the value of header {name} contains {bad:?}: remove control characters and line ends"));

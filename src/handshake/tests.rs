@@ -17,8 +17,8 @@ fn the_key_and_its_answer_are_those_of_the_rfc() {
     assert_eq!(accept_for(KEY), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 }
 
-fn upgrade(protocols: &[&str], compression: Compression) -> Upgrade {
-    Upgrade {
+fn upgrade(protocols: &[&str], compression: Compression) -> UpgradeRequest {
+    UpgradeRequest {
         host: "example.com".to_owned(),
         target: "/chat?room=1".to_owned(),
         key: KEY.to_owned(),
@@ -51,7 +51,7 @@ fn head_of(lines: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-fn check(upgrade: &Upgrade, lines: &str) -> Result<Negotiated, String> {
+fn check(upgrade: &UpgradeRequest, lines: &str) -> Result<Negotiated, String> {
     every_way(&head_of(lines), |pieces| {
         let (head, _) = feed_all(HeadParser::response(), pieces).unwrap().unwrap();
         upgrade.check(&head).map_err(|error| {

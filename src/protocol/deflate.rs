@@ -3,7 +3,7 @@
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::Role;
-use crate::compression::Agreed;
+use crate::compression::DeflateParameters;
 
 /// What a sync flush ends with; cut off at the end of a message.
 pub(super) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -49,7 +49,7 @@ impl Deflater {
 
     /// `role` is our own. `None` where the window that was agreed on is one that the encoder cannot do (8): messages
     /// then go uncompressed, which is always allowed.
-    pub fn new(role: Role, agreed: Agreed, level: u8) -> Option<Deflater> {
+    pub fn new(role: Role, agreed: DeflateParameters, level: u8) -> Option<Deflater> {
         let (window_bits, forgets) = match role {
             Role::Client => (agreed.client_max_window_bits, agreed.client_no_context_takeover),
             Role::Server => (agreed.server_max_window_bits, agreed.server_no_context_takeover),

@@ -17,7 +17,7 @@ use flate2::{Decompress, DecompressError, FlushDecompress, Status};
 
 use super::deflate::TAIL;
 use super::{Role, Violation};
-use crate::compression::Agreed;
+use crate::compression::DeflateParameters;
 
 /// Empty stored blocks; the first byte's upper five bits are padding that a decoder at the end of a block skips.
 const PROBE: [u8; 64 * 5] = {
@@ -49,9 +49,9 @@ pub(super) struct Inflater {
     wrapped: bool,
     keeps_history: bool,
     /// Whether the last output took all the room that there was, so that there may be more of it.
-    brimming: bool,
+    output_pending: bool,
     /// Nothing was fed since the message's start or the last final block.
-    fresh: bool,
+    at_block_start: bool,
     /// Of this message: the first byte, what was fed and came out, and final blocks.
     first_byte: u8,
     fed: u64,
@@ -61,7 +61,7 @@ pub(super) struct Inflater {
 
 impl Inflater {
     /// `role` is our own; the window is the peer's.
-    pub fn new(role: Role, agreed: Agreed) -> Inflater {
+    pub fn new(role: Role, agreed: DeflateParameters) -> Inflater {
         let (window_bits, forgets) = match role {
             Role::Client => (agreed.server_max_window_bits, agreed.server_no_context_takeover),
             Role::Server => (agreed.client_max_window_bits, agreed.client_no_context_takeover),
@@ -75,8 +75,8 @@ impl Inflater {
             next: 0,
             wrapped: false,
             keeps_history: !forgets,
-            brimming: false,
-            fresh: true,
+            output_pending: false,
+            at_block_start: true,
             first_byte: 0,
             fed: 0,
             produced: 0,
@@ -85,12 +85,12 @@ impl Inflater {
     }
 
     /// Whether there may be output still, with no more input.
-    pub fn is_brimming(&self) -> bool {
-        self.brimming
+    pub fn output_pending(&self) -> bool {
+        self.output_pending
     }
 
     /// Takes from `input`, which may be empty, and gives at most `room` (over 0) bytes of output. Goes on until
-    /// everything was taken and it is not brimming. An error comes once all output before it was given.
+    /// everything was taken and it is not output_pending. An error comes once all output before it was given.
     pub fn feed(&mut self, input: &[u8], room: usize) -> Result<(usize, &[u8]), Violation> {
         let start = self.next;
         let end = self.ring.len().min(start.saturating_add(room));
@@ -99,25 +99,25 @@ impl Inflater {
             if self.fed == 0 {
                 self.first_byte = input[0];
             }
-            self.fresh = false;
+            self.at_block_start = false;
             self.fed += taken as u64;
         }
         self.produced += made as u64;
-        self.brimming = made == end - start;
+        self.output_pending = made == end - start;
         match status {
             Err(_) if made == 0 => return Err(Violation::BadDeflate { after: self.produced }),
             // It says so again at the next call.
-            Err(_) => self.brimming = true,
+            Err(_) => self.output_pending = true,
             Ok(Status::StreamEnd) => self.restart()?,
             Ok(_) => {}
         }
         Ok((taken, &self.ring[start..start + made]))
     }
 
-    /// The message's end, when all of it was fed and it is not brimming. A message that ends with a final block, and an
+    /// The message's end, when all of it was fed and it is not output_pending. A message that ends with a final block, and an
     /// empty one, need no tail.
     pub fn finish(&mut self) -> Result<(), Violation> {
-        if !self.fresh {
+        if !self.at_block_start {
             let (taken, made, status) = self.run(&TAIL, self.ring.len());
             let ended = matches!(status, Ok(Status::StreamEnd));
             if made > 0 || status.is_err() || taken < TAIL.len() {
@@ -141,7 +141,7 @@ impl Inflater {
         } else if self.wrapped && self.ring.len() < MAX_WINDOW {
             self.restore();
         }
-        self.fresh = true;
+        self.at_block_start = true;
         (self.fed, self.produced, self.final_blocks) = (0, 0, 0);
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Inflater {
             return Err(Violation::TooManyFinalBlocks { blocks: self.final_blocks, bytes });
         }
         self.restore();
-        self.fresh = true;
+        self.at_block_start = true;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Masking (RFC 6455 §5.3), which is its own inverse.
 
-use crate::blocks::BLOCK;
+use crate::copy::COPY_CHUNK;
 
 /// Masks in place; `mask` is rotated to where `bytes` start. Words, as the compiler makes the widest vectors of them.
 #[inline]
@@ -20,7 +20,7 @@ pub(crate) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
 #[inline]
 pub(crate) fn append(out: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
     out.reserve(payload.len());
-    for block in payload.chunks(BLOCK) {
+    for block in payload.chunks(COPY_CHUNK) {
         let start = out.len();
         out.extend_from_slice(block);
         apply(&mut out[start..], mask);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::compression::Agreed;
+use crate::compression::DeflateParameters;
 use crate::error::ErrorKind;
 
 mod deflate;
@@ -11,8 +11,8 @@ mod frames;
 mod round_trip;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const LIMITS: Limits = Limits { max_message_size: 70_000, max_fragments: 100 };
-const AGREED: Agreed = Agreed {
+const LIMITS: DecoderLimits = DecoderLimits { max_message_size: 70_000, max_fragments: 100 };
+const AGREED: DeflateParameters = DeflateParameters {
     client_no_context_takeover: false,
     server_no_context_takeover: false,
     client_max_window_bits: 15,
@@ -63,16 +63,16 @@ impl Sink for Collector {
 
 /// An inbound side with what came out of it.
 struct Reader {
-    inbound: Inbound,
+    inbound: Decoder,
     sink: Collector,
     out: Vec<Out>,
     violation: Option<Violation>,
 }
 
 impl Reader {
-    fn new(role: Role, limits: Limits, deflate: Option<Agreed>, room: usize) -> Reader {
+    fn new(role: Role, limits: DecoderLimits, deflate: Option<DeflateParameters>, room: usize) -> Reader {
         let sink = Collector { kind: Kind::Binary, bytes: Vec::new(), portion: room, left: room };
-        Reader { inbound: Inbound::new(role, limits, deflate), sink, out: Vec::new(), violation: None }
+        Reader { inbound: Decoder::new(role, limits, deflate), sink, out: Vec::new(), violation: None }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
@@ -91,10 +91,10 @@ impl Reader {
         assert_eq!(start, input.len(), "with room left, all is taken");
     }
 
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: FrameEvent) {
         assert_eq!(self.violation, None);
         self.out.push(match event {
-            Event::Message(kind) => {
+            FrameEvent::Message(kind) => {
                 assert_eq!(kind, self.sink.kind);
                 let bytes = std::mem::take(&mut self.sink.bytes);
                 match kind {
@@ -102,9 +102,9 @@ impl Reader {
                     Kind::Binary => Out::Binary(bytes),
                 }
             }
-            Event::Ping(payload) => Out::Ping(payload),
-            Event::Pong(payload) => Out::Pong(payload),
-            Event::Close(reason) => Out::Close(reason.map(|(code, reason)| (code.into(), reason))),
+            FrameEvent::Ping(payload) => Out::Ping(payload),
+            FrameEvent::Pong(payload) => Out::Pong(payload),
+            FrameEvent::Close(reason) => Out::Close(reason.map(|(code, reason)| (code.into(), reason))),
         });
     }
 
@@ -117,8 +117,8 @@ impl Reader {
 }
 
 /// Feeds a server's bytes to a client, and the same masked to a server, in all the ways: what came out.
-fn feed(bytes: &[u8], limits: Limits, deflate: Option<Agreed>) -> (Vec<Out>, Option<Violation>) {
-    let both = deflate.map(|agreed| Agreed {
+fn feed(bytes: &[u8], limits: DecoderLimits, deflate: Option<DeflateParameters>) -> (Vec<Out>, Option<Violation>) {
+    let both = deflate.map(|agreed| DeflateParameters {
         client_no_context_takeover: agreed.server_no_context_takeover,
         client_max_window_bits: agreed.server_max_window_bits,
         ..agreed
@@ -129,7 +129,12 @@ fn feed(bytes: &[u8], limits: Limits, deflate: Option<Agreed>) -> (Vec<Out>, Opt
     client
 }
 
-fn feed_as(role: Role, bytes: &[u8], limits: Limits, deflate: Option<Agreed>) -> (Vec<Out>, Option<Violation>) {
+fn feed_as(
+    role: Role,
+    bytes: &[u8],
+    limits: DecoderLimits,
+    deflate: Option<DeflateParameters>,
+) -> (Vec<Out>, Option<Violation>) {
     let new = |room| Reader::new(role, limits, deflate, room);
     let whole = new(usize::MAX).run([bytes]);
     assert_eq!(new(usize::MAX).run(bytes.chunks(1)), whole, "byte by byte: {bytes:02x?}");

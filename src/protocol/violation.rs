@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::frame::Opcode;
-use crate::close::CloseCode;
+use crate::close_code::CloseCode;
 use crate::error::ErrorKind;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

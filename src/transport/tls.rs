@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use native_tls::{HandshakeError, TlsAcceptor, TlsConnector, TlsStream};
 
-use super::{Buffer, Received, Stream, Transport, is_wait_over};
+use super::{ReadBuffer, Received, Stream, Transport, is_wait_over};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,7 +32,7 @@ pub(crate) fn connect_tls(
     deadline: &Deadline,
 ) -> Result<Transport> {
     let doing = format!("TLS handshake with {server_name}");
-    handshake(socket, deadline, &doing, mend, |pipe| connector.connect(server_name, pipe))
+    handshake(socket, deadline, &doing, hint, |pipe| connector.connect(server_name, pipe))
 }
 
 /// Does the server's TLS handshake on `socket`.
@@ -44,7 +44,7 @@ fn handshake(
     socket: Stream,
     deadline: &Deadline,
     doing: &str,
-    mend: impl FnOnce(&str) -> &'static str,
+    hint: impl FnOnce(&str) -> &'static str,
     shake: impl FnOnce(Pipe) -> std::result::Result<TlsStream<Pipe>, HandshakeError<Pipe>>,
 ) -> Result<Transport> {
     let failed = |error: io::Error| Error::caused(ErrorKind::Io, doing, error);
@@ -61,14 +61,14 @@ fn handshake(
         Err(HandshakeError::WouldBlock(_)) => Err(deadline.error(doing)),
         Err(HandshakeError::Failure(_)) if deadline.is_over() => Err(deadline.error(doing)),
         Err(HandshakeError::Failure(error)) => {
-            let mend = mend(&error.to_string());
-            Err(Error::caused(ErrorKind::Tls, format!("{doing} failed{mend}"), error))
+            let hint = hint(&error.to_string());
+            Err(Error::caused(ErrorKind::Tls, format!("{doing} failed{hint}"), error))
         }
     }
 }
 
 /// A hint for the failures that people who connect meet most.
-fn mend(error: &str) -> &'static str {
+fn hint(error: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if has(&["wrong version number", "packet length too long", "http request", "unexpected EOF"]) {
         " (does the server speak TLS on this port? ws:// is the scheme without)"
@@ -91,7 +91,7 @@ pub(super) struct Engine {
 impl Engine {
     /// Takes the encrypted bytes, and decrypts until `plain` is filled well or the pipe is empty. `None`: it needs more
     /// from the socket.
-    pub fn decrypt(&mut self, cipher: &mut Buffer, plain: &mut Buffer) -> io::Result<Option<Received>> {
+    pub fn decrypt(&mut self, cipher: &mut ReadBuffer, plain: &mut ReadBuffer) -> io::Result<Option<Received>> {
         if !cipher.is_empty() {
             // The pipe is empty whenever the reader went to the socket, so its spent buffer goes back for the next read.
             std::mem::swap(&mut self.stream.get_mut().inbound, cipher);
@@ -139,7 +139,7 @@ impl Engine {
     }
 
     /// `None` when the pipe is empty.
-    fn read(&mut self, plain: &mut Buffer) -> io::Result<Option<usize>> {
+    fn read(&mut self, plain: &mut ReadBuffer) -> io::Result<Option<usize>> {
         self.stream.get_mut().starved = false;
         match self.stream.read(plain.room()) {
             Err(error) if is_wait_over(&error) => {
@@ -199,7 +199,7 @@ impl Engine {
         if self.stash.len() >= MOST_STASHED || self.stream.get_ref().inbound.is_empty() {
             return Ok(false);
         }
-        let mut plain = Buffer::default();
+        let mut plain = ReadBuffer::default();
         plain.reserve(RECORD);
         let before = self.stream.get_mut().inbound.unread().len();
         if let Some(count @ 1..) = self.read(&mut plain)? {
@@ -244,7 +244,7 @@ impl Engine {
 struct Pipe {
     /// Straight to the socket, until the TLS handshake is done.
     direct: Option<Direct>,
-    inbound: Buffer,
+    inbound: ReadBuffer,
     outbound: Vec<u8>,
     /// The socket has ended, and TLS has been told so.
     end: bool,

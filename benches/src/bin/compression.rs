@@ -25,24 +25,24 @@
 #[path = "../../../src"]
 #[allow(dead_code, unused_imports)]
 mod library {
-    pub mod blocks;
-    pub mod close;
+    pub mod close_code;
     pub mod compression;
+    pub mod copy;
     pub mod error;
     pub mod handshake;
     pub mod protocol;
 }
 // The rooms name each other from the crate's root.
-use library::{blocks, close, compression, error, handshake, protocol};
+use library::{close_code, compression, copy, error, handshake, protocol};
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
 
-use compression::{Agreed, Compression};
+use compression::{Compression, DeflateParameters};
 use peer::Peer;
-use protocol::{Inbound, Kind, Limits, Outbound, Role, Sink};
+use protocol::{Decoder, DecoderLimits, Encoder, Kind, Role, Sink};
 
 const SIZES: [usize; 9] = [16, 32, 64, 128, 256, 512, 1024, 4096, 65_536];
 
@@ -66,7 +66,7 @@ fn sending() {
             let mut messages = chat(size, (100_000 / size).clamp(10, 500));
             let compression = Compression::default().server_no_context_takeover(!keeps);
             let mut compress = Compress::new(Level::new(level.into()), false);
-            let mut outbound = Outbound::new(Role::Server, Agreed::of(&compression), level, 0);
+            let mut outbound = Encoder::new(Role::Server, DeflateParameters::of(&compression), level, 0);
             let peer = Peer::new().filter(|_| level == 1 && !keeps);
 
             let bare: Run = Box::new(|message: &mut [u8], out: &mut Vec<u8>| {
@@ -93,7 +93,7 @@ fn receiving() {
         for size in SIZES {
             let compression = Compression::default().server_no_context_takeover(!keeps);
             let level = compression.level;
-            let mut outbound = Outbound::new(Role::Server, Agreed::of(&compression), level, 0);
+            let mut outbound = Encoder::new(Role::Server, DeflateParameters::of(&compression), level, 0);
             let frame = |message: Vec<u8>| {
                 let mut frame = Vec::new();
                 outbound.message(&mut frame, Kind::Text, &message, true, [0; 4]);
@@ -103,9 +103,9 @@ fn receiving() {
             // They are received again and again, with history too: the first refers to nothing before it. The tail is there
             // for the bare call.
             let mut frames: Vec<_> = chat(size, (100_000 / size).clamp(10, 500)).into_iter().map(frame).collect();
-            let limits = Limits { max_message_size: usize::MAX, max_fragments: usize::MAX };
+            let limits = DecoderLimits { max_message_size: usize::MAX, max_fragments: usize::MAX };
             let mut decompress = Decompress::new(false);
-            let mut inbound = Inbound::new(Role::Client, limits, Agreed::of(&compression));
+            let mut inbound = Decoder::new(Role::Client, limits, DeflateParameters::of(&compression));
             let whole = |frame: &[u8]| frame.len() - TAIL.len();
             let first = &frames[0][..whole(&frames[0])];
             let can = |mut peer: Peer| peer.next(first, &mut Vec::new()).map(|()| peer);
@@ -303,7 +303,7 @@ fn levels() {
                 let level = if level == 10 { 6 } else { level };
                 let mut size = 0;
                 let times = (0..30).map(|_| {
-                    let mut outbound = Outbound::new(Role::Server, Agreed::of(&compression), level, 0);
+                    let mut outbound = Encoder::new(Role::Server, DeflateParameters::of(&compression), level, 0);
                     let mut out = Vec::new();
                     size = 0;
                     per_message(&mut messages, |message| {
@@ -340,16 +340,16 @@ fn inflate() {
     println!("{:>24} {:>8} {:>10} {:>12} {:>9}", "", "pieces", "bytes in", "bytes out", "ns/byte");
     for n in [1_000, 10_000] {
         let cases = [
-            ("empty blocks", in_one(&empty_block, n)),
-            ("final blocks", in_one(&final_block, n)),
-            ("blocks of 258 zeros", frame(&[&zero[..], &zeros.repeat(n), &[0][..]].concat())),
+            ("empty copy", in_one(&empty_block, n)),
+            ("final copy", in_one(&final_block, n)),
+            ("copy of 258 zeros", frame(&[&zero[..], &zeros.repeat(n), &[0][..]].concat())),
             ("messages of one byte", frame(&message(b"a")).repeat(n)),
             ("empty messages", frame(&[0]).repeat(n)),
             ("messages of 3000 bytes", frame(&dynamic).repeat(n)),
         ];
         for (name, mut wire) in cases {
-            let limits = Limits { max_message_size: usize::MAX, max_fragments: usize::MAX };
-            let mut inbound = Inbound::new(Role::Client, limits, Agreed::of(&Compression::default()));
+            let limits = DecoderLimits { max_message_size: usize::MAX, max_fragments: usize::MAX };
+            let mut inbound = Decoder::new(Role::Client, limits, DeflateParameters::of(&Compression::default()));
             let (mut sink, mut at, start) = (Counted(0), 0, Instant::now());
             while at < wire.len() {
                 let (taken, event) = inbound.next(&mut wire[at..], &mut sink);

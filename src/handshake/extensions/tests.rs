@@ -85,8 +85,8 @@ fn offers() {
 }
 
 /// Both takeovers and both windows, the client's first.
-fn short(agreed: Agreed) -> (bool, bool, u8, u8) {
-    let Agreed { client_no_context_takeover, server_no_context_takeover, .. } = agreed;
+fn short(agreed: DeflateParameters) -> (bool, bool, u8, u8) {
+    let DeflateParameters { client_no_context_takeover, server_no_context_takeover, .. } = agreed;
     let (client, server) = (agreed.client_max_window_bits, agreed.server_max_window_bits);
     (client_no_context_takeover, server_no_context_takeover, client, server)
 }

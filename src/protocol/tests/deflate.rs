@@ -113,7 +113,7 @@ fn broken_compressed_messages() {
 
 #[test]
 fn every_cut_of_compressed_messages_is_found() {
-    let source = include_bytes!("../inbound.rs");
+    let source = include_bytes!("../decoder.rs");
     let samples: Vec<Vec<u8>> = vec![
         source[..40].into(),
         source[..4000].into(),
@@ -147,23 +147,23 @@ fn a_bomb_is_stopped_at_the_limit() {
     let bomb = payload(&vec![0; 1 << 20]);
     assert!(bomb.len() < 1100);
     for limit in [0, 1, 511, 32_768, 65_536, 1 << 19, (1 << 20) - 1] {
-        let limits = Limits { max_message_size: limit, ..LIMITS };
+        let limits = DecoderLimits { max_message_size: limit, ..LIMITS };
         let mut reader = Reader::new(Role::Client, limits, Some(AGREED), usize::MAX);
         reader.feed(&frame(0xc2, &bomb));
         assert_eq!(reader.violation, Some(Violation::TooBig { size: limit as u64 + 1, limit }));
         assert_eq!(reader.sink.bytes.len(), limit);
         assert_eq!(letter(&reader.violation.unwrap()), 'B');
     }
-    let limits = Limits { max_message_size: 1 << 20, ..LIMITS };
+    let limits = DecoderLimits { max_message_size: 1 << 20, ..LIMITS };
     let mut reader = Reader::new(Role::Client, limits, Some(AGREED), usize::MAX);
     reader.feed(&frame(0xc2, &bomb));
     assert_eq!(reader.out, [Out::Binary(vec![0; 1 << 20])]);
     // Fragments are summed, and so are final blocks.
-    let limits = Limits { max_message_size: 9, ..LIMITS };
+    let limits = DecoderLimits { max_message_size: 9, ..LIMITS };
     let (_, violation) = feed(&hex("41 07 f3 48 cd c9 c9 07 00 80 05 f2 00 11 00 00"), limits, Some(AGREED));
     assert_eq!(violation.as_ref().map(letter), Some('B'));
     // Text goes on being looked at up to the limit.
-    let limits = Limits { max_message_size: 0, ..LIMITS };
+    let limits = DecoderLimits { max_message_size: 0, ..LIMITS };
     let (_, violation) = feed(&hex("c1 07 00 01 00 fe ff ff 00"), limits, Some(AGREED));
     assert_eq!(violation.as_ref().map(letter), Some('B'));
 }
@@ -192,7 +192,7 @@ fn history_reaches_as_far_as_the_window_and_no_further() {
     let old = noise(300);
     let between: Vec<u8> = noise(4000)[300..].to_vec();
     for (bits, fine) in [(9, false), (11, false), (13, true), (15, true)] {
-        let agreed = Agreed { server_max_window_bits: bits, ..AGREED };
+        let agreed = DeflateParameters { server_max_window_bits: bits, ..AGREED };
         let mut reader = Reader::new(Role::Client, LIMITS, Some(agreed), usize::MAX);
         for part in deflated(15, 9, [&old[..], &between, &old]) {
             reader.feed(&frame(0xc2, &part[..part.len() - 4]));
@@ -203,7 +203,7 @@ fn history_reaches_as_far_as_the_window_and_no_further() {
         }
     }
     // Nor into a message that was to be forgotten.
-    let agreed = Agreed { server_no_context_takeover: true, ..AGREED };
+    let agreed = DeflateParameters { server_no_context_takeover: true, ..AGREED };
     let (out, violation) = feed(&hex("c1 07 f2 48 cd c9 c9 07 00 c1 05 f2 00 11 00 00"), LIMITS, Some(agreed));
     assert_eq!((out, violation.as_ref().map(letter)), (vec![text("Hello")], Some('P')));
 }
@@ -212,7 +212,7 @@ fn history_reaches_as_far_as_the_window_and_no_further() {
 fn history_survives_final_blocks_when_the_ring_has_gone_round() {
     let data = noise(50_000);
     for bits in [9, 15] {
-        let agreed = Agreed { server_max_window_bits: bits, ..AGREED };
+        let agreed = DeflateParameters { server_max_window_bits: bits, ..AGREED };
         let mut reader = Reader::new(Role::Client, LIMITS, Some(agreed), usize::MAX);
         let back = 250;
         let tail = data[data.len() - back..].to_vec();
@@ -230,15 +230,15 @@ fn history_survives_final_blocks_when_the_ring_has_gone_round() {
 #[test]
 fn windows_that_the_encoder_cannot_do_are_never_passed_on() {
     for bits in [0, 8, 16, 255] {
-        let agreed = Agreed { client_max_window_bits: bits, ..AGREED };
-        let mut outbound = Outbound::new(Role::Client, Some(agreed), 6, 0);
+        let agreed = DeflateParameters { client_max_window_bits: bits, ..AGREED };
+        let mut outbound = Encoder::new(Role::Client, Some(agreed), 6, 0);
         assert_eq!(outbound.compresses_from(), None);
         let mut out = Vec::new();
         outbound.message(&mut out, Kind::Text, b"hi", true, MASK);
         assert_eq!(out[0], 0x81);
     }
     // Reading a window of 8 works, with what encoders make of it.
-    let agreed = Agreed { server_max_window_bits: 8, ..AGREED };
+    let agreed = DeflateParameters { server_max_window_bits: 8, ..AGREED };
     let data = noise(250).repeat(4);
     let part = deflated(9, 6, [&data[..]]).remove(0);
     let mut reader = Reader::new(Role::Client, LIMITS, Some(agreed), usize::MAX);

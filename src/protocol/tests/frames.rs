@@ -133,7 +133,7 @@ fn close_codes() {
 
 #[test]
 fn limits_of_size_and_fragments() {
-    let limits = Limits { max_message_size: 5, max_fragments: 3 };
+    let limits = DecoderLimits { max_message_size: 5, max_fragments: 3 };
     let cases = [
         ("82 05 01 02 03 04 05", None),
         ("82 06", Some('B')),
@@ -148,14 +148,14 @@ fn limits_of_size_and_fragments() {
         let (_, violation) = feed(&hex(bytes), limits, None);
         assert_eq!(violation.as_ref().map(letter), expected, "{bytes}");
     }
-    let none = Limits { max_message_size: 0, max_fragments: 1 };
+    let none = DecoderLimits { max_message_size: 0, max_fragments: 1 };
     assert_eq!(feed(&hex("81 00"), none, None), (vec![text("")], None));
     assert_eq!(feed(&hex("81 01"), none, None).1.as_ref().map(letter), Some('B'));
 }
 
 #[test]
 fn binary_can_pass_by() {
-    let limits = Limits { max_message_size: 6, ..LIMITS };
+    let limits = DecoderLimits { max_message_size: 6, ..LIMITS };
     let mut reader = Reader::new(Role::Client, limits, None, usize::MAX);
     assert_eq!(reader.inbound.direct(), 0);
     reader.feed(&hex("02 04 01"));
@@ -168,7 +168,7 @@ fn binary_can_pass_by() {
     reader.feed(&hex("89 01"));
     assert_eq!(reader.inbound.direct(), 0, "a ping's payload");
     reader.feed(&hex("07 80 02"));
-    assert_eq!(reader.inbound.took_directly(&mut [5, 6]), Some(Event::Message(Kind::Binary)));
+    assert_eq!(reader.inbound.took_directly(&mut [5, 6]), Some(FrameEvent::Message(Kind::Binary)));
     assert!(!reader.inbound.is_mid_message());
     reader.feed(&hex("02 04 01 02 03 04"));
     reader.feed(&hex("80 03"));
@@ -187,7 +187,7 @@ fn binary_can_pass_by() {
         let mut payload = payload.to_vec();
         let (first, second) = payload.split_at_mut(cut);
         let end = reader.inbound.took_directly(first).or_else(|| reader.inbound.took_directly(second));
-        assert_eq!(end, Some(Event::Message(Kind::Binary)));
+        assert_eq!(end, Some(FrameEvent::Message(Kind::Binary)));
         assert_eq!([&reader.sink.bytes[..], &payload].concat(), [1, 2, 3, 4, 5, 6, 7]);
     }
 }
@@ -223,7 +223,7 @@ fn nothing_is_handed_on_before_it_is_valid() {
 
 #[test]
 fn it_is_small() {
-    assert!(size_of::<Inbound>() <= 128, "{}", size_of::<Inbound>());
-    assert!(size_of::<Outbound>() <= 48, "{}", size_of::<Outbound>());
+    assert!(size_of::<Decoder>() <= 128, "{}", size_of::<Decoder>());
+    assert!(size_of::<Encoder>() <= 48, "{}", size_of::<Encoder>());
     assert!(size_of::<Violation>() <= 32, "{}", size_of::<Violation>());
 }

@@ -35,9 +35,9 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     })
 }
 
-fn agreed() -> impl Strategy<Value = Option<Agreed>> {
+fn agreed() -> impl Strategy<Value = Option<DeflateParameters>> {
     prop::option::weighted(0.8, (any::<bool>(), any::<bool>(), 9u8..=15, 9u8..=15)).prop_map(|option| {
-        option.map(|(client, server, client_bits, server_bits)| Agreed {
+        option.map(|(client, server, client_bits, server_bits)| DeflateParameters {
             client_no_context_takeover: client,
             server_no_context_takeover: server,
             client_max_window_bits: client_bits,
@@ -49,7 +49,7 @@ fn agreed() -> impl Strategy<Value = Option<Agreed>> {
 /// How one message is sent: cut at these parts of its length, compressed or not, and in which way.
 type Plan = (Recipe, Vec<f64>, bool, [u8; 4]);
 
-fn send(role: Role, outbound: &mut Outbound, out: &mut Vec<u8>, plan: &Plan, expected: &mut Vec<Out>) {
+fn send(role: Role, outbound: &mut Encoder, out: &mut Vec<u8>, plan: &Plan, expected: &mut Vec<Out>) {
     let (recipe, cuts, compress, mask) = plan;
     let message = recipe.make();
     let (kind, bytes) = match &message {
@@ -96,13 +96,13 @@ proptest! {
         chunk in prop_oneof![1usize..40, 40usize..200_000],
         room in prop_oneof![Just(usize::MAX), 1usize..5000],
     ) {
-        let mut outbound = Outbound::new(role, agreed, level, 0);
+        let mut outbound = Encoder::new(role, agreed, level, 0);
         let (mut wire, mut expected) = (Vec::new(), Vec::new());
         for plan in &plans {
             send(role, &mut outbound, &mut wire, plan, &mut expected);
         }
         let other = if role == Role::Client { Role::Server } else { Role::Client };
-        let limits = Limits { max_message_size: 300_000, max_fragments: 10 };
+        let limits = DecoderLimits { max_message_size: 300_000, max_fragments: 10 };
         let (out, violation) = Reader::new(other, limits, agreed, room).run(wire.chunks(chunk));
         prop_assert_eq!(violation, None);
         prop_assert!(out == expected);
@@ -136,10 +136,10 @@ proptest! {
 #[test]
 fn the_bytes_are_those_of_rfc_6455_and_7692() {
     let mut out = Vec::new();
-    let mut client = Outbound::new(Role::Client, None, 6, 0);
+    let mut client = Encoder::new(Role::Client, None, 6, 0);
     client.message(&mut out, Kind::Text, b"Hello", true, MASK);
     assert_eq!(out, hex("81 85 37 fa 21 3d 7f 9f 4d 51 58"));
-    let mut server = Outbound::new(Role::Server, Some(AGREED), 6, 64);
+    let mut server = Encoder::new(Role::Server, Some(AGREED), 6, 64);
     assert_eq!((server.compresses_from(), client.compresses_from()), (Some(64), None));
     out.clear();
     server.message(&mut out, Kind::Text, b"Hello", false, MASK);

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use native_tls::TlsAcceptor;
 
-use crate::compression::{Agreed, Compression};
-use crate::connection::{Bounds, Connection};
+use crate::client::options::check_timeout;
+use crate::compression::{Compression, DeflateParameters};
+use crate::connection::{Connection, ConnectionConfig};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::Exchange;
 use crate::handshake::{self, HeadParser, Negotiated, Refusal, Request};
-use crate::options::check_timeout;
 use crate::protocol::Role;
-use crate::transport::{Incoming, Stream, Transport, Wire, accept_tls};
-use crate::websocket::{Facts, WebSocket};
+use crate::transport::{ReadState, Stream, Transport, WriteState, accept_tls};
+use crate::upgrade::Upgrade;
+use crate::websocket::{HandshakeInfo, WebSocket};
 
 type ExtraHeaders = Vec<(String, String)>;
 
@@ -44,7 +44,7 @@ pub struct AcceptOptions {
     tls: Option<TlsAcceptor>,
     inspect: Option<Arc<Inspect>>,
     accept_timeout: Option<Duration>,
-    bounds: Bounds,
+    bounds: ConnectionConfig,
 }
 
 impl Default for AcceptOptions {
@@ -55,7 +55,7 @@ impl Default for AcceptOptions {
             tls: None,
             inspect: None,
             accept_timeout: Some(Duration::from_secs(30)),
-            bounds: Bounds::default(),
+            bounds: ConnectionConfig::default(),
         }
     }
 }
@@ -144,32 +144,35 @@ impl AcceptOptions {
             Some(acceptor) => accept_tls(acceptor, stream, &deadline)?,
             None => Transport::plain(stream).map_err(unusable)?,
         };
-        let mut exchange = Exchange::new(transport, Role::Server, "the client");
-        let (request, extra) = match self.read_request(&mut exchange, &deadline) {
+        let mut upgrade = Upgrade::new(transport, Role::Server, "the client");
+        let (request, extra) = match self.read_request(&mut upgrade, &deadline) {
             Ok(accepted) => accepted,
             Err(Stop::Fail(error)) => return Err(error),
             Err(Stop::Refuse(refusal)) => {
                 refusal.check()?;
                 let text = format!("the request was refused with {}: {}", refusal.status(), refusal.reason());
                 log::debug!("{text}");
-                exchange.write(&handshake::write_refusal(&refusal), &deadline)?;
-                exchange.end(&deadline);
+                upgrade.write(&handshake::write_refusal(&refusal), &deadline)?;
+                upgrade.end(&deadline);
                 return Err(Error::new(ErrorKind::Handshake, text));
             }
         };
         let negotiated = handshake::accept(&request, &self.protocols, &self.compression);
-        exchange.write(&handshake::write_accept(&request, &negotiated, &extra), &deadline)?;
+        upgrade.write(&handshake::write_accept(&request, &negotiated, &extra), &deadline)?;
         log::debug!("accepted {} ({})", request.path(), negotiated.extensions);
-        let connection = exchange.into_connection(&negotiated, &self.compression, self.bounds.clone());
+        let connection = upgrade.into_connection(&negotiated, &self.compression, self.bounds.clone());
         let Negotiated { protocol, extensions, .. } = negotiated;
-        Ok(WebSocket::new(connection, Facts { protocol, extensions, request: Some(request), ..Facts::default() }))
+        Ok(WebSocket::new(
+            connection,
+            HandshakeInfo { protocol, extensions, request: Some(request), ..HandshakeInfo::default() },
+        ))
     }
 
     /// The request, and the headers to add to its answer.
-    fn read_request(&self, exchange: &mut Exchange, deadline: &Deadline) -> Result<(Request, ExtraHeaders), Stop> {
-        let head = match exchange.read_head(&mut HeadParser::request(), deadline) {
+    fn read_request(&self, upgrade: &mut Upgrade, deadline: &Deadline) -> Result<(Request, ExtraHeaders), Stop> {
+        let head = match upgrade.read_head(&mut HeadParser::request(), deadline) {
             // What is not HTTP gets an answer that says what is wrong with it, if there is still somebody to read it.
-            Err(error) if error.kind() == ErrorKind::Handshake && !exchange.has_ended() => {
+            Err(error) if error.kind() == ErrorKind::Handshake && !upgrade.has_ended() => {
                 return Err(Refusal::new(400, error.to_string()).into());
             }
             read => read?,
@@ -212,21 +215,21 @@ impl AcceptOptions {
         self.bounds.check()?;
         let protocol: Option<String> = protocol.map(Into::into);
         handshake::check_protocols(protocol.as_slice())?;
-        let deflate = Agreed::of(&self.compression);
+        let deflate = DeflateParameters::of(&self.compression);
         let transport = Transport::plain(stream.into()).map_err(unusable)?;
-        let mut incoming = Incoming::default();
+        let mut incoming = ReadState::default();
         incoming.plain.push(read);
         let connection = Connection::new(
             transport,
             incoming,
-            Wire::default(),
+            WriteState::default(),
             role,
             deflate,
             &self.compression,
             self.bounds.clone(),
         );
         let extensions = deflate.as_ref().map(handshake::describe_extensions).unwrap_or_default();
-        Ok(WebSocket::new(connection, Facts { protocol, extensions, ..Facts::default() }))
+        Ok(WebSocket::new(connection, HandshakeInfo { protocol, extensions, ..HandshakeInfo::default() }))
     }
 
     fn check(&self) -> Result<()> {

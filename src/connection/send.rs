@@ -5,25 +5,24 @@
 //! A large uncompressed message does not pass through the queue: its sender becomes the writer. A client masks block by
 //! block straight from the caller's bytes, a server writes those bytes.
 
-use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-use super::outgoing::Outgoing;
-use super::{Connection, End};
-use crate::blocks;
-use crate::close::CloseCode;
+use super::send_queue::SendQueue;
+use super::{Connection, EndResult};
+use crate::close_code::CloseCode;
+use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageRef;
 use crate::prepared::Prepared;
-use crate::protocol::{Fragment, Kind, Opcode, Outbound, Role, mask};
-use crate::transport::lock;
+use crate::protocol::{Encoder, Fragment, Kind, Opcode, Role, mask};
+use crate::sync::{MutexGuard, lock, wait};
 
 /// Messages from this size on go straight to the wire.
-const LARGE: usize = 64 * 1024;
+const DIRECT_SEND_MIN: usize = 64 * 1024;
 /// How much of them a client masks and writes at once: each write wakes the peer. A multiple of four, for the mask, but not
-/// of 4096, as in `Buffer`.
-const BLOCK: usize = 1024 * 1024 - 1120;
+/// of 4096, as in `ReadBuffer`.
+const MASK_CHUNK: usize = 1024 * 1024 - 1120;
 
 impl Connection {
     /// Sends one message; returns when it is written, or queued behind the one who is writing.
@@ -31,7 +30,7 @@ impl Connection {
         let deadline = self.send_deadline();
         let (kind, payload) = (message.kind(), message.as_bytes());
         log::trace!("sending {kind:?}, {} bytes", payload.len());
-        if payload.len() >= LARGE && !(compress && self.compresses(payload.len())) {
+        if payload.len() >= DIRECT_SEND_MIN && !(compress && self.compresses(payload.len())) {
             return self.send_large(kind, payload, &deadline);
         }
         let outgoing = self.queue_message(kind, payload, compress, &deadline)?;
@@ -44,7 +43,7 @@ impl Connection {
             let deadline = self.send_deadline();
             let (kind, payload) = (message.kind(), message.as_bytes());
             log::trace!("sending {kind:?}, {} bytes", payload.len());
-            if payload.len() >= LARGE && !self.compresses(payload.len()) {
+            if payload.len() >= DIRECT_SEND_MIN && !self.compresses(payload.len()) {
                 self.send_large(kind, payload, &deadline)?;
                 continue;
             }
@@ -100,18 +99,18 @@ impl Connection {
         payload: &[u8],
         compress: bool,
         deadline: &Deadline,
-    ) -> Result<MutexGuard<'_, Outgoing>> {
+    ) -> Result<MutexGuard<'_, SendQueue>> {
         if compress && self.compresses(payload.len()) {
             return self.queue_compressed(deadline, |compressor, frame, mask| {
                 compressor.message(frame, kind, payload, true, mask);
             });
         }
-        let mut outgoing = self.room_for_message(deadline, Outgoing::has_room)?;
+        let mut outgoing = self.wait_for_message_slot(deadline, SendQueue::has_room)?;
         outgoing.queue_message(kind, payload)?;
         Ok(outgoing)
     }
 
-    fn queue_prepared(&self, prepared: &Prepared, deadline: &Deadline) -> Result<MutexGuard<'_, Outgoing>> {
+    fn queue_prepared(&self, prepared: &Prepared, deadline: &Deadline) -> Result<MutexGuard<'_, SendQueue>> {
         let message = MessageRef::from(prepared.message());
         let length = message.as_bytes().len();
         match self.compressing.as_ref().and_then(|compressor| lock(compressor).preparation(length)) {
@@ -129,12 +128,12 @@ impl Connection {
     fn queue_compressed(
         &self,
         deadline: &Deadline,
-        encode: impl FnOnce(&mut Outbound, &mut Vec<u8>, [u8; 4]),
-    ) -> Result<MutexGuard<'_, Outgoing>> {
+        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>, [u8; 4]),
+    ) -> Result<MutexGuard<'_, SendQueue>> {
         // The compressor's lock is held until the frame is queued: frames must go out in the order of its history. It is
         // not held while waiting, so whoever waited looks again.
         let (mask, mut compressor) = loop {
-            drop(self.room_for_message(deadline, Outgoing::has_room)?);
+            drop(self.wait_for_message_slot(deadline, SendQueue::has_room)?);
             let compressor = lock(self.compressing.as_ref().expect("looked at before"));
             let mut outgoing = lock(&self.sending);
             if !outgoing.is_streaming {
@@ -150,7 +149,7 @@ impl Connection {
     }
 
     fn send_large(&self, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
-        let mut outgoing = self.room_for_message(deadline, |outgoing| outgoing.writer.is_some())?;
+        let mut outgoing = self.wait_for_message_slot(deadline, |outgoing| outgoing.writer.is_some())?;
         let mut writer = outgoing.writer.take().expect("waited for");
         let mask = match outgoing.fetch_with_header(&mut writer, kind, payload.len()) {
             Ok(mask) => mask,
@@ -161,7 +160,7 @@ impl Connection {
         };
         drop(outgoing);
         let written = match self.role {
-            Role::Client => payload.chunks(BLOCK).try_for_each(|block| {
+            Role::Client => payload.chunks(MASK_CHUNK).try_for_each(|block| {
                 mask::append(&mut writer.batch, block, mask);
                 self.write_batch(&mut writer, deadline)?;
                 writer.restart();
@@ -169,8 +168,8 @@ impl Connection {
             }),
             // What need not be masked need not be copied, but for the start, which goes out with the header.
             Role::Server => {
-                let (start, rest) = payload.split_at(LARGE);
-                blocks::append(&mut writer.batch, start);
+                let (start, rest) = payload.split_at(DIRECT_SEND_MIN);
+                copy::append(&mut writer.batch, start);
                 let written = self.write_batch(&mut writer, deadline);
                 written.and_then(|()| self.write_all(&mut writer.wire, rest, &mut 0, deadline))
             }
@@ -183,7 +182,7 @@ impl Connection {
 
     /// Queues a part of a message that is being sent in parts, and sends it like a message.
     pub fn send_fragment(&self, part: Fragment, payload: &[u8], deadline: &Deadline) -> Result<()> {
-        let mut outgoing = self.room_to_send(deadline, Outgoing::has_room)?;
+        let mut outgoing = self.wait_for_slot(deadline, SendQueue::has_room)?;
         if let (true, Some(compressor)) = (part.compress, &self.compressing) {
             let mask = outgoing.next_mask()?;
             drop(outgoing);
@@ -204,7 +203,7 @@ impl Connection {
     pub fn ping(&self, payload: &[u8]) -> Result<()> {
         let deadline = self.send_deadline();
         lock(&self.keepalive).ping_sent(payload, Instant::now());
-        let mut outgoing = self.room_to_send(&deadline, Outgoing::has_room)?;
+        let mut outgoing = self.wait_for_slot(&deadline, SendQueue::has_room)?;
         outgoing.queue_control(Opcode::Ping, payload);
         self.write_queued(outgoing, &deadline)
     }
@@ -225,15 +224,15 @@ impl Connection {
         lock(&self.sending).queue_control(Opcode::Close, &payload)
     }
 
-    /// As `room_to_send`, behind a message that is being sent in parts.
+    /// As `wait_for_slot`, behind a message that is being sent in parts.
     #[inline]
-    pub fn room_for_message(
+    pub fn wait_for_message_slot(
         &self,
         deadline: &Deadline,
-        is_there: impl Fn(&Outgoing) -> bool,
-    ) -> Result<MutexGuard<'_, Outgoing>> {
+        is_there: impl Fn(&SendQueue) -> bool,
+    ) -> Result<MutexGuard<'_, SendQueue>> {
         loop {
-            let outgoing = self.room_to_send(deadline, &is_there)?;
+            let outgoing = self.wait_for_slot(deadline, &is_there)?;
             if !outgoing.is_streaming {
                 return Ok(outgoing);
             }
@@ -243,11 +242,11 @@ impl Connection {
 
     /// Waits until `is_there` holds and nobody else has to go first.
     #[inline]
-    pub fn room_to_send(
+    pub fn wait_for_slot(
         &self,
         deadline: &Deadline,
-        is_there: impl Fn(&Outgoing) -> bool,
-    ) -> Result<MutexGuard<'_, Outgoing>> {
+        is_there: impl Fn(&SendQueue) -> bool,
+    ) -> Result<MutexGuard<'_, SendQueue>> {
         let mut outgoing = lock(&self.sending);
         loop {
             self.check_sendable(&outgoing)?;
@@ -260,11 +259,11 @@ impl Connection {
     }
 
     #[inline]
-    fn check_sendable(&self, outgoing: &Outgoing) -> Result<()> {
+    fn check_sendable(&self, outgoing: &SendQueue) -> Result<()> {
         if let Some(failure) = &outgoing.failure {
             return Err(Error::new(ErrorKind::Closed, format!("sending has failed before: {failure}")));
         }
-        if let Some(End::Failed(error)) = self.end.get() {
+        if let Some(EndResult::Failed(error)) = self.end.get() {
             return Err(Error::new(ErrorKind::Closed, format!("cannot send: {error}")));
         }
         if outgoing.close_queued || self.end.get().is_some() || self.closed.get().is_some() {
@@ -275,11 +274,11 @@ impl Connection {
 
     pub fn wait_to_send<'a>(
         &'a self,
-        outgoing: MutexGuard<'a, Outgoing>,
+        outgoing: MutexGuard<'a, SendQueue>,
         deadline: &Deadline,
-    ) -> Result<MutexGuard<'a, Outgoing>> {
+    ) -> Result<MutexGuard<'a, SendQueue>> {
         let left = deadline.check("waiting for another thread's send")?;
-        if let Some(End::Failed(error)) = self.end.get() {
+        if let Some(EndResult::Failed(error)) = self.end.get() {
             return Err(error.clone());
         }
         Ok(self.wait_for_change(outgoing, left))
@@ -287,16 +286,16 @@ impl Connection {
 
     pub fn wait_for_change<'a>(
         &'a self,
-        mut outgoing: MutexGuard<'a, Outgoing>,
+        mut outgoing: MutexGuard<'a, SendQueue>,
         left: Option<Duration>,
-    ) -> MutexGuard<'a, Outgoing> {
+    ) -> MutexGuard<'a, SendQueue> {
         outgoing.waiting += 1;
-        let mut outgoing = super::wait(&self.sending_changed, outgoing, left);
+        let mut outgoing = wait(&self.sending_changed, outgoing, left);
         outgoing.waiting -= 1;
         outgoing
     }
 
-    pub fn wake_senders(&self, outgoing: &Outgoing) {
+    pub fn wake_senders(&self, outgoing: &SendQueue) {
         if outgoing.waiting > 0 {
             self.sending_changed.notify_all();
         }

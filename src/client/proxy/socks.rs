@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::super::address;
+use super::super::addresses;
 use super::super::credentials::Credentials;
 use super::super::target::Target;
-use super::Wire;
+use super::ProxyStream;
 use crate::deadline::Deadline;
 use crate::error::Result;
 
@@ -31,13 +31,13 @@ impl Destination<'_> {
 
     /// This machine does. The proxy tries only the one address it is given, and IPv4 is what it has most likely.
     pub fn resolved(target: &Target, deadline: &Deadline) -> Result<Destination<'static>> {
-        let addresses = address::resolve(&target.host, target.port, deadline)?;
+        let addresses = addresses::resolve(&target.host, target.port, deadline)?;
         let best = addresses.iter().find(|address| address.is_ipv4()).unwrap_or(&addresses[0]);
         Ok(Destination::Address(best.ip()))
     }
 }
 
-pub(super) fn connect(wire: &Wire<'_>, destination: &Destination<'_>, port: u16) -> Result<()> {
+pub(super) fn connect(wire: &ProxyStream<'_>, destination: &Destination<'_>, port: u16) -> Result<()> {
     let request = request(wire, destination, port)?;
     authenticate(wire, wire.proxy.credentials.as_ref())?;
     wire.write_all(&request)?;
@@ -60,7 +60,7 @@ pub(super) fn connect(wire: &Wire<'_>, destination: &Destination<'_>, port: u16)
 }
 
 /// Before anything is sent, whether all of it can be.
-fn request(wire: &Wire<'_>, destination: &Destination<'_>, port: u16) -> Result<Vec<u8>> {
+fn request(wire: &ProxyStream<'_>, destination: &Destination<'_>, port: u16) -> Result<Vec<u8>> {
     let mut request = vec![VERSION, 1, 0];
     match destination {
         Destination::Address(IpAddr::V4(address)) => {
@@ -84,7 +84,7 @@ fn request(wire: &Wire<'_>, destination: &Destination<'_>, port: u16) -> Result<
     Ok(request)
 }
 
-fn authenticate(wire: &Wire<'_>, credentials: Option<&Credentials>) -> Result<()> {
+fn authenticate(wire: &ProxyStream<'_>, credentials: Option<&Credentials>) -> Result<()> {
     match credentials {
         None => wire.write_all(&[VERSION, 1, NO_AUTHENTICATION])?,
         Some(_) => wire.write_all(&[VERSION, 2, NO_AUTHENTICATION, USER_AND_PASSWORD])?,
@@ -114,7 +114,7 @@ fn authenticate(wire: &Wire<'_>, credentials: Option<&Credentials>) -> Result<()
     }
 }
 
-fn expect_version(wire: &Wire<'_>, version: u8) -> Result<()> {
+fn expect_version(wire: &ProxyStream<'_>, version: u8) -> Result<()> {
     if version == VERSION {
         return Ok(());
     }
@@ -138,7 +138,7 @@ fn meaning(reply: u8) -> String {
     format!("{known} (reply {reply})")
 }
 
-fn read<const N: usize>(wire: &Wire<'_>) -> Result<[u8; N]> {
+fn read<const N: usize>(wire: &ProxyStream<'_>) -> Result<[u8; N]> {
     let mut bytes = [0; N];
     wire.read_exact(&mut bytes)?;
     Ok(bytes)

@@ -7,9 +7,9 @@ use std::time::Duration;
 use native_tls::TlsConnector;
 use url::Url;
 
+use crate::client::{Proxy, normalized_host};
 use crate::compression::Compression;
-use crate::connect::{Proxy, normalized_host};
-use crate::connection::Bounds;
+use crate::connection::ConnectionConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Response};
 use crate::protocol::Role;
@@ -45,7 +45,7 @@ pub struct ConnectOptions {
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) proxy: ProxyChoice,
     pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: ConnectionConfig,
     pub(crate) user_agent: Option<String>,
     pub(crate) max_redirects: u32,
     pub(crate) follow: Option<Arc<Follow>>,
@@ -72,7 +72,7 @@ impl Default for ConnectOptions {
             tls: None,
             proxy: ProxyChoice::Environment,
             connect_timeout: Some(Duration::from_secs(30)),
-            bounds: Bounds::default(),
+            bounds: ConnectionConfig::default(),
             user_agent: Some(concat!("wsync/", env!("CARGO_PKG_VERSION")).into()),
             max_redirects: 5,
             follow: None,
@@ -215,7 +215,7 @@ impl ConnectOptions {
     /// [`Handshake`](ErrorKind::Handshake) for an answer that RFC 6455 §4.1 forbids; [`Timeout`](ErrorKind::Timeout) when
     /// `connect_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost meanwhile.
     pub fn connect(&self, url: &str) -> Result<WebSocket> {
-        crate::connect::connect(self, url)
+        crate::client::connect(self, url)
     }
 
     /// Does the opening handshake, with TLS first for `wss`, over a stream that is connected already. No name is resolved,
@@ -225,7 +225,7 @@ impl ConnectOptions {
     /// # Errors
     /// As [`connect`](ConnectOptions::connect).
     pub fn connect_over(&self, url: &str, stream: impl Into<Stream>) -> Result<WebSocket> {
-        crate::connect::connect_over(self, url, stream.into())
+        crate::client::connect_over(self, url, stream.into())
     }
 
     /// Refuses what cannot be sent, before any I/O.
@@ -259,7 +259,7 @@ impl std::fmt::Debug for ConnectOptions {
     }
 }
 
-impl Bounds {
+impl ConnectionConfig {
     pub(crate) fn check(&self) -> Result<()> {
         check_timeout("send_timeout", self.send_timeout)?;
         check_timeout("close_timeout", self.close_timeout)?;

@@ -1,11 +1,11 @@
 //! `CONNECT` (RFC 9110 §9.3.6).
 
 use super::super::target::Target;
-use super::Wire;
+use super::ProxyStream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{Head, HeadParser, Response, is_informational};
 
-pub(super) fn connect(wire: &Wire<'_>, target: &Target) -> Result<()> {
+pub(super) fn connect(wire: &ProxyStream<'_>, target: &Target) -> Result<()> {
     let authority = target.authority();
     let credentials = wire.proxy.credentials.as_ref();
     let authorization = match credentials {
@@ -30,7 +30,7 @@ pub(super) fn connect(wire: &Wire<'_>, target: &Target) -> Result<()> {
 }
 
 /// The head of the final answer, and not a byte more: what follows may be for TLS.
-fn read_head(wire: &Wire<'_>) -> Result<Head> {
+fn read_head(wire: &ProxyStream<'_>) -> Result<Head> {
     let mut parser = HeadParser::response();
     let mut buffer = [0; 1024];
     loop {

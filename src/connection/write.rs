@@ -4,25 +4,25 @@
 //! lets go: so senders that arrive during a write are written together, by one system call.
 
 use std::io;
-use std::sync::MutexGuard;
 use std::time::Duration;
 
-use super::outgoing::{Outgoing, Writer};
-use super::{Connection, End};
+use super::send_queue::{SendQueue, WriteHalf};
+use super::{Connection, EndResult};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Wire, lock};
+use crate::sync::{MutexGuard, lock};
+use crate::transport::WriteState;
 
 /// How long a writer rests that was told to wait without having waited.
-const BREATH: Duration = Duration::from_millis(1);
+const SPURIOUS_WOULDBLOCK_BACKOFF: Duration = Duration::from_millis(1);
 /// How often one thread writes what others queued before they have to wait and take over.
-const MOST_ROUNDS: usize = 64;
+const MAX_BATCHES_FOR_OTHERS: usize = 64;
 /// The same for the reader, which has to read.
-const MOST_FLUSHES: usize = 8;
+const MAX_FLUSH_BATCHES: usize = 8;
 
 impl Connection {
     /// Writes what is queued, or leaves it to the one who is writing.
-    pub fn write_queued<'a>(&'a self, mut outgoing: MutexGuard<'a, Outgoing>, deadline: &Deadline) -> Result<()> {
+    pub fn write_queued<'a>(&'a self, mut outgoing: MutexGuard<'a, SendQueue>, deadline: &Deadline) -> Result<()> {
         // The reader takes no time over it, and leaves behind what does not fit.
         while outgoing.is_flushing {
             outgoing = self.wait_for_change(outgoing, None);
@@ -31,7 +31,7 @@ impl Connection {
         if let Some(failure) = &outgoing.failure {
             return Err(failure.clone());
         }
-        if !outgoing.is_left_over() {
+        if !outgoing.needs_writer() {
             return Ok(());
         }
         let mut writer = outgoing.writer.take().expect("it is left over");
@@ -44,20 +44,20 @@ impl Connection {
     }
 
     /// Writes the batch, and on until nothing is queued; then puts the writer back.
-    pub fn write_on(&self, mut writer: Box<Writer>, deadline: &Deadline) -> Result<()> {
+    pub fn write_on(&self, mut writer: Box<WriteHalf>, deadline: &Deadline) -> Result<()> {
         if let Err(error) = self.write_batch(&mut writer, deadline) {
             return Err(self.sending_failed(writer, error));
         }
         let mut rounds = 0;
         loop {
             let mut outgoing = lock(&self.sending);
-            if outgoing.is_drained() {
-                outgoing.put_back(writer);
+            if outgoing.is_empty() {
+                outgoing.return_writer(writer);
                 self.wake_senders(&outgoing);
                 return Ok(());
             }
             rounds += 1;
-            outgoing.is_stopping_writer = rounds >= MOST_ROUNDS;
+            outgoing.is_stopping_writer = rounds >= MAX_BATCHES_FOR_OTHERS;
             let fetched = outgoing.fetch(&mut writer);
             self.wake_senders(&outgoing);
             drop(outgoing);
@@ -69,12 +69,18 @@ impl Connection {
         }
     }
 
-    pub fn write_batch(&self, writer: &mut Writer, deadline: &Deadline) -> Result<()> {
+    pub fn write_batch(&self, writer: &mut WriteHalf, deadline: &Deadline) -> Result<()> {
         self.write_all(&mut writer.wire, &writer.batch, &mut writer.written, deadline)
     }
 
     /// Writes all behind the first `written` of `bytes`, and counts.
-    pub fn write_all(&self, wire: &mut Wire, bytes: &[u8], written: &mut usize, deadline: &Deadline) -> Result<()> {
+    pub fn write_all(
+        &self,
+        wire: &mut WriteState,
+        bytes: &[u8],
+        written: &mut usize,
+        deadline: &Deadline,
+    ) -> Result<()> {
         // What came before, such as the blocks of a large message, may have taken longer than this write may stand still.
         let mut deadline = *deadline;
         deadline.progress();
@@ -85,7 +91,9 @@ impl Connection {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 // The time is over, or the reader made the socket non-blocking for a moment, or TLS waits for the peer.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(BREATH),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(SPURIOUS_WOULDBLOCK_BACKOFF)
+                }
                 Err(error) => return Err(self.write_error(error)),
             }
             if wire.sent() > before {
@@ -98,7 +106,7 @@ impl Connection {
     /// Writes what is queued as far as the socket takes it now. Never waits: the reader calls it.
     pub fn flush_what_fits(&self) {
         let mut outgoing = lock(&self.sending);
-        if !outgoing.is_left_over() {
+        if !outgoing.needs_writer() {
             return;
         }
         let mut writer = outgoing.writer.take().expect("it is left over");
@@ -111,18 +119,18 @@ impl Connection {
             outgoing = lock(&self.sending);
             match written {
                 // Those who never wait may fill the queue as fast as it empties, and the reader has to read.
-                Ok(true) if round < MOST_FLUSHES && !outgoing.is_drained() => continue,
+                Ok(true) if round < MAX_FLUSH_BATCHES && !outgoing.is_empty() => continue,
                 Ok(_) => {}
                 Err(error) => outgoing.fail(&error),
             }
-            outgoing.put_back(writer);
+            outgoing.return_writer(writer);
             self.wake_senders(&outgoing);
             return;
         }
     }
 
     /// Writes what the socket takes now of the batch; says whether that was all.
-    fn write_what_fits(&self, writer: &mut Writer) -> Result<bool> {
+    fn write_what_fits(&self, writer: &mut WriteHalf) -> Result<bool> {
         loop {
             match self.write_some(&mut writer.wire, &writer.batch, &mut writer.written, Some(Duration::ZERO)) {
                 Ok(true) => return Ok(true),
@@ -154,14 +162,14 @@ impl Connection {
             self.transport.shutdown_write(&mut writer.wire, wait);
         }
         let mut outgoing = lock(&self.sending);
-        outgoing.put_back(writer);
+        outgoing.return_writer(writer);
         self.wake_senders(&outgoing);
     }
 
     /// Writes once, waiting at most `wait`; says whether all is out.
     fn write_some(
         &self,
-        wire: &mut Wire,
+        wire: &mut WriteState,
         bytes: &[u8],
         written: &mut usize,
         wait: Option<Duration>,
@@ -178,16 +186,16 @@ impl Connection {
 
     fn write_error(&self, error: io::Error) -> Error {
         match self.end.get() {
-            Some(End::Failed(end)) => Error::new(ErrorKind::Closed, format!("cannot send: {end}")),
+            Some(EndResult::Failed(end)) => Error::new(ErrorKind::Closed, format!("cannot send: {end}")),
             _ => Error::caused(ErrorKind::Io, "the connection was lost while sending", error),
         }
     }
 
     /// Part of a frame may be out: nothing can be sent any more, and all who wait are told.
-    pub fn sending_failed(&self, writer: Box<Writer>, error: Error) -> Error {
+    pub fn sending_failed(&self, writer: Box<WriteHalf>, error: Error) -> Error {
         let mut outgoing = lock(&self.sending);
         outgoing.fail(&error);
-        outgoing.put_back(writer);
+        outgoing.return_writer(writer);
         self.wake_senders(&outgoing);
         error
     }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Connection, End};
-use crate::close::{CloseCode, ReadyState};
+use super::{Connection, EndResult};
+use crate::close_code::{CloseCode, ReadyState};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Role, Violation};
 
 /// How long a close frame may take on its way out where nobody asked for the closing.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// The whole closing handshake: our close frame, the peer's, the end of TCP, all by one deadline.
@@ -27,11 +27,11 @@ impl Connection {
         let result = match self.flush(&deadline) {
             // A peer that has closed by itself takes nothing any more, but its close frame may be there to read.
             Err(error) if error.kind() == ErrorKind::Timeout => Err(error),
-            _ => self.see_closed(&deadline),
+            _ => self.await_peer_close(&deadline),
         };
         if let Err(error) = result {
             let text = format!("the closing handshake failed: {error}");
-            self.end_with(End::Failed(Error::new(ErrorKind::Io, text)));
+            self.end_with(EndResult::Failed(Error::new(ErrorKind::Io, text)));
             self.transport.shutdown();
             return Err(error);
         }
@@ -51,18 +51,18 @@ impl Connection {
 
     /// Ends the connection without waiting for anything: a close frame if the peer takes it at once, and every blocked
     /// call is woken.
-    pub fn leave(&self) {
-        self.say_goodbye();
+    pub fn close_now(&self) {
+        self.try_send_going_away();
         self.abort();
     }
 
     /// Waits until the peer's close frame is there: by reading, or while another thread reads.
-    fn see_closed(&self, deadline: &Deadline) -> Result<()> {
+    fn await_peer_close(&self, deadline: &Deadline) -> Result<()> {
         let awaiting = "waiting for the peer to answer the close";
         loop {
             match self.end.get() {
-                Some(End::Clean) => return Ok(()),
-                Some(End::Failed(error)) => return Err(error.clone()),
+                Some(EndResult::Clean) => return Ok(()),
+                Some(EndResult::Failed(error)) => return Err(error.clone()),
                 None => {}
             }
             match self.receive_close(deadline) {
@@ -75,32 +75,32 @@ impl Connection {
     }
 
     /// The peer's close frame is there: answers it unless this is the answer to ours, and ends this side.
-    pub fn close_received(&self, frame: Option<(CloseCode, String)>, deadline: &Deadline) -> &End {
+    pub fn close_received(&self, frame: Option<(CloseCode, String)>, deadline: &Deadline) -> &EndResult {
         let echoed = frame.as_ref().map(|(code, _)| *code);
         let (code, reason) = frame.unwrap_or((CloseCode::NO_STATUS_RECEIVED, String::new()));
         log::debug!("the peer closed with {code}");
         let _ = self.closed.set((code, reason));
         let is_answer = !self.queue_close(echoed, "");
         if !is_answer {
-            self.last_words(deadline);
+            self.send_final_close(deadline);
         }
-        self.end_with(End::Clean)
+        self.end_with(EndResult::Clean)
     }
 
     /// The peer broke the protocol: it is told by which code (RFC 6455 §7.1.7), and reading stops.
-    pub fn violated(&self, violation: Violation, deadline: &Deadline) -> &End {
+    pub fn violated(&self, violation: Violation, deadline: &Deadline) -> &EndResult {
         log::warn!("the peer broke the protocol: {violation}");
         let code = violation.close_code();
         self.queue_close(Some(code), "");
-        self.last_words(deadline);
+        self.send_final_close(deadline);
         let text = format!("the peer broke the protocol (answered with close code {code}): {violation}");
-        self.end_with(End::Failed(Error::new(violation.kind(), text)))
+        self.end_with(EndResult::Failed(Error::new(violation.kind(), text)))
     }
 
     /// Writes a close frame out, and ends this side behind it; no longer than the receiving call may take.
-    fn last_words(&self, deadline: &Deadline) {
+    fn send_final_close(&self, deadline: &Deadline) {
         let bounds = [self.bounds.close_timeout, deadline.left()];
-        let length = bounds.into_iter().flatten().fold(LAST_WORDS, Duration::min);
+        let length = bounds.into_iter().flatten().fold(CLOSE_WRITE_LIMIT, Duration::min);
         let deadline = Deadline::after("close_timeout", Some(length));
         match self.flush(&deadline) {
             Ok(()) => self.shutdown_write(deadline.left()),
@@ -108,7 +108,7 @@ impl Connection {
         }
     }
 
-    fn say_goodbye(&self) {
+    fn try_send_going_away(&self) {
         if self.ready_state() == ReadyState::Closed {
             return;
         }
@@ -121,6 +121,6 @@ impl Connection {
 impl Drop for Connection {
     /// The last handle is gone: says so if the peer takes it at once, and lets go.
     fn drop(&mut self) {
-        self.say_goodbye();
+        self.try_send_going_away();
     }
 }

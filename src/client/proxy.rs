@@ -108,7 +108,7 @@ impl Proxy {
 /// not a byte is read.
 pub(crate) fn tunnel(proxy: &Proxy, stream: &TcpStream, target: &Target, deadline: &Deadline) -> Result<()> {
     log::debug!("asking {proxy:?} for {}", target.authority());
-    let wire = Wire { proxy, stream, deadline };
+    let wire = ProxyStream { proxy, stream, deadline };
     match proxy.scheme {
         Scheme::Http => http::connect(&wire, target)?,
         Scheme::Socks5 => socks::connect(&wire, &socks::Destination::resolved(target, deadline)?, target.port)?,
@@ -131,13 +131,13 @@ impl fmt::Debug for Proxy {
 }
 
 /// The stream to the proxy. All it does ends at the deadline, and all its errors name the proxy.
-struct Wire<'a> {
+struct ProxyStream<'a> {
     proxy: &'a Proxy,
     stream: &'a TcpStream,
     deadline: &'a Deadline,
 }
 
-impl Wire<'_> {
+impl ProxyStream<'_> {
     fn write_all(&self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let written = self.bounded("sending a request to", |mut stream| stream.write(bytes))?;

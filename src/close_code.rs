@@ -77,8 +77,8 @@ impl CloseCode {
 /// Refuses what must not stand in a close frame (RFC 6455 §5.5.1), before anything is sent.
 pub(crate) fn check_close(code: CloseCode, reason: &str) -> Result<()> {
     if !code.is_sendable() {
-        let mend = "use 1000 to 1003, 1007 to 1014, or 3000 to 4999 for codes of your own";
-        return Err(Error::new(ErrorKind::Options, format!("close code {code} must not be sent: {mend}")));
+        let hint = "use 1000 to 1003, 1007 to 1014, or 3000 to 4999 for codes of your own";
+        return Err(Error::new(ErrorKind::Options, format!("close code {code} must not be sent: {hint}")));
     }
     if reason.len() > 123 {
         let text = format!("a close reason may have 123 bytes, this one has {}: shorten it", reason.len());

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use super::event::{End, Event};
-use super::queue::{Events, Queue};
-use crate::close::CloseCode;
+use super::event_queue::{Events, Queue};
+use crate::close_code::CloseCode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::websocket::WebSocket;
@@ -160,7 +160,7 @@ impl Reader {
     /// at once. No call of the handler begins after this but one that may be beginning now; it is not told of the end.
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
-        self.ws.leave();
+        self.ws.close_now();
     }
 
     /// Waits until the thread has ended: with the connection, or by the handler's `Break`.

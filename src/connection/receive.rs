@@ -1,18 +1,18 @@
 //! The way in: whoever is in `recv` holds the reader, waits for the socket, and sees to pings and closes as they come.
 
 use std::collections::VecDeque;
-use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-use super::keepalive::Turn;
-use super::{Connection, End, wait};
-use crate::blocks;
-use crate::close::CloseCode;
+use super::keepalive::KeepaliveAction;
+use super::{Connection, EndResult};
+use crate::close_code::CloseCode;
+use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::{Event, Inbound, Kind, Sink, Violation};
-use crate::transport::{Incoming, Received, lock};
+use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation};
+use crate::sync::{MutexGuard, lock, wait};
+use crate::transport::{ReadState, Received};
 
 /// The longest wait for the socket in one go: after it the reader looks whether the keepalive was
 /// changed meanwhile, or something was left to write.
@@ -24,26 +24,26 @@ const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
 /// What is worth reading past the buffer, and how much of it is read at once: zeroing what stays in the cache costs less
 /// than copying it.
-const LARGE: usize = 64 * 1024;
+const DIRECT_READ_MIN: usize = 64 * 1024;
 
 /// Where the reader sits while nobody receives.
-pub(crate) struct Seat {
-    reader: Option<Box<Reader>>,
+pub(crate) struct ReadSlot {
+    reader: Option<Box<ReadHalf>>,
     waiting: usize,
 }
 
-pub(crate) struct Reader {
-    incoming: Incoming,
-    pub inbound: Inbound,
-    pub message: Assembly,
+pub(crate) struct ReadHalf {
+    incoming: ReadState,
+    pub inbound: Decoder,
+    pub message: MessageAssembler,
     /// What came while `close` was reading.
     pub backlog: VecDeque<Message>,
     /// The end of a message that came past the buffer; who read it takes it before the reader goes back.
-    ended: Option<Event>,
+    ended: Option<FrameEvent>,
 }
 
 /// The message under way.
-pub(crate) struct Assembly {
+pub(crate) struct MessageAssembler {
     pub message: Message,
     /// An allocation to assemble the next message in.
     spare: Vec<u8>,
@@ -62,24 +62,24 @@ pub(crate) enum Piece {
 }
 
 /// The reader, taken out of its seat; goes back when dropped, also by a panic.
-pub(crate) struct Taken<'a> {
+pub(crate) struct ReadGuard<'a> {
     connection: &'a Connection,
-    reader: Option<Box<Reader>>,
+    reader: Option<Box<ReadHalf>>,
 }
 
-impl Seat {
-    pub fn new(reader: Reader) -> Seat {
-        Seat { reader: Some(Box::new(reader)), waiting: 0 }
+impl ReadSlot {
+    pub fn new(reader: ReadHalf) -> ReadSlot {
+        ReadSlot { reader: Some(Box::new(reader)), waiting: 0 }
     }
 }
 
-impl Reader {
-    pub fn new(incoming: Incoming, inbound: Inbound) -> Reader {
-        Reader { incoming, inbound, message: Assembly::default(), backlog: VecDeque::new(), ended: None }
+impl ReadHalf {
+    pub fn new(incoming: ReadState, inbound: Decoder) -> ReadHalf {
+        ReadHalf { incoming, inbound, message: MessageAssembler::default(), backlog: VecDeque::new(), ended: None }
     }
 
     /// The next event in the bytes at hand.
-    fn next_event(&mut self) -> std::result::Result<Option<Event>, Violation> {
+    fn next_event(&mut self) -> std::result::Result<Option<FrameEvent>, Violation> {
         if let Some(event) = self.ended.take() {
             return Ok(Some(event));
         }
@@ -89,13 +89,18 @@ impl Reader {
     }
 }
 
-impl Default for Assembly {
-    fn default() -> Assembly {
-        Assembly { message: Message::Binary(Vec::new()), spare: Vec::new(), most: usize::MAX, is_discarding: false }
+impl Default for MessageAssembler {
+    fn default() -> MessageAssembler {
+        MessageAssembler {
+            message: Message::Binary(Vec::new()),
+            spare: Vec::new(),
+            most: usize::MAX,
+            is_discarding: false,
+        }
     }
 }
 
-impl Assembly {
+impl MessageAssembler {
     /// All that is there; of a part, the message's kind stays.
     pub fn take_part(&mut self) -> Message {
         match &mut self.message {
@@ -117,7 +122,7 @@ impl Assembly {
     }
 }
 
-impl Sink for Assembly {
+impl Sink for MessageAssembler {
     #[inline]
     fn begin(&mut self, kind: Kind, likely: usize) {
         let mut bytes = std::mem::take(&mut self.spare);
@@ -134,7 +139,7 @@ impl Sink for Assembly {
     fn text(&mut self, chunk: &str) {
         match &mut self.message {
             _ if self.is_discarding => {}
-            Message::Text(text) => blocks::append_text(text, chunk),
+            Message::Text(text) => copy::append_text(text, chunk),
             Message::Binary(_) => {}
         }
     }
@@ -143,7 +148,7 @@ impl Sink for Assembly {
     fn binary(&mut self, chunk: &[u8]) {
         match &mut self.message {
             _ if self.is_discarding => {}
-            Message::Binary(bytes) => blocks::append(bytes, chunk),
+            Message::Binary(bytes) => copy::append(bytes, chunk),
             Message::Text(_) => {}
         }
     }
@@ -158,7 +163,7 @@ impl Connection {
     pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
         let ready = self.ready_message(|kind, payload| {
             let mut bytes = Vec::new();
-            blocks::append(&mut bytes, payload);
+            copy::append(&mut bytes, payload);
             match kind {
                 Kind::Binary => Some(Message::Binary(bytes)),
                 // Looked at here, where it is aligned: that is faster for short text.
@@ -178,7 +183,7 @@ impl Connection {
     pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<Kind>> {
         buffer.clear();
         let ready = self.ready_message(|kind, payload| {
-            blocks::append(buffer, payload);
+            copy::append(buffer, payload);
             (kind == Kind::Binary || std::str::from_utf8(buffer).is_ok()).then_some(kind)
         });
         if let Some(kind) = ready {
@@ -197,7 +202,7 @@ impl Connection {
     #[inline]
     fn ready_message<T>(&self, take: impl FnOnce(Kind, &[u8]) -> Option<T>) -> Option<T> {
         let mut seat = lock(&self.receiving);
-        let Reader { incoming, inbound, backlog, .. } = &mut **seat.reader.as_mut()?;
+        let ReadHalf { incoming, inbound, backlog, .. } = &mut **seat.reader.as_mut()?;
         if !backlog.is_empty() {
             return None;
         }
@@ -252,13 +257,13 @@ impl Connection {
     }
 
     /// Takes the reader, waiting for whoever has it. It is to be had after the end, too: the backlog may hold messages.
-    pub fn take_reader<'a>(&'a self, mut seat: MutexGuard<'a, Seat>, deadline: &Deadline) -> Result<Taken<'a>> {
+    pub fn take_reader<'a>(&'a self, mut seat: MutexGuard<'a, ReadSlot>, deadline: &Deadline) -> Result<ReadGuard<'a>> {
         loop {
             if let Some(reader) = seat.reader.take() {
-                return Ok(Taken { connection: self, reader: Some(reader) });
+                return Ok(ReadGuard { connection: self, reader: Some(reader) });
             }
             // Whoever has it may keep it for long: a message that is read in parts.
-            if let Some(End::Failed(error)) = self.end.get() {
+            if let Some(EndResult::Failed(error)) = self.end.get() {
                 return Err(error.clone());
             }
             let left = deadline.check("no message came (another thread is receiving)")?;
@@ -268,7 +273,7 @@ impl Connection {
         }
     }
 
-    fn read_message(&self, reader: &mut Reader, deadline: &Deadline) -> Result<Option<Message>> {
+    fn read_message(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<Option<Message>> {
         while let Some(piece) = self.read_piece(reader, deadline)? {
             if let Piece::Whole(kind) = piece {
                 let message = reader.message.take();
@@ -280,30 +285,30 @@ impl Connection {
     }
 
     /// Reads until a message is complete, or has a part to fetch.
-    pub fn read_piece(&self, reader: &mut Reader, deadline: &Deadline) -> Result<Option<Piece>> {
+    pub fn read_piece(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<Option<Piece>> {
         let mut has_looked = false;
         loop {
             match reader.next_event() {
-                Ok(Some(Event::Message(_))) if reader.message.is_discarding => {
+                Ok(Some(FrameEvent::Message(_))) if reader.message.is_discarding => {
                     reader.message.is_discarding = false;
                     // Unless the next one is wanted in parts, too.
                     if reader.message.most == usize::MAX {
                         self.end_streaming(reader);
                     }
                 }
-                Ok(Some(Event::Message(kind))) => {
+                Ok(Some(FrameEvent::Message(kind))) => {
                     self.flush_what_fits();
                     return Ok(Some(Piece::Whole(kind)));
                 }
-                Ok(Some(Event::Ping(payload))) => {
+                Ok(Some(FrameEvent::Ping(payload))) => {
                     log::trace!("received a ping, {} bytes", payload.len());
                     lock(&self.sending).queue_pong(payload);
                 }
-                Ok(Some(Event::Pong(payload))) => {
+                Ok(Some(FrameEvent::Pong(payload))) => {
                     log::trace!("received a pong, {} bytes", payload.len());
                     lock(&self.keepalive).pong_received(&payload, Instant::now());
                 }
-                Ok(Some(Event::Close(frame))) => return self.close_received(frame, deadline).result(),
+                Ok(Some(FrameEvent::Close(frame))) => return self.close_received(frame, deadline).result(),
                 Err(violation) => return self.violated(violation, deadline).result(),
                 Ok(None) if reader.message.most < usize::MAX && !reader.message.message.is_empty() => {
                     self.flush_what_fits();
@@ -326,25 +331,25 @@ impl Connection {
 
     /// Reads once, when the bytes at hand are used up; sees to what is due meanwhile. Returns whether it looked at the
     /// socket.
-    fn read_more(&self, reader: &mut Reader, deadline: &Deadline) -> Result<bool> {
+    fn read_more(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<bool> {
         self.flush_what_fits();
         let turn = lock(&self.keepalive).turn(Instant::now());
         let until_turn = match &turn {
-            Turn::Wait(left) => *left,
-            Turn::Ping(payload) => {
+            KeepaliveAction::Wait(left) => *left,
+            KeepaliveAction::Ping(payload) => {
                 self.queue_ping(payload);
                 self.flush_what_fits();
                 lock(&self.keepalive).interval()
             }
             // The pong may lie unread.
-            Turn::Dead(_) => Some(Duration::ZERO),
+            KeepaliveAction::Dead(_) => Some(Duration::ZERO),
         };
         let mut wait = LONGEST_WAIT;
         if reader.incoming.is_large() {
             wait = wait.min(KEEP_BUFFER);
         }
-        let is_left_over = lock(&self.sending).is_left_over();
-        if is_left_over {
+        let needs_writer = lock(&self.sending).needs_writer();
+        if needs_writer {
             wait = wait.min(RETRY_WRITE);
         }
         for left in [until_turn, deadline.left()].into_iter().flatten() {
@@ -354,7 +359,7 @@ impl Connection {
             Ok(Received::Bytes | Received::Partial) => {}
             Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
             Ok(Received::Nothing) => {
-                if let Turn::Dead(interval) = turn {
+                if let KeepaliveAction::Dead(interval) = turn {
                     return Err(self.peer_is_dead(interval));
                 }
                 self.transport.release(&mut reader.incoming);
@@ -373,17 +378,21 @@ impl Connection {
     }
 
     /// Reads from the socket once: into the buffer, or, what nothing needs to look at, past it into the message.
-    fn read_bytes(&self, reader: &mut Reader, wait: Duration) -> std::io::Result<Received> {
-        let Reader { incoming, inbound, message, ended, .. } = reader;
+    fn read_bytes(&self, reader: &mut ReadHalf, wait: Duration) -> std::io::Result<Received> {
+        let ReadHalf { incoming, inbound, message, ended, .. } = reader;
         let left = inbound.direct().min(message.room());
         match message.bytes() {
             // Not on the peer's word alone: room grows by what has come.
-            Some(bytes) if left >= LARGE && bytes.len() >= LARGE && self.transport.can_read_directly(incoming) => {
+            Some(bytes)
+                if left >= DIRECT_READ_MIN
+                    && bytes.len() >= DIRECT_READ_MIN
+                    && self.transport.can_read_directly(incoming) =>
+            {
                 let before = bytes.len();
-                if bytes.capacity() - before < LARGE {
+                if bytes.capacity() - before < DIRECT_READ_MIN {
                     bytes.reserve_exact(left.min(before));
                 }
-                bytes.resize(before + LARGE, 0);
+                bytes.resize(before + DIRECT_READ_MIN, 0);
                 let received = self.transport.read_directly(incoming, &mut bytes[before..], wait);
                 let count = received.as_ref().map_or(0, |(_, count)| *count);
                 bytes.truncate(before + count);
@@ -395,9 +404,10 @@ impl Connection {
     }
 
     /// The connection ended without a close frame, which is never clean (RFC 6455 §7.1.5).
-    fn lost(&self, reader: &Reader, how: &str) -> &End {
+    fn lost(&self, reader: &ReadHalf, how: &str) -> &EndResult {
         let place = if reader.inbound.is_mid_message() { "inside a message" } else { "between messages" };
-        let end = self.end_with(End::Failed(Error::new(ErrorKind::Io, format!("connection lost {place}: {how}"))));
+        let end =
+            self.end_with(EndResult::Failed(Error::new(ErrorKind::Io, format!("connection lost {place}: {how}"))));
         self.transport.shutdown();
         end
     }
@@ -407,23 +417,23 @@ impl Connection {
         let _ = self.closed.set((CloseCode::GOING_AWAY, String::new()));
         self.queue_close(Some(CloseCode::GOING_AWAY), "");
         self.flush_what_fits();
-        let end = self.end_with(End::Failed(Error::new(ErrorKind::Timeout, text)));
+        let end = self.end_with(EndResult::Failed(Error::new(ErrorKind::Timeout, text)));
         self.transport.shutdown();
         end.result::<()>().err().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the connection is closed"))
     }
 }
 
-impl<'a> Taken<'a> {
+impl<'a> ReadGuard<'a> {
     pub fn connection(&self) -> &'a Connection {
         self.connection
     }
 
-    pub fn reader(&mut self) -> &mut Reader {
+    pub fn reader(&mut self) -> &mut ReadHalf {
         self.reader.as_mut().expect("only taken by drop")
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
         let mut seat = lock(&self.connection.receiving);
         seat.reader = self.reader.take();

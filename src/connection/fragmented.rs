@@ -1,20 +1,20 @@
 //! One message in parts, either way, in bounded memory.
 
 use super::Connection;
-use super::receiving::{Piece, Reader, Taken};
-use crate::close::CloseCode;
+use super::receive::{Piece, ReadGuard, ReadHalf};
+use crate::close_code::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::protocol::{Fragment, Kind};
-use crate::transport::lock;
+use crate::sync::lock;
 
 /// How much of a received message is held at a time.
 const PART: usize = 16 * 1024;
 
 /// A message that is being received in parts. It has the reader, so that everybody else's `recv` waits.
 pub(crate) struct IncomingMessage<'a> {
-    taken: Taken<'a>,
+    taken: ReadGuard<'a>,
     kind: Kind,
     part: Message,
     is_whole: bool,
@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// Back to whole messages, each within the limit.
-    pub fn end_streaming(&self, reader: &mut Reader) {
+    pub fn end_streaming(&self, reader: &mut ReadHalf) {
         reader.message.most = usize::MAX;
         reader.message.is_discarding = false;
         reader.inbound.set_max_message_size(self.bounds.max_message_size);
@@ -65,7 +65,7 @@ impl Connection {
     pub fn send_parts(&self, kind: Kind, compress: bool) -> Result<OutgoingMessage<'_>> {
         let deadline = self.send_deadline();
         loop {
-            drop(self.room_for_message(&deadline, |_| true)?);
+            drop(self.wait_for_message_slot(&deadline, |_| true)?);
             // With the compressor's lock, so that nobody who is compressing queues a frame between the parts.
             let compressor = self.compressing.as_ref().map(lock);
             let mut outgoing = lock(&self.sending);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::End;
-use crate::close::CloseCode;
+use crate::close_code::CloseCode;
 use crate::error::{Error, ErrorKind, Result};
 
 /// When a [`Background`](crate::Background) connection is tried again: which ends are worth it, and how long to wait.

@@ -3,27 +3,27 @@
 use std::io;
 
 use crate::compression::Compression;
-use crate::connection::{Bounds, Connection};
+use crate::connection::{Connection, ConnectionConfig};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{Body, Head, HeadParser, Negotiated, StartLine};
 use crate::protocol::Role;
-use crate::transport::{Incoming, Received, Transport, Wire};
+use crate::transport::{ReadState, Received, Transport, WriteState};
 
-pub(crate) struct Exchange {
+pub(crate) struct Upgrade {
     transport: Transport,
-    incoming: Incoming,
-    wire: Wire,
+    incoming: ReadState,
+    wire: WriteState,
     /// Who is at the other end, for error texts.
     peer: String,
     role: Role,
     has_ended: bool,
 }
 
-impl Exchange {
-    pub fn new(transport: Transport, role: Role, peer: impl Into<String>) -> Exchange {
-        let (incoming, wire) = (Incoming::default(), Wire::default());
-        Exchange { transport, incoming, wire, peer: peer.into(), role, has_ended: false }
+impl Upgrade {
+    pub fn new(transport: Transport, role: Role, peer: impl Into<String>) -> Upgrade {
+        let (incoming, wire) = (ReadState::default(), WriteState::default());
+        Upgrade { transport, incoming, wire, peer: peer.into(), role, has_ended: false }
     }
 
     pub fn write(&mut self, mut bytes: &[u8], deadline: &Deadline) -> Result<()> {
@@ -58,7 +58,7 @@ impl Exchange {
                 let text = format!("{} closed the connection {place} its side of the opening handshake", self.peer);
                 // The source tells it from an answer that is wrong: another attempt may be worth it.
                 let source = io::Error::from(io::ErrorKind::UnexpectedEof);
-                return Err(Error::caused(ErrorKind::Handshake, text + self.mend(), source));
+                return Err(Error::caused(ErrorKind::Handshake, text + self.hint(), source));
             }
         }
     }
@@ -86,7 +86,12 @@ impl Exchange {
     }
 
     /// The handshake is done: what is left in the buffer are the first frames.
-    pub fn into_connection(self, negotiated: &Negotiated, compression: &Compression, bounds: Bounds) -> Connection {
+    pub fn into_connection(
+        self,
+        negotiated: &Negotiated,
+        compression: &Compression,
+        bounds: ConnectionConfig,
+    ) -> Connection {
         Connection::new(self.transport, self.incoming, self.wire, self.role, negotiated.deflate, compression, bounds)
     }
 
@@ -107,7 +112,7 @@ impl Exchange {
                 Ok(Received::Nothing | Received::Partial) => {}
                 Ok(Received::TlsOutput) => self.write(&[], deadline)?,
                 Err(error) => {
-                    let doing = format!("waiting for {}'s side of the opening handshake{}", self.peer, self.mend());
+                    let doing = format!("waiting for {}'s side of the opening handshake{}", self.peer, self.hint());
                     return Err(Error::caused(ErrorKind::Io, doing, error));
                 }
             }
@@ -115,7 +120,7 @@ impl Exchange {
     }
 
     /// A hint for a stream that ends at once, which is what many TLS servers do with plain HTTP.
-    fn mend(&self) -> &'static str {
+    fn hint(&self) -> &'static str {
         match self.role {
             Role::Client if !self.transport.is_tls() => " (does it expect TLS? wss:// is the scheme with it)",
             _ => "",

@@ -3,29 +3,29 @@
 use super::frame::{Header, MAX_HEADER, Opcode};
 use super::inflate::Inflater;
 use super::utf8::{Broken, Utf8};
-use super::{Event, Kind, Limits, Role, Sink, Violation, mask};
-use crate::close::CloseCode;
-use crate::compression::Agreed;
+use super::{DecoderLimits, FrameEvent, Kind, Role, Sink, Violation, mask};
+use crate::close_code::CloseCode;
+use crate::compression::DeflateParameters;
 
 /// How much compressed payload is unmasked before the inflater is seen to take it; what it leaves is masked again. Where
 /// nothing is masked it gets all at once, as each call of the decoder costs it its window.
 const INFLATE_BLOCK: usize = 32 * 1024;
 /// How many times as much as has come of a frame its header is trusted to say.
-const TRUSTED: usize = 4;
+const PREALLOCATION_FACTOR: usize = 4;
 
 /// The receiving side of a connection. Has no buffers but for what is cut: a header, a character, a control frame.
 #[derive(Debug)]
-pub(crate) struct Inbound {
+pub(crate) struct Decoder {
     role: Role,
-    limits: Limits,
-    deflate: Option<Agreed>,
+    limits: DecoderLimits,
+    deflate: Option<DeflateParameters>,
     inflater: Option<Box<Inflater>>,
     state: State,
     /// The beginning of a header whose rest is to come.
     stash: [u8; MAX_HEADER],
     stashed: u8,
     frame: Frame,
-    message: Option<Assembly>,
+    message: Option<MessageProgress>,
     utf8: Utf8,
     /// The payload so far of a control frame.
     control: Vec<u8>,
@@ -52,7 +52,7 @@ struct Frame {
 
 /// The message whose frames are coming.
 #[derive(Clone, Copy, Debug)]
-struct Assembly {
+struct MessageProgress {
     kind: Kind,
     compressed: bool,
     fragments: usize,
@@ -60,10 +60,10 @@ struct Assembly {
     size: usize,
 }
 
-impl Inbound {
+impl Decoder {
     /// `role` is our own.
-    pub fn new(role: Role, limits: Limits, deflate: Option<Agreed>) -> Inbound {
-        Inbound {
+    pub fn new(role: Role, limits: DecoderLimits, deflate: Option<DeflateParameters>) -> Decoder {
+        Decoder {
             role,
             limits,
             deflate,
@@ -85,7 +85,7 @@ impl Inbound {
     /// What is inflated can still be waiting for room when all the input is taken: with a sink that limits its room,
     /// call again with empty input once there is some.
     #[inline]
-    pub fn next(&mut self, input: &mut [u8], sink: &mut impl Sink) -> (usize, Result<Option<Event>, Violation>) {
+    pub fn next(&mut self, input: &mut [u8], sink: &mut impl Sink) -> (usize, Result<Option<FrameEvent>, Violation>) {
         let room = sink.room();
         let whole = self.whole_message(input, room, |kind, payload| {
             match kind {
@@ -102,7 +102,7 @@ impl Inbound {
             Some(kind)
         });
         if let Some((taken, kind)) = whole {
-            return (taken, Ok(Some(Event::Message(kind))));
+            return (taken, Ok(Some(FrameEvent::Message(kind))));
         }
         let mut taken = 0;
         let result = loop {
@@ -141,7 +141,7 @@ impl Inbound {
     /// The short way for what nearly everything is: an uncompressed message in one frame, all of it at the front of `input`,
     /// with nothing wrong with it. Hands its payload to `take`, which looks whether text is UTF-8; returns how many bytes of
     /// `input` that was, and what `take` made of it. `None`: nothing was taken, as `take` said so or as it is anything else.
-    /// That goes the long way, by [`next`](Inbound::next).
+    /// That goes the long way, by [`next`](Decoder::next).
     #[inline]
     pub fn whole_message<T>(
         &self,
@@ -174,10 +174,10 @@ impl Inbound {
     }
 
     /// How many bytes of the current frame's payload the caller may put straight in the sink, past
-    /// [`next`](Inbound::next): binary and not compressed. 0 otherwise.
+    /// [`next`](Decoder::next): binary and not compressed. 0 otherwise.
     pub fn direct(&self) -> usize {
         match self.message {
-            Some(Assembly { kind: Kind::Binary, compressed: false, .. })
+            Some(MessageProgress { kind: Kind::Binary, compressed: false, .. })
                 if self.state == State::Payload && !self.frame.opcode.is_control() =>
             {
                 usize::try_from(self.frame.left).unwrap_or(usize::MAX)
@@ -186,8 +186,8 @@ impl Inbound {
         }
     }
 
-    /// The caller has put these bytes, at most [`direct`](Inbound::direct), in the sink. Unmasks them there.
-    pub fn took_directly(&mut self, bytes: &mut [u8]) -> Option<Event> {
+    /// The caller has put these bytes, at most [`direct`](Decoder::direct), in the sink. Unmasks them there.
+    pub fn took_directly(&mut self, bytes: &mut [u8]) -> Option<FrameEvent> {
         debug_assert!(bytes.len() <= self.direct());
         self.unmask(bytes);
         let mut message = self.message?;
@@ -209,19 +209,19 @@ impl Inbound {
     }
 }
 
-/// What a step of [`Inbound::next`] came to.
+/// What a step of [`Decoder::next`] came to.
 enum Step {
     Go,
     /// For input, or for room in the sink.
     Wait,
-    Event(Event),
+    Event(FrameEvent),
 }
 
-type Taken = Result<(usize, Step), Violation>;
+type StepResult = Result<(usize, Step), Violation>;
 
-impl Inbound {
+impl Decoder {
     #[inline]
-    fn header(&mut self, input: &mut [u8], sink: &mut impl Sink) -> Taken {
+    fn header(&mut self, input: &mut [u8], sink: &mut impl Sink) -> StepResult {
         if self.stashed > 0 {
             return self.cut_header(input, sink);
         }
@@ -240,7 +240,7 @@ impl Inbound {
 
     /// A header that began in an earlier input.
     #[cold]
-    fn cut_header(&mut self, input: &mut [u8], sink: &mut impl Sink) -> Taken {
+    fn cut_header(&mut self, input: &mut [u8], sink: &mut impl Sink) -> StepResult {
         let before = usize::from(self.stashed);
         let n = input.len().min(MAX_HEADER - before);
         self.stash[before..before + n].copy_from_slice(&input[..n]);
@@ -267,9 +267,10 @@ impl Inbound {
                 (Some(_), opcode) => return Err(Violation::Interleaved(opcode)),
                 (message @ None, opcode) => {
                     let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-                    let likely = if header.compressed { 0 } else { at_most(header.length, TRUSTED * here) };
+                    let likely =
+                        if header.compressed { 0 } else { at_most(header.length, PREALLOCATION_FACTOR * here) };
                     sink.begin(kind, likely);
-                    message.insert(Assembly { kind, compressed: header.compressed, fragments: 0, size: 0 })
+                    message.insert(MessageProgress { kind, compressed: header.compressed, fragments: 0, size: 0 })
                 }
             };
             message.fragments += 1;
@@ -288,7 +289,7 @@ impl Inbound {
     }
 
     #[inline]
-    fn payload(&mut self, input: &mut [u8], sink: &mut impl Sink) -> Taken {
+    fn payload(&mut self, input: &mut [u8], sink: &mut impl Sink) -> StepResult {
         match self.message {
             _ if self.frame.opcode.is_control() => self.control(input),
             Some(message) if message.compressed => self.compressed(message, input, sink),
@@ -298,7 +299,7 @@ impl Inbound {
     }
 
     #[inline]
-    fn plain(&mut self, mut message: Assembly, input: &mut [u8], sink: &mut impl Sink) -> Taken {
+    fn plain(&mut self, mut message: MessageProgress, input: &mut [u8], sink: &mut impl Sink) -> StepResult {
         let here = at_most(self.frame.left, input.len());
         let n = here.min(sink.room());
         let chunk = self.unmask(&mut input[..n]);
@@ -311,7 +312,7 @@ impl Inbound {
         Ok((n, self.end_of_frame(message)?))
     }
 
-    fn compressed(&mut self, mut message: Assembly, input: &mut [u8], sink: &mut impl Sink) -> Taken {
+    fn compressed(&mut self, mut message: MessageProgress, input: &mut [u8], sink: &mut impl Sink) -> StepResult {
         let (Some(agreed), limit) = (self.deflate, self.limits.max_message_size) else { return Ok((0, Step::Wait)) };
         let mut inflater = match self.inflater.take() {
             Some(inflater) => inflater,
@@ -321,7 +322,7 @@ impl Inbound {
         let step = loop {
             let block = if self.frame.mask.is_some() { INFLATE_BLOCK } else { usize::MAX };
             let n = at_most(self.frame.left, (input.len() - taken).min(block));
-            if n == 0 && !inflater.is_brimming() {
+            if n == 0 && !inflater.output_pending() {
                 if self.frame.left > 0 {
                     break Step::Wait;
                 }
@@ -362,7 +363,7 @@ impl Inbound {
         Ok((taken, step))
     }
 
-    fn control(&mut self, input: &mut [u8]) -> Taken {
+    fn control(&mut self, input: &mut [u8]) -> StepResult {
         let n = at_most(self.frame.left, input.len());
         let chunk = self.unmask(&mut input[..n]);
         self.control.extend_from_slice(chunk);
@@ -372,13 +373,13 @@ impl Inbound {
         self.state = State::Header;
         let payload = std::mem::take(&mut self.control);
         let event = match self.frame.opcode {
-            Opcode::Ping => Event::Ping(payload),
-            Opcode::Pong => Event::Pong(payload),
+            Opcode::Ping => FrameEvent::Ping(payload),
+            Opcode::Pong => FrameEvent::Pong(payload),
             _ => {
                 let reason = close(payload)?;
                 self.state = State::Over;
                 self.inflater = None;
-                Event::Close(reason)
+                FrameEvent::Close(reason)
             }
         };
         Ok((n, Step::Event(event)))
@@ -396,7 +397,7 @@ impl Inbound {
     }
 
     #[inline]
-    fn end_of_frame(&mut self, message: Assembly) -> Result<Step, Violation> {
+    fn end_of_frame(&mut self, message: MessageProgress) -> Result<Step, Violation> {
         self.state = State::Header;
         if !self.frame.fin {
             self.message = Some(message);
@@ -406,7 +407,7 @@ impl Inbound {
             return Err(Violation::CutCharacter);
         }
         self.message = None;
-        Ok(Step::Event(Event::Message(message.kind)))
+        Ok(Step::Event(FrameEvent::Message(message.kind)))
     }
 }
 
@@ -417,7 +418,12 @@ fn at_most(left: u64, available: usize) -> usize {
 
 /// Hands a piece of a message to the sink; text is validated first.
 #[inline]
-fn deliver(utf8: &mut Utf8, message: &mut Assembly, chunk: &[u8], sink: &mut impl Sink) -> Result<(), Violation> {
+fn deliver(
+    utf8: &mut Utf8,
+    message: &mut MessageProgress,
+    chunk: &[u8],
+    sink: &mut impl Sink,
+) -> Result<(), Violation> {
     if chunk.is_empty() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 /// How much is copied in one go. Copies from 2 KiB on become one machine instruction (`rep movsb`), which takes up to
 /// twenty times as long on some processors where source and destination are a little apart modulo 4096, as they are behind a
 /// header. Below that nothing is lost by it.
-pub(crate) const BLOCK: usize = 1024;
+pub(crate) const COPY_CHUNK: usize = 1024;
 
 /// Appends bytes; an allocation of their own is of just their size.
 #[inline]
@@ -13,7 +13,7 @@ pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     } else {
         out.reserve(bytes.len());
     }
-    for block in bytes.chunks(BLOCK) {
+    for block in bytes.chunks(COPY_CHUNK) {
         out.extend_from_slice(block);
     }
 }
@@ -22,8 +22,8 @@ pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
 #[inline]
 pub(crate) fn append_text(out: &mut String, mut text: &str) {
     out.reserve(text.len());
-    while text.len() > BLOCK {
-        let mut end = BLOCK;
+    while text.len() > COPY_CHUNK {
+        let mut end = COPY_CHUNK;
         while !text.is_char_boundary(end) {
             end -= 1;
         }
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn all_of_it_is_there_once() {
-        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 7] {
+        for length in [0, 1, COPY_CHUNK - 1, COPY_CHUNK, COPY_CHUNK + 1, 5 * COPY_CHUNK + 7] {
             let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let mut out = Vec::new();
             append(&mut out, &bytes);

@@ -1,29 +1,29 @@
 //! The threads of a connection in the background, and what they share.
 //!
-//! - The driver connects, receives, and connects again. It decides what an end leads to.
+//! - The supervisor connects, receives, and connects again. It decides what an end leads to.
 //! - The writer sends what is queued, whenever there is a connection.
-//! - A closing has a thread of its own for as long as it takes: the driver may be connecting and the writer may be stuck.
+//! - A closing has a thread of its own for as long as it takes: the supervisor may be connecting and the writer may be stuck.
 //!
 //! `is_over` is set once, by whoever delivers the end, and ends them all.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::backoff::{Backoff, random};
 use super::event::{End, Event};
-use super::queue::Queue;
-use super::reader::{panicked, read_into, spawn};
-use crate::close::{CloseCode, ReadyState};
+use super::event_queue::Queue;
+use super::reader_thread::{panicked, read_into, spawn};
+use super::reconnect::{Backoff, random};
+use crate::close_code::{CloseCode, ReadyState};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::transport::lock;
+use crate::sync::{Condvar, Mutex, lock, wait};
 use crate::websocket::WebSocket;
 
-pub(super) struct Driver {
+pub(super) struct Supervisor {
     pub queue: Arc<Queue>,
     send_capacity: usize,
     close_timeout: Option<Duration>,
@@ -47,26 +47,26 @@ struct State {
     is_over: bool,
 }
 
-impl Driver {
-    pub fn new(queue: Arc<Queue>, send_capacity: usize, close_timeout: Option<Duration>) -> Arc<Driver> {
+impl Supervisor {
+    pub fn new(queue: Arc<Queue>, send_capacity: usize, close_timeout: Option<Duration>) -> Arc<Supervisor> {
         let state = Mutex::new(State::default());
         let send_capacity = send_capacity.max(1);
-        Arc::new(Driver { queue, send_capacity, close_timeout, state, changed: Condvar::new() })
+        Arc::new(Supervisor { queue, send_capacity, close_timeout, state, changed: Condvar::new() })
     }
 
     /// Starts the two threads.
     pub fn start(
-        self: &Arc<Driver>,
+        self: &Arc<Supervisor>,
         mut connect: impl FnMut() -> Result<WebSocket> + Send + 'static,
         mut backoff: Backoff,
     ) -> Result<()> {
         let writer = Arc::clone(self);
         spawn("wsync writer", move || writer.write())?;
-        let driver = Arc::clone(self);
+        let supervisor = Arc::clone(self);
         let started = spawn("wsync reader", move || {
             // The program's policy runs in there.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| driver.drive(&mut connect, &mut backoff))) {
-                driver.fail(panicked("the reconnect policy", &*panic));
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| supervisor.drive(&mut connect, &mut backoff))) {
+                supervisor.fail(panicked("the reconnect policy", &*panic));
             }
         });
         if started.is_err() {
@@ -106,7 +106,7 @@ impl Driver {
     }
 
     /// Starts to close, once. Never blocks.
-    pub fn close(self: &Arc<Driver>, code: CloseCode, reason: &str) {
+    pub fn close(self: &Arc<Supervisor>, code: CloseCode, reason: &str) {
         let mut state = lock(&self.state);
         if state.is_closing || state.is_over {
             return;
@@ -125,7 +125,7 @@ impl Driver {
     pub fn abandon(&self) {
         self.queue.stop();
         if let Some(ws) = self.finish() {
-            ws.leave();
+            ws.close_now();
         }
     }
 
@@ -150,7 +150,7 @@ impl Driver {
     fn receive(&self, ws: WebSocket) -> Option<End> {
         self.queue.watch(&ws);
         if !self.open(&ws) {
-            ws.leave();
+            ws.close_now();
             return None;
         }
         let is_wanted = self.queue.push(Event::Open(ws.clone()));
@@ -187,7 +187,7 @@ impl Driver {
             ws.abort();
         }
         while state.is_sending {
-            state = self.wait(state, None);
+            state = wait(&self.changed, state, None);
         }
         state.send_failure.take()
     }
@@ -225,7 +225,7 @@ impl Driver {
         let deadline = Deadline::after("delay", Some(delay));
         let mut state = lock(&self.state);
         while !self.is_ending(&state) && !deadline.is_over() {
-            state = self.wait(state, deadline.left());
+            state = wait(&self.changed, state, deadline.left());
         }
     }
 
@@ -239,7 +239,7 @@ impl Driver {
         while !state.is_over {
             let ws = state.ws.clone().filter(|_| state.can_send);
             let Some((ws, message)) = ws.and_then(|ws| Some((ws, state.outgoing.pop_front()?))) else {
-                state = self.wait(state, None);
+                state = wait(&self.changed, state, None);
                 continue;
             };
             state.is_sending = true;
@@ -271,7 +271,7 @@ impl Driver {
             && (state.is_sending || !state.outgoing.is_empty())
             && !deadline.is_over()
         {
-            state = self.wait(state, deadline.left());
+            state = wait(&self.changed, state, deadline.left());
         }
         let Some(ws) = state.ws.clone() else {
             drop(state);
@@ -279,14 +279,14 @@ impl Driver {
             return;
         };
         drop(state);
-        // The driver receives how this ends.
+        // The supervisor receives how this ends.
         let _ = ws.close_by(code, reason, deadline);
     }
 
     /// The end, unless it is delivered already.
     fn fail(&self, error: Error) {
         if let Some(ws) = self.finish() {
-            ws.leave();
+            ws.close_now();
         }
         self.queue.push(Event::End(End::Failed(error)));
     }
@@ -297,12 +297,5 @@ impl Driver {
         state.is_over = true;
         self.changed.notify_all();
         state.ws.take()
-    }
-
-    fn wait<'a>(&self, guard: MutexGuard<'a, State>, left: Option<Duration>) -> MutexGuard<'a, State> {
-        match left {
-            None => self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
-            Some(left) => self.changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
-        }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::event::{End, Event};
-use super::reader::panicked;
-use crate::transport::lock;
+use super::reader_thread::panicked;
+use crate::sync::{Condvar, Mutex, lock, wait};
 use crate::websocket::WebSocket;
 
 pub(super) struct Queue {
@@ -67,7 +67,7 @@ impl Queue {
     pub fn wait_for_room(&self, ws: Option<&WebSocket>) {
         let mut state = lock(&self.state);
         while state.events.len() >= self.capacity && !state.is_sealed && !ws.is_some_and(WebSocket::has_ended) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.changed, state, None);
         }
     }
 
@@ -110,8 +110,8 @@ impl Queue {
             }
             state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return None,
-                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => wait(&self.changed, state, Some(left)),
+                None => wait(&self.changed, state, None),
             };
         }
     }
@@ -181,7 +181,7 @@ impl Drop for Events {
     fn drop(&mut self) {
         self.queue.stop();
         if let Some(ws) = &self.ws {
-            ws.leave();
+            ws.close_now();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Connecting: URL, proxy, name, TCP, TLS, upgrade, redirect, one straight line under one deadline.
 
-mod address;
+mod addresses;
 mod credentials;
+pub(crate) mod options;
 mod proxy;
 mod redirect;
 mod target;
@@ -12,14 +13,14 @@ use std::sync::OnceLock;
 use native_tls::TlsConnector;
 use url::Url;
 
+use crate::client::options::{ConnectOptions, ProxyChoice};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::Exchange;
-use crate::handshake::{self, Body, Head, HeadParser, Negotiated, Response, Upgrade};
-use crate::options::{ConnectOptions, ProxyChoice};
+use crate::handshake::{self, Body, Head, HeadParser, Negotiated, Response, UpgradeRequest};
 use crate::protocol::Role;
 use crate::transport::{Stream, Transport, connect_tls};
-use crate::websocket::{Facts, WebSocket};
+use crate::upgrade::Upgrade;
+use crate::websocket::{HandshakeInfo, WebSocket};
 pub use proxy::Proxy;
 use redirect::Redirect;
 use target::Target;
@@ -100,9 +101,9 @@ fn open(options: &ConnectOptions, target: &Target, deadline: &Deadline) -> Resul
         }
     };
     match proxy {
-        None => address::connect(&target.host, target.port, addresses_for(options, target), deadline),
+        None => addresses::connect(&target.host, target.port, addresses_for(options, target), deadline),
         Some(proxy) => {
-            let stream = address::connect(&proxy.host, proxy.port, None, deadline)?;
+            let stream = addresses::connect(&proxy.host, proxy.port, None, deadline)?;
             proxy::tunnel(proxy, &stream, target, deadline)?;
             Ok(stream)
         }
@@ -132,7 +133,7 @@ fn upgrade(
     if transport.is_tls() {
         log::debug!("TLS with {} is up", target.server_name());
     }
-    let request = Upgrade {
+    let request = UpgradeRequest {
         host: target.host_header().to_owned(),
         target: target.path_and_query().to_owned(),
         key: new_key()?,
@@ -142,30 +143,30 @@ fn upgrade(
         user_agent: options.user_agent.clone(),
         basic: target.basic.clone(),
     };
-    let mut exchange = Exchange::new(transport, Role::Client, target.authority());
-    exchange.write(&request.to_bytes(), deadline)?;
+    let mut upgrade = Upgrade::new(transport, Role::Client, target.authority());
+    upgrade.write(&request.to_bytes(), deadline)?;
     log::debug!("asked for {}", without_query(&target.url));
-    let head = read_final_head(&mut exchange, deadline)?;
+    let head = read_final_head(&mut upgrade, deadline)?;
     log::debug!("{} answered {} {}", target.authority(), head.start.status, head.start.reason);
     if head.start.status != 101 {
-        let body = exchange.read_body(Body::of(&head), deadline);
+        let body = upgrade.read_body(Body::of(&head), deadline);
         return Ok(Answer::Other(Response::new(head, body)));
     }
     let negotiated = request.check(&head)?;
     let bounds = options.bounds.clone();
-    let connection = exchange.into_connection(&negotiated, &options.compression, bounds);
+    let connection = upgrade.into_connection(&negotiated, &options.compression, bounds);
     let Negotiated { protocol, extensions, .. } = negotiated;
     let response = Some(Response::new(head, Vec::new()));
     let url = Some(target.url.clone());
-    let facts = Facts { protocol, extensions, response, request: None, url, redirects };
+    let facts = HandshakeInfo { protocol, extensions, response, request: None, url, redirects };
     Ok(Answer::Upgraded(Box::new(WebSocket::new(connection, facts))))
 }
 
 /// Interim answers such as 103 are passed over (RFC 9110 §15.2); all heads together stay within one parser's limit.
-fn read_final_head(exchange: &mut Exchange, deadline: &Deadline) -> Result<Head> {
+fn read_final_head(upgrade: &mut Upgrade, deadline: &Deadline) -> Result<Head> {
     let mut parser = HeadParser::response();
     loop {
-        let head = exchange.read_head(&mut parser, deadline)?;
+        let head = upgrade.read_head(&mut parser, deadline)?;
         if !handshake::is_informational(&head) {
             return Ok(head);
         }

@@ -7,7 +7,7 @@ const LARGEST: usize = 128 * 1024 - 1117;
 
 /// `bytes[start..end]` is unread; all of `bytes` is initialised, so that a read needs no zeroing.
 #[derive(Default)]
-pub(crate) struct Buffer {
+pub(crate) struct ReadBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -15,7 +15,7 @@ pub(crate) struct Buffer {
     was_filled: bool,
 }
 
-impl Buffer {
+impl ReadBuffer {
     /// The unread bytes.
     pub fn unread(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.end]
@@ -77,7 +77,7 @@ impl Buffer {
     /// Gives all the room back.
     pub fn release(&mut self) {
         if self.is_empty() {
-            *self = Buffer::default();
+            *self = ReadBuffer::default();
         }
     }
 }
@@ -86,7 +86,7 @@ impl Buffer {
 mod tests {
     use super::*;
 
-    fn fill(buffer: &mut Buffer, count: usize) {
+    fn fill(buffer: &mut ReadBuffer, count: usize) {
         let room = buffer.room();
         let count = count.min(room.len());
         room[..count].fill(7);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn room_grows_while_it_is_filled_and_is_given_back() {
-        let mut buffer = Buffer::default();
+        let mut buffer = ReadBuffer::default();
         assert_eq!(buffer.room().len(), SMALLEST);
         for _ in 0..10 {
             fill(&mut buffer, usize::MAX);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn unread_bytes_survive_making_room() {
-        let mut buffer = Buffer::default();
+        let mut buffer = ReadBuffer::default();
         fill(&mut buffer, usize::MAX);
         buffer.consume(SMALLEST - 3);
         fill(&mut buffer, 5);

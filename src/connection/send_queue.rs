@@ -3,21 +3,21 @@
 use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Fragment, Kind, Opcode, Outbound, Role};
-use crate::transport::Wire;
+use crate::protocol::{Encoder, Fragment, Kind, Opcode, Role};
+use crate::transport::WriteState;
 
 /// Queued bytes from which on senders wait for the writer.
-const MOST_QUEUED: usize = 256 * 1024;
+const MAX_QUEUED: usize = 256 * 1024;
 /// Queued bytes that are worth a system call while more is coming.
-const MOST_TOGETHER: usize = 64 * 1024;
+const BATCH_FLUSH_AT: usize = 64 * 1024;
 /// Pongs not yet written; the oldest give way (RFC 6455 §5.5.3 lets an endpoint answer only the latest ping).
 const MOST_PONGS: usize = 64;
 /// Buffers beyond this are given back when all is written.
-const KEPT: usize = 4 * 1024;
+const RETAINED_CAPACITY: usize = 4 * 1024;
 
-pub(crate) struct Outgoing {
+pub(crate) struct SendQueue {
     /// Encodes what needs no compressor.
-    plain: Outbound,
+    plain: Encoder,
     masks: Masks,
     /// Encoded frames that the writer has not fetched yet.
     frames: Vec<u8>,
@@ -25,7 +25,7 @@ pub(crate) struct Outgoing {
     /// TLS has something of its own to say.
     pub tls_output: bool,
     /// In its place when nobody writes.
-    pub writer: Option<Box<Writer>>,
+    pub writer: Option<Box<WriteHalf>>,
     /// How many threads wait for the writer or for room.
     pub waiting: usize,
     /// The reader has the writer, for as long as a call that does not wait takes.
@@ -41,21 +41,21 @@ pub(crate) struct Outgoing {
 }
 
 /// The writing side of the transport, and what is on its way there.
-pub(crate) struct Writer {
-    pub wire: Wire,
+pub(crate) struct WriteHalf {
+    pub wire: WriteState,
     pub batch: Vec<u8>,
     pub written: usize,
 }
 
-impl Outgoing {
-    pub fn new(role: Role, wire: Wire) -> Outgoing {
-        Outgoing {
-            plain: Outbound::new(role, None, 0, 0),
+impl SendQueue {
+    pub fn new(role: Role, wire: WriteState) -> SendQueue {
+        SendQueue {
+            plain: Encoder::new(role, None, 0, 0),
             masks: Masks::new(role),
             frames: Vec::new(),
             pongs: VecDeque::new(),
             tls_output: false,
-            writer: Some(Box::new(Writer { wire, batch: Vec::new(), written: 0 })),
+            writer: Some(Box::new(WriteHalf { wire, batch: Vec::new(), written: 0 })),
             waiting: 0,
             is_flushing: false,
             is_stopping_writer: false,
@@ -67,11 +67,11 @@ impl Outgoing {
 
     /// Whether another frame may be queued without waiting.
     pub fn has_room(&self) -> bool {
-        self.frames.len() < MOST_QUEUED
+        self.frames.len() < MAX_QUEUED
     }
 
     pub fn is_worth_writing(&self) -> bool {
-        self.frames.len() >= MOST_TOGETHER
+        self.frames.len() >= BATCH_FLUSH_AT
     }
 
     /// Appends an uncompressed message to the queue.
@@ -125,7 +125,7 @@ impl Outgoing {
     }
 
     /// Fetches all that is queued, and behind it the header of a message whose payload the caller writes. Returns the mask.
-    pub fn fetch_with_header(&mut self, writer: &mut Writer, kind: Kind, length: usize) -> Result<[u8; 4]> {
+    pub fn fetch_with_header(&mut self, writer: &mut WriteHalf, kind: Kind, length: usize) -> Result<[u8; 4]> {
         let mask = self.masks.next()?;
         self.fetch(writer)?;
         self.plain.header(&mut writer.batch, kind, length, mask);
@@ -140,17 +140,17 @@ impl Outgoing {
     }
 
     /// Whether the writer has nothing to fetch.
-    pub fn is_drained(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.pongs.is_empty() && !self.tls_output
     }
 
     /// Whether anything waits to be written and nobody is at it.
-    pub fn is_left_over(&self) -> bool {
-        self.failure.is_none() && self.writer.as_ref().is_some_and(|writer| !self.is_drained() || !writer.is_idle())
+    pub fn needs_writer(&self) -> bool {
+        self.failure.is_none() && self.writer.as_ref().is_some_and(|writer| !self.is_empty() || !writer.is_idle())
     }
 
     /// Hands all that is queued to the writer, whose batch is spent: pongs first, they may stand between any two frames.
-    pub fn fetch(&mut self, writer: &mut Writer) -> Result<()> {
+    pub fn fetch(&mut self, writer: &mut WriteHalf) -> Result<()> {
         if writer.is_done() {
             writer.restart();
         }
@@ -167,15 +167,15 @@ impl Outgoing {
         Ok(())
     }
 
-    pub fn put_back(&mut self, mut writer: Box<Writer>) {
+    pub fn return_writer(&mut self, mut writer: Box<WriteHalf>) {
         if writer.is_done() {
             writer.restart();
         }
-        if writer.batch.capacity() > KEPT && writer.batch.is_empty() {
+        if writer.batch.capacity() > RETAINED_CAPACITY && writer.batch.is_empty() {
             writer.batch = Vec::new();
         }
-        writer.wire.release(KEPT);
-        if self.frames.is_empty() && self.frames.capacity() > KEPT {
+        writer.wire.release(RETAINED_CAPACITY);
+        if self.frames.is_empty() && self.frames.capacity() > RETAINED_CAPACITY {
             self.frames = Vec::new();
         }
         self.is_flushing = false;
@@ -184,7 +184,7 @@ impl Outgoing {
     }
 }
 
-impl Writer {
+impl WriteHalf {
     /// Whether all of the batch is taken; with TLS, some of it may still be in the wire.
     pub fn is_done(&self) -> bool {
         self.written == self.batch.len()

@@ -3,12 +3,12 @@
 use super::deflate::{Deflater, Preparation};
 use super::frame::{FIN, MAX_HEADER, Opcode, RSV1, append_header};
 use super::{Kind, Role, mask};
-use crate::blocks;
-use crate::compression::Agreed;
+use crate::compression::DeflateParameters;
+use crate::copy;
 
 /// The sending side of a connection.
 #[derive(Debug)]
-pub(crate) struct Outbound {
+pub(crate) struct Encoder {
     role: Role,
     deflater: Option<Deflater>,
     threshold: usize,
@@ -26,11 +26,11 @@ pub(crate) struct Fragment {
     pub compress: bool,
 }
 
-impl Outbound {
+impl Encoder {
     /// `role` is our own; messages under `threshold` bytes go uncompressed.
-    pub fn new(role: Role, deflate: Option<Agreed>, level: u8, threshold: usize) -> Outbound {
+    pub fn new(role: Role, deflate: Option<DeflateParameters>, level: u8, threshold: usize) -> Encoder {
         let deflater = deflate.and_then(|agreed| Deflater::new(role, agreed, level));
-        Outbound { role, deflater, threshold, compressing: false }
+        Encoder { role, deflater, threshold, compressing: false }
     }
 
     /// The length from which on messages are compressed; `None` where none is.
@@ -49,7 +49,7 @@ impl Outbound {
         }
     }
 
-    /// What a message must be compressed with to be sent by [`prepared`](Outbound::prepared); `None` where messages of
+    /// What a message must be compressed with to be sent by [`prepared`](Encoder::prepared); `None` where messages of
     /// this length go uncompressed.
     pub fn preparation(&self, length: usize) -> Option<Preparation> {
         self.deflater.as_ref().filter(|_| length >= self.threshold).map(Deflater::preparation)
@@ -105,7 +105,7 @@ fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
     append_header(out, first, payload.len(), mask);
     match mask {
         Some(mask) => mask::append(out, payload, mask),
-        None => blocks::append(out, payload),
+        None => copy::append(out, payload),
     }
 }
 

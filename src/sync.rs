@@ -1,0 +1,20 @@
+//! Locks, waits, atomics and threads: the one place that names them, so that a build of the tests can put a scheduler
+//! behind them that explores interleavings.
+
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// Locks, also after another thread panicked: every state guarded in this crate is valid between any two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a notification, at most `left` (`None`: without a bound). It may return early: look at the state again.
+pub(crate) fn wait<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, left: Option<Duration>) -> MutexGuard<'a, T> {
+    match left {
+        None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        Some(left) => changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
+    }
+}
