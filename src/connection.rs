@@ -1,90 +1,53 @@
-//! An open connection: what its threads share, and the rules by which they do.
+//! An open connection: what its threads share, and the rules by which they do. ARCHITECTURE.md has the whole.
 //!
-//! Two locks, both short, neither ever held across a system call that can wait and never both at once:
-//! - `receiving` guards the seat of the reader. Whoever receives takes the [`ReadHalf`](receiving::ReadHalf) out, blocks on
-//!   the socket with no lock held, and puts it back.
-//! - `sending` guards the queue of encoded frames. Whoever finds the writer in it takes it out, writes all that is
-//!   queued, looks again, and puts it back when nothing is left. Senders that come meanwhile only queue.
+//! The parts call each other in one direction, and hold each other in the same one:
 //!
-//! `end` is written once. Everything that waits is woken by it: the two condition variables, and the socket by being
-//! shut down.
+//! ```text
+//!   Connection (close.rs) ──▶ ReceiveHalf ──▶ SendHalf ──▶ Core
+//! ```
+//!
+//! Two locks, both short, neither ever held across a system call that can wait and never both at once: one around the slot
+//! of the read half, one around the queue of frames, with the slots of the write half and the compressor. Whoever receives,
+//! writes or compresses takes what it needs out of its slot, works with no lock held, and puts it back.
 
+mod assembler;
 mod close;
+mod config;
+mod core;
 mod fragmented;
 mod keepalive;
+mod outcome;
 mod receive;
 mod send;
 mod send_queue;
+#[cfg(test)]
+mod tests;
 mod write;
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::close_code::{CloseCode, ReadyState};
 use crate::compression::{Compression, DeflateParameters};
-use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Decoder, DecoderLimits, Encoder, Role};
-use crate::sync::{Condvar, Mutex, lock};
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::message::{Message, MessageRef};
+use crate::prepared::Prepared;
+use crate::protocol::{Decoder, DecoderLimits, Encoder, Kind, Role};
+use crate::sync::{Arc, lock};
 use crate::transport::{ReadState, Transport, WriteState};
-pub(crate) use fragmented::{IncomingMessage, OutgoingMessage};
-use keepalive::Keepalive;
-use receive::{ReadHalf, ReadSlot};
+pub(crate) use config::ConnectionConfig;
+pub(crate) use fragmented::{IncomingParts, OutgoingParts};
+use outcome::Outcome;
+use receive::{ReadHalf, ReceiveHalf};
 use send_queue::SendQueue;
-
-/// The bounds of an open connection.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectionConfig {
-    pub send_timeout: Option<Duration>,
-    pub close_timeout: Option<Duration>,
-    pub ping_interval: Option<Duration>,
-    pub max_message_size: usize,
-    pub max_fragments: usize,
-}
-
-impl Default for ConnectionConfig {
-    fn default() -> ConnectionConfig {
-        ConnectionConfig {
-            send_timeout: None,
-            close_timeout: Some(Duration::from_secs(5)),
-            ping_interval: None,
-            max_message_size: 64 << 20,
-            max_fragments: 131_072,
-        }
-    }
-}
+use write::SendHalf;
 
 pub(crate) struct Connection {
-    transport: Transport,
-    role: Role,
-    bounds: ConnectionConfig,
-    receiving: Mutex<ReadSlot>,
-    receiving_changed: Condvar,
-    sending: Mutex<SendQueue>,
-    sending_changed: Condvar,
-    /// The compressor, apart from the queue: compressing a large message must not keep a pong from being queued.
-    compressing: Option<Mutex<Encoder>>,
-    /// The length from which messages are compressed, apart from the compressor: a short one must not wait for it.
-    compress_from: Option<usize>,
-    keepalive: Mutex<Keepalive>,
-    /// The code and reason to show, once they are known.
-    closed: OnceLock<(CloseCode, String)>,
-    end: OnceLock<EndResult>,
-    /// Who waits elsewhere for the end, such as for room in a queue of its own.
-    watchers: Mutex<Vec<Watcher>>,
-}
-
-type Watcher = Box<dyn Fn() + Send + Sync>;
-
-/// How a connection ended.
-#[derive(Clone)]
-pub(crate) enum EndResult {
-    /// The peer's close frame came.
-    Clean,
-    Failed(Error),
+    receive: ReceiveHalf,
 }
 
 impl Connection {
-    /// Takes over a transport on which the opening handshake is done, with the bytes and the writer it left behind.
+    /// Takes over a transport on which the opening handshake is done, with the bytes and the write state it left behind.
     pub fn new(
         transport: Transport,
         incoming: ReadState,
@@ -92,102 +55,126 @@ impl Connection {
         role: Role,
         deflate: Option<DeflateParameters>,
         compression: &Compression,
-        bounds: ConnectionConfig,
+        config: ConnectionConfig,
     ) -> Connection {
-        let limits = DecoderLimits { max_message_size: bounds.max_message_size, max_fragments: bounds.max_fragments };
+        let limits = DecoderLimits { max_message_size: config.max_message_size, max_fragments: config.max_fragments };
         let compressor = Encoder::new(role, deflate, compression.level, compression.threshold);
-        Connection {
-            transport,
-            role,
-            receiving: Mutex::new(ReadSlot::new(ReadHalf::new(incoming, Decoder::new(role, limits, deflate)))),
-            receiving_changed: Condvar::new(),
-            sending: Mutex::new(SendQueue::new(role, wire)),
-            sending_changed: Condvar::new(),
-            compress_from: compressor.compresses_from(),
-            compressing: deflate.map(|_| Mutex::new(compressor)),
-            keepalive: Mutex::new(Keepalive::new(bounds.ping_interval)),
-            closed: OnceLock::new(),
-            end: OnceLock::new(),
-            watchers: Mutex::new(Vec::new()),
-            bounds,
-        }
+        let (compress_from, preparation) = (compressor.compresses_from(), compressor.preparation(usize::MAX));
+        let queue = SendQueue::new(role, wire, compress_from.map(|_| compressor));
+        let core = core::Core::new(transport, role, config);
+        let send = Arc::new(SendHalf::new(core, queue, compress_from, preparation));
+        let reader = ReadHalf::new(incoming, Decoder::new(role, limits, deflate));
+        Connection { receive: ReceiveHalf::new(send, reader) }
+    }
+
+    fn send(&self) -> &Arc<SendHalf> {
+        &self.receive.send
+    }
+
+    fn core(&self) -> &core::Core {
+        &self.receive.send.core
     }
 
     pub fn transport(&self) -> &Transport {
-        &self.transport
+        &self.core().transport
     }
+
+    // Sending.
+
+    pub fn send_message(&self, message: MessageRef<'_>, compress: bool) -> Result<()> {
+        self.send().send(self.send().outgoing(message, compress))
+    }
+
+    pub fn send_all<'a>(&self, messages: impl Iterator<Item = MessageRef<'a>>) -> Result<()> {
+        self.send().send_all(messages.map(|message| self.send().outgoing(message, true)))
+    }
+
+    pub fn send_prepared(&self, prepared: &Prepared) -> Result<()> {
+        self.send().send(self.send().prepared(prepared))
+    }
+
+    /// Sends one message; `Ok` exactly when the system has taken all of it.
+    pub fn send_through(&self, message: MessageRef<'_>) -> Result<()> {
+        self.send().send_through(self.send().outgoing(message, true))
+    }
+
+    pub fn try_send(&self, message: MessageRef<'_>) -> Result<()> {
+        self.send().try_send(self.send().outgoing(message, true))
+    }
+
+    pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<()> {
+        self.send().try_send(self.send().prepared(prepared))
+    }
+
+    pub fn send_parts(&self, kind: Kind, compress: bool) -> Result<OutgoingParts<'_>> {
+        self.send().send_parts(kind, compress)
+    }
+
+    pub fn ping(&self, payload: &[u8]) -> Result<()> {
+        self.send().ping(payload)
+    }
+
+    // Receiving.
+
+    pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
+        self.receive.receive(deadline)
+    }
+
+    pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<Kind>> {
+        self.receive.receive_into(buffer, deadline)
+    }
+
+    pub fn receive_parts(&self, deadline: &Deadline) -> Result<Option<IncomingParts<'_>>> {
+        self.receive.receive_parts(deadline)
+    }
+
+    // State.
 
     pub fn ready_state(&self) -> ReadyState {
-        if self.end.get().is_some() {
-            ReadyState::Closed
-        } else if lock(&self.sending).close_queued || self.closed.get().is_some() {
-            ReadyState::Closing
-        } else {
-            ReadyState::Open
-        }
-    }
-
-    /// The peer's close code and reason, or 1006 when the connection ended without.
-    pub fn closed(&self) -> Option<&(CloseCode, String)> {
-        self.closed.get()
-    }
-
-    pub fn latency(&self) -> Option<Duration> {
-        lock(&self.keepalive).latency()
-    }
-
-    pub fn ping_interval(&self) -> Option<Duration> {
-        lock(&self.keepalive).interval()
-    }
-
-    /// The pong of the ping that this sends wakes whoever blocks in `recv`, to go by the new interval.
-    pub fn set_ping_interval(&self, interval: Option<Duration>) {
-        lock(&self.keepalive).set_interval(interval);
-        if self.ping_interval().is_some() {
-            let payload = lock(&self.keepalive).ping_now();
-            self.queue_ping(&payload);
-            self.flush_what_fits();
+        match self.core().outcome.get() {
+            Outcome::Ended(_) => ReadyState::Closed,
+            Outcome::PeerClosed => ReadyState::Closing,
+            Outcome::Open if lock(&self.send().queue).is_open() => ReadyState::Open,
+            Outcome::Open => ReadyState::Closing,
         }
     }
 
     pub fn has_ended(&self) -> bool {
-        self.end.get().is_some()
+        self.core().outcome.end().is_some()
     }
 
-    /// Calls `watcher` when the end is written, perhaps more than once. It must not block or call back.
+    /// The peer's close code, or what stands for it when the connection ended without.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        self.core().outcome.close_info().map(|close| close.code)
+    }
+
+    pub fn close_reason(&self) -> Option<&str> {
+        self.core().outcome.close_info().map(|close| close.reason.as_str())
+    }
+
+    /// Calls `watcher` when the end is written, perhaps more than once. It must not block.
     pub fn watch_end(&self, watcher: impl Fn() + Send + Sync + 'static) {
-        lock(&self.watchers).push(Box::new(watcher));
+        self.receive.watch_end(watcher);
     }
 
-    /// Ends the connection now, from any thread, and wakes every other one.
-    pub fn abort(&self) {
-        self.end_with(EndResult::Failed(Error::new(ErrorKind::Closed, "the connection was aborted by this side")));
-        self.transport.shutdown();
+    pub fn latency(&self) -> Option<Duration> {
+        lock(&self.core().keepalive).latency()
     }
 
-    /// Writes the end, unless there is one already, and wakes all who wait for a lock's state; returns the one that holds.
-    fn end_with(&self, end: EndResult) -> &EndResult {
-        if let EndResult::Failed(error) = &end {
-            log::debug!("connection ended: {error}");
-            let _ = self.closed.set((CloseCode::ABNORMAL_CLOSURE, String::new()));
-        }
-        let _ = self.end.set(end);
-        // Passing through the locks makes sure that nobody is between looking at the end and starting to wait.
-        drop(lock(&self.receiving));
-        self.receiving_changed.notify_all();
-        drop(lock(&self.sending));
-        self.sending_changed.notify_all();
-        lock(&self.watchers).iter().for_each(|watcher| watcher());
-        self.end.get().expect("set above")
+    pub fn ping_interval(&self) -> Option<Duration> {
+        lock(&self.core().keepalive).interval()
     }
-}
 
-impl EndResult {
-    /// What `recv` says from now on.
-    fn result<T>(&self) -> Result<Option<T>> {
-        match self {
-            EndResult::Clean => Ok(None),
-            EndResult::Failed(error) => Err(error.clone()),
+    /// The pong of the ping that this sends wakes whoever blocks in `recv`, to go by the new interval.
+    pub fn set_ping_interval(&self, interval: Option<Duration>) {
+        let payload = {
+            let mut keepalive = lock(&self.core().keepalive);
+            keepalive.set_interval(interval);
+            keepalive.interval().map(|_| keepalive.next_payload())
+        };
+        if let Some(payload) = payload {
+            self.send().queue_ping(&payload);
+            self.send().flush_what_fits();
         }
     }
 }

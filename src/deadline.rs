@@ -40,10 +40,19 @@ impl Deadline {
         self.at.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// The first wait of a write: the whole of a bound that is renewed, which is always the same and so costs no system call
-    /// to set; what is left of any other.
-    pub fn first_wait(&self) -> Option<Duration> {
-        if self.is_renewable { self.length } else { self.left() }
+    /// One step of a wait: what is left, at most `slice`. A bound that is renewed gives the same step each time, so that
+    /// it costs no system call to set.
+    pub fn left_at_most(&self, slice: Duration) -> Duration {
+        let left = if self.is_renewable { self.length } else { self.left() };
+        left.map_or(slice, |left| left.min(slice))
+    }
+
+    /// The one that ends first.
+    pub fn or_earlier(self, other: Option<Deadline>) -> Deadline {
+        match other {
+            Some(other) if other.at.is_some_and(|at| self.at.is_none_or(|own| at < own)) => other,
+            Some(_) | None => self,
+        }
     }
 
     pub fn is_over(&self) -> bool {

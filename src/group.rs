@@ -10,6 +10,9 @@ use crate::prepared::Prepared;
 use crate::sync::{Mutex, lock};
 use crate::websocket::{WeakWebSocket, WebSocket};
 
+/// How long closing waits for one member before it looks at the others.
+const TURN: Duration = Duration::from_millis(20);
+
 /// Connections that are sent to, counted and closed together. A cheap handle, shared by its clones.
 ///
 /// It does not keep a connection open: one of which the last [`WebSocket`] is dropped leaves it by itself.
@@ -51,15 +54,20 @@ impl Group {
         Group::default()
     }
 
-    /// Adds a connection. To a group that is closed already, it is closed in the same way, without waiting for the peer.
+    /// Adds a connection, once. To a group that is closed already, it is closed in the same way, without waiting for the peer.
     pub fn add(&self, ws: &WebSocket) {
-        let mut members = lock(&self.0);
-        if let Some((code, reason)) = &members.closed {
-            ws.begin_close(*code, reason);
-            return;
+        let closed = {
+            let mut members = lock(&self.0);
+            members.all.retain(WeakWebSocket::is_alive);
+            let member = ws.downgrade();
+            if members.closed.is_none() && !members.all.iter().any(|other| other.is_same(&member)) {
+                members.all.push(member);
+            }
+            members.closed.clone()
+        };
+        if let Some((code, reason)) = closed {
+            ws.begin_close(code, &reason);
         }
-        members.all.retain(WeakWebSocket::is_alive);
-        members.all.push(ws.downgrade());
     }
 
     /// The connections that are there now.
@@ -85,11 +93,31 @@ impl Group {
     pub fn close(&self, code: CloseCode, reason: &str, timeout: Duration) -> Result<usize> {
         check_close(code, reason)?;
         lock(&self.0).closed = Some((code, reason.to_string()));
-        let members = self.members();
-        for ws in &members {
-            ws.begin_close(code, reason);
-        }
         let deadline = Deadline::after("timeout", Some(timeout));
-        Ok(members.iter().filter(|ws| ws.close_by(code, reason, deadline).is_err()).count())
+        let mut waiting = self.members();
+        for ws in &waiting {
+            ws.begin_close_by(code, reason, deadline);
+        }
+        // In turns: a member that is stuck must not keep the answers of the others from being read.
+        let mut failed = 0;
+        loop {
+            let is_over = deadline.is_over();
+            waiting.retain(|ws| match ws.try_finish_close() {
+                None => true,
+                Some(Ok(())) => false,
+                Some(Err(_)) => {
+                    ws.abort();
+                    failed += 1;
+                    false
+                }
+            });
+            let Some(first) = waiting.first() else { return Ok(failed) };
+            if is_over {
+                waiting.iter().for_each(WebSocket::abort);
+                return Ok(failed + waiting.len());
+            }
+            first.wait_for_peer_close(&Deadline::after("timeout", Some(TURN)).or_earlier(Some(deadline)));
+            waiting.rotate_left(1);
+        }
     }
 }

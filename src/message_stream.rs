@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use crate::connection::{IncomingMessage, OutgoingMessage};
+use crate::connection::{IncomingParts, OutgoingParts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Kind;
 
@@ -32,7 +32,7 @@ const FRAGMENT: usize = 16 * 1024;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct MessageReader<'a> {
-    incoming: IncomingMessage<'a>,
+    incoming: IncomingParts<'a>,
     position: usize,
 }
 
@@ -62,13 +62,13 @@ pub struct MessageReader<'a> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct MessageWriter<'a> {
-    outgoing: OutgoingMessage<'a>,
+    outgoing: OutgoingParts<'a>,
     kind: Kind,
     buffer: Vec<u8>,
 }
 
 impl<'a> MessageReader<'a> {
-    pub(crate) fn new(incoming: IncomingMessage<'a>) -> MessageReader<'a> {
+    pub(crate) fn new(incoming: IncomingParts<'a>) -> MessageReader<'a> {
         MessageReader { incoming, position: 0 }
     }
 
@@ -97,7 +97,7 @@ impl Read for MessageReader<'_> {
 }
 
 impl<'a> MessageWriter<'a> {
-    pub(crate) fn new(outgoing: OutgoingMessage<'a>, kind: Kind) -> MessageWriter<'a> {
+    pub(crate) fn new(outgoing: OutgoingParts<'a>, kind: Kind) -> MessageWriter<'a> {
         MessageWriter { outgoing, kind, buffer: Vec::new() }
     }
 

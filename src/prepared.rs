@@ -42,15 +42,24 @@ impl Prepared {
         &self.message
     }
 
+    /// The message compressed with these parameters. It is compressed with no lock held: of two threads that come at once,
+    /// both compress rather than wait for each other.
     pub(crate) fn compressed(&self, preparation: Preparation) -> Arc<[u8]> {
-        let mut compressed = lock(&self.compressed);
-        if let Some((_, bytes)) = compressed.iter().find(|(made_with, _)| *made_with == preparation) {
-            return Arc::clone(bytes);
+        if let Some(bytes) = find(&lock(&self.compressed), preparation) {
+            return bytes;
         }
         let bytes: Arc<[u8]> = preparation.compress(self.message.as_bytes()).into();
+        let mut compressed = lock(&self.compressed);
+        if let Some(bytes) = find(&compressed, preparation) {
+            return bytes;
+        }
         compressed.push((preparation, Arc::clone(&bytes)));
         bytes
     }
+}
+
+fn find(compressed: &[(Preparation, Arc<[u8]>)], preparation: Preparation) -> Option<Arc<[u8]>> {
+    compressed.iter().find(|(made_with, _)| *made_with == preparation).map(|(_, bytes)| Arc::clone(bytes))
 }
 
 impl fmt::Debug for Prepared {

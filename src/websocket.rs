@@ -21,6 +21,9 @@ use crate::protocol::{Kind as MessageKind, Role};
 use crate::server::AcceptOptions;
 use crate::transport::Stream;
 
+/// How many reads one look takes at most, of what a peer has sent before its close frame.
+const MAX_READS_OF_A_LOOK: usize = 16;
+
 /// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
 ///
 /// ```
@@ -150,7 +153,7 @@ impl WebSocket {
     /// [`Closed`](ErrorKind::Closed) when the connection is closing or closed, or an earlier send failed;
     /// [`Timeout`](ErrorKind::Timeout) when `send_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost.
     pub fn send<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
-        self.0.connection.send(message.into(), true)
+        self.0.connection.send_message(message.into(), true)
     }
 
     /// Sends messages in their order, many with each system call: for many small ones at once this takes a small part of the
@@ -178,7 +181,7 @@ impl WebSocket {
     /// # Errors
     /// As [`send`](WebSocket::send).
     pub fn send_uncompressed<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
-        self.0.connection.send(message.into(), false)
+        self.0.connection.send_message(message.into(), false)
     }
 
     /// As [`send`](WebSocket::send), but never waits: what the system does not take at once is queued, up to 256 KiB, and
@@ -348,15 +351,38 @@ impl WebSocket {
         self.0.connection.abort();
     }
 
-    /// Ends the connection as the last handle does that is dropped, and wakes every blocked call. Never blocks.
+    /// Begins the closing handshake, without waiting for anything.
     pub(crate) fn begin_close(&self, code: CloseCode, reason: &str) {
-        self.0.connection.begin_close(code, reason);
+        self.0.connection.begin_close_within(code, reason);
+    }
+
+    /// The same; the closing ends by `deadline`.
+    pub(crate) fn begin_close_by(&self, code: CloseCode, reason: &str, deadline: Deadline) {
+        self.0.connection.begin_close(code, reason, deadline);
+    }
+
+    /// Goes on with a closing that was begun, as far as that goes without waiting; `None` if it is not done.
+    pub(crate) fn try_finish_close(&self) -> Option<Result<()>> {
+        let connection = &self.0.connection;
+        for _ in 0..MAX_READS_OF_A_LOOK {
+            match connection.finish_close(&Deadline::after("timeout", Some(Duration::ZERO))) {
+                Err(error) if error.kind() == ErrorKind::Timeout && !connection.has_ended() => {}
+                result => return Some(result),
+            }
+        }
+        None
+    }
+
+    /// Reads until the peer's close frame is there, by the deadline.
+    pub(crate) fn wait_for_peer_close(&self, deadline: &Deadline) {
+        let _ = self.0.connection.await_peer_close(deadline);
     }
 
     pub(crate) fn downgrade(&self) -> WeakWebSocket {
         WeakWebSocket(Arc::downgrade(&self.0))
     }
 
+    /// Ends the connection as the last handle does that is dropped, and wakes every blocked call. Never blocks.
     pub(crate) fn close_now(&self) {
         self.0.connection.close_now();
     }
@@ -381,12 +407,12 @@ impl WebSocket {
     /// The code of the peer's close frame: 1005 if it had none, 1006 if the connection ended without one, 1001 if no pong
     /// came. `None` while the connection is up.
     pub fn close_code(&self) -> Option<CloseCode> {
-        self.0.connection.closed().map(|(code, _)| *code)
+        self.0.connection.close_code()
     }
 
     /// The reason in the peer's close frame, which may be empty. `None` while the connection is up.
     pub fn close_reason(&self) -> Option<String> {
-        self.0.connection.closed().map(|(_, reason)| reason.clone())
+        self.0.connection.close_reason().map(str::to_string)
     }
 
     /// The agreed subprotocol, if any (RFC 6455 §1.9).
@@ -449,6 +475,11 @@ impl WeakWebSocket {
 
     pub fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
+    }
+
+    /// Whether both are handles of one connection.
+    pub fn is_same(&self, other: &WeakWebSocket) -> bool {
+        self.0.ptr_eq(&other.0)
     }
 }
 

@@ -1,52 +1,101 @@
-//! The closing handshake (RFC 6455 §7), from either side, and the ends that are not clean.
+//! The closing handshake (RFC 6455 §7) as the program asks for it, and the ends that are not clean. What the peer begins is
+//! answered where it is received (`receive.rs`).
 
 use std::time::Duration;
 
-use super::{Connection, EndResult};
+use super::Connection;
+use super::outcome::{EndResult, Outcome};
+use super::send_queue::CloseQueued;
 use crate::close_code::{CloseCode, ReadyState};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Role, Violation};
+use crate::protocol::Role;
 
-/// How long a close frame may take on its way out where nobody asked for the closing.
-const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
+/// Time limit for writing a close frame that the caller did not ask for.
+pub(super) const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
+/// How many bytes of messages are kept for `recv` while the peer's close frame is waited for, at least.
+pub(super) const MAX_KEPT_WHILE_CLOSING: usize = 64 << 20;
 
 impl Connection {
-    /// The whole closing handshake: our close frame, the peer's, the end of TCP, all by one deadline.
+    /// The whole closing handshake: our close frame, the peer's, the end of TCP, all within `close_timeout`.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
-        self.close_by(code, reason, Deadline::after("close_timeout", self.bounds.close_timeout))
+        self.close_by(code, reason, self.core().new_close_deadline())
     }
 
     /// As `close`, by a deadline that began earlier.
     pub fn close_by(&self, code: CloseCode, reason: &str, deadline: Deadline) -> Result<()> {
-        if self.end.get().is_some() {
+        if self.core().outcome.end().is_some() {
             return Ok(());
         }
-        log::debug!("closing with {code}");
-        self.queue_close(Some(code), reason);
-        let result = match self.flush(&deadline) {
-            // A peer that has closed by itself takes nothing any more, but its close frame may be there to read.
-            Err(error) if error.kind() == ErrorKind::Timeout => Err(error),
-            _ => self.await_peer_close(&deadline),
+        self.receive.check_not_own_message()?;
+        let result = match self.begin_close(code, reason, deadline) {
+            // The peer takes nothing: there is no close frame to wait for.
+            CloseQueued::Failed(error) if error.kind() == ErrorKind::Timeout => Err(error),
+            // It may have closed by itself, and its close frame may be there to read.
+            CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => self.finish_close(&deadline),
         };
-        if let Err(error) = result {
-            let text = format!("the closing handshake failed: {error}");
-            self.end_with(EndResult::Failed(Error::new(ErrorKind::Io, text)));
-            self.transport.shutdown();
-            return Err(error);
+        if let Err(error) = &result
+            && self.core().outcome.end().is_none()
+        {
+            self.close_failed(error);
         }
-        if self.role == Role::Client {
-            self.receive_end(&deadline);
+        result
+    }
+
+    /// The beginning of the closing handshake, without waiting for anything. It ends by `deadline`.
+    pub fn begin_close(&self, code: CloseCode, reason: &str, deadline: Deadline) -> CloseQueued {
+        log::debug!("closing with {code}");
+        let queued = self.send().queue_close(Some(code), reason, deadline);
+        self.send().flush_what_fits();
+        queued
+    }
+
+    /// The same, within `close_timeout`.
+    pub fn begin_close_within(&self, code: CloseCode, reason: &str) {
+        self.begin_close(code, reason, self.core().new_close_deadline());
+    }
+
+    /// The rest of it: waits for the peer's close frame, by reading or while another thread reads, and ends TCP. An error of
+    /// kind `Timeout` leaves all as it is, to be called again.
+    pub fn finish_close(&self, deadline: &Deadline) -> Result<()> {
+        self.await_peer_close(deadline)?;
+        // What was queued before; the peer may take nothing any more.
+        let _ = self.send().flush(deadline);
+        if self.core().role == Role::Client {
+            self.receive.receive_end(deadline);
         }
-        self.shutdown_write(deadline.left());
-        self.transport.shutdown();
+        self.send().shutdown_write(deadline.left());
+        self.core().transport.shutdown();
         Ok(())
     }
 
-    /// The beginning of the closing handshake, without waiting for anything.
-    pub fn begin_close(&self, code: CloseCode, reason: &str) {
-        self.queue_close(Some(code), reason);
-        self.flush_what_fits();
+    /// The closing handshake did not come to its end in time: the connection is dropped.
+    pub fn close_failed(&self, error: &Error) {
+        self.receive.close_failed(error);
+    }
+
+    /// Waits for the peer's close frame, by reading or while another thread reads.
+    pub fn await_peer_close(&self, deadline: &Deadline) -> Result<()> {
+        loop {
+            match self.core().outcome.get() {
+                Outcome::Ended(EndResult::Closed) => return Ok(()),
+                Outcome::Ended(EndResult::Failed(error)) => return Err(error.clone()),
+                Outcome::Open | Outcome::PeerClosed => {}
+            }
+            match self.receive.receive_close(deadline) {
+                Err(error) if error.kind() == ErrorKind::Timeout && self.core().outcome.end().is_none() => {
+                    return Err(deadline.error("waiting for the peer to answer the close"));
+                }
+                other => other?,
+            }
+        }
+    }
+
+    /// Ends the connection now, from any thread, and wakes every other one.
+    pub fn abort(&self) {
+        let error = Error::new(ErrorKind::Closed, "the connection was aborted by this side");
+        self.receive.end_with(EndResult::Failed(error));
+        self.core().transport.shutdown();
     }
 
     /// Ends the connection without waiting for anything: a close frame if the peer takes it at once, and every blocked
@@ -56,71 +105,22 @@ impl Connection {
         self.abort();
     }
 
-    /// Waits until the peer's close frame is there: by reading, or while another thread reads.
-    fn await_peer_close(&self, deadline: &Deadline) -> Result<()> {
-        let awaiting = "waiting for the peer to answer the close";
-        loop {
-            match self.end.get() {
-                Some(EndResult::Clean) => return Ok(()),
-                Some(EndResult::Failed(error)) => return Err(error.clone()),
-                None => {}
-            }
-            match self.receive_close(deadline) {
-                Err(error) if error.kind() == ErrorKind::Timeout && self.end.get().is_none() => {
-                    return Err(deadline.error(awaiting));
-                }
-                other => other?,
-            }
-        }
-    }
-
-    /// The peer's close frame is there: answers it unless this is the answer to ours, and ends this side.
-    pub fn close_received(&self, frame: Option<(CloseCode, String)>, deadline: &Deadline) -> &EndResult {
-        let echoed = frame.as_ref().map(|(code, _)| *code);
-        let (code, reason) = frame.unwrap_or((CloseCode::NO_STATUS_RECEIVED, String::new()));
-        log::debug!("the peer closed with {code}");
-        let _ = self.closed.set((code, reason));
-        let is_answer = !self.queue_close(echoed, "");
-        if !is_answer {
-            self.send_final_close(deadline);
-        }
-        self.end_with(EndResult::Clean)
-    }
-
-    /// The peer broke the protocol: it is told by which code (RFC 6455 §7.1.7), and reading stops.
-    pub fn violated(&self, violation: Violation, deadline: &Deadline) -> &EndResult {
-        log::warn!("the peer broke the protocol: {violation}");
-        let code = violation.close_code();
-        self.queue_close(Some(code), "");
-        self.send_final_close(deadline);
-        let text = format!("the peer broke the protocol (answered with close code {code}): {violation}");
-        self.end_with(EndResult::Failed(Error::new(violation.kind(), text)))
-    }
-
-    /// Writes a close frame out, and ends this side behind it; no longer than the receiving call may take.
-    fn send_final_close(&self, deadline: &Deadline) {
-        let bounds = [self.bounds.close_timeout, deadline.left()];
-        let length = bounds.into_iter().flatten().fold(CLOSE_WRITE_LIMIT, Duration::min);
-        let deadline = Deadline::after("close_timeout", Some(length));
-        match self.flush(&deadline) {
-            Ok(()) => self.shutdown_write(deadline.left()),
-            Err(_) => self.transport.shutdown(),
-        }
-    }
-
     fn try_send_going_away(&self) {
         if self.ready_state() == ReadyState::Closed {
             return;
         }
-        self.queue_close(Some(CloseCode::GOING_AWAY), "");
-        self.flush_what_fits();
-        self.shutdown_write(Some(Duration::ZERO));
+        let deadline = self.core().new_close_deadline();
+        self.send().queue_close(Some(CloseCode::GOING_AWAY), "", deadline);
+        self.send().try_flush();
+        self.send().shutdown_write(Some(Duration::ZERO));
     }
 }
 
 impl Drop for Connection {
-    /// The last handle is gone: says so if the peer takes it at once, and lets go.
+    /// The last handle is gone: says so if the peer takes it at once, and lets go. A thread that still writes what was left
+    /// behind ends by it.
     fn drop(&mut self) {
         self.try_send_going_away();
+        self.core().transport.shutdown();
     }
 }

@@ -1,88 +1,82 @@
 //! One message in parts, either way, in bounded memory.
 
-use super::Connection;
-use super::receive::{Piece, ReadGuard, ReadHalf};
+use std::marker::PhantomData;
+
+use super::assembler::Delivery;
+use super::receive::{Piece, ReadGuard, ReceiveHalf};
+use super::send_queue::Need;
+use super::write::SendHalf;
 use crate::close_code::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::{Fragment, Kind};
-use crate::sync::lock;
+use crate::protocol::{Encoder, Fragment, Kind};
+use crate::sync::{Arc, lock, this_thread};
 
 /// How much of a received message is held at a time.
 const PART: usize = 16 * 1024;
 
-/// A message that is being received in parts. It has the reader, so that everybody else's `recv` waits.
-pub(crate) struct IncomingMessage<'a> {
-    taken: ReadGuard<'a>,
+/// A message that is received in parts. It holds the read half, so that everybody else's receiving calls wait. Bound to its
+/// thread, so that a call of the same thread which would wait for it can be refused.
+pub(crate) struct IncomingParts<'a> {
+    guard: ReadGuard<'a>,
     kind: Kind,
     part: Message,
     is_whole: bool,
+    bound_to_thread: PhantomData<*const ()>,
 }
 
-/// A message that is being sent in parts. Everybody else's messages wait.
-pub(crate) struct OutgoingMessage<'a> {
-    connection: &'a Connection,
+/// A message that is sent in parts. Everybody else's messages wait. Bound to its thread, as [`IncomingParts`] is.
+pub(crate) struct OutgoingParts<'a> {
+    half: &'a Arc<SendHalf>,
     part: Fragment,
+    /// Out of the queue until the message ends, where the message is compressed.
+    compressor: Option<Box<Encoder>>,
+    bound_to_thread: PhantomData<*const ()>,
 }
 
-impl Connection {
+impl ReceiveHalf {
     /// The next message, of which the first part is there.
-    pub fn receive_parts(&self, deadline: &Deadline) -> Result<Option<IncomingMessage<'_>>> {
-        let mut taken = self.take_reader(lock(&self.receiving), deadline)?;
-        let reader = taken.reader();
+    pub fn receive_parts(&self, deadline: &Deadline) -> Result<Option<IncomingParts<'_>>> {
+        let mut guard = self.take_reader(lock(&self.slot), deadline)?;
+        let reader = guard.reader();
         let (part, is_whole) = match reader.backlog.pop_front() {
             Some(message) => (message, true),
-            None => {
-                reader.inbound.set_max_message_size(usize::MAX);
-                reader.message.most = PART.max(reader.message.message.len() + 1);
-                match self.read_piece(reader, deadline) {
-                    Ok(Some(Piece::Whole(_))) => {
-                        let message = reader.message.take();
-                        self.end_streaming(reader);
-                        (message, true)
-                    }
-                    Ok(Some(Piece::Part)) => (reader.message.take_part(), false),
-                    ended => {
-                        self.end_streaming(reader);
-                        return ended.map(|_| None);
-                    }
+            None => match self.read_piece(reader, Delivery::Parts { limit: PART }, deadline) {
+                Ok(Some(Piece::Whole(_))) => {
+                    let message = reader.assembler.take();
+                    self.set_delivery(reader, Delivery::Whole);
+                    (message, true)
                 }
-            }
+                Ok(Some(Piece::Part)) => (reader.assembler.take_part(), false),
+                ended => {
+                    if reader.assembler.delivery() != Delivery::Discard {
+                        self.set_delivery(reader, Delivery::Whole);
+                    }
+                    return ended.map(|_| None);
+                }
+            },
         };
         let kind = if part.is_text() { Kind::Text } else { Kind::Binary };
-        Ok(Some(IncomingMessage { taken, kind, part, is_whole }))
-    }
-
-    /// Back to whole messages, each within the limit.
-    pub fn end_streaming(&self, reader: &mut ReadHalf) {
-        reader.message.most = usize::MAX;
-        reader.message.is_discarding = false;
-        reader.inbound.set_max_message_size(self.bounds.max_message_size);
-    }
-
-    /// Begins a message in parts, behind those that are being sent.
-    pub fn send_parts(&self, kind: Kind, compress: bool) -> Result<OutgoingMessage<'_>> {
-        let deadline = self.send_deadline();
-        loop {
-            drop(self.wait_for_message_slot(&deadline, |_| true)?);
-            // With the compressor's lock, so that nobody who is compressing queues a frame between the parts.
-            let compressor = self.compressing.as_ref().map(lock);
-            let mut outgoing = lock(&self.sending);
-            if !outgoing.is_streaming {
-                outgoing.is_streaming = true;
-                drop((outgoing, compressor));
-                // The first of a batch, whose sender now waits for the end of this message.
-                self.flush_what_fits();
-                let compress = compress && self.compressing.is_some();
-                let part = Fragment { kind, first: true, fin: false, compress };
-                return Ok(OutgoingMessage { connection: self, part });
-            }
-        }
+        Ok(Some(IncomingParts { guard, kind, part, is_whole, bound_to_thread: PhantomData }))
     }
 }
 
-impl IncomingMessage<'_> {
+impl SendHalf {
+    /// Begins a message in parts, behind those that are being sent.
+    pub fn send_parts(self: &Arc<Self>, kind: Kind, compress: bool) -> Result<OutgoingParts<'_>> {
+        let mut queue = self.wait_until(Need::Start, &self.core.send_deadline())?;
+        queue.begin_fragmented(this_thread());
+        let compressor = if compress { queue.take_compressor() } else { None };
+        drop(queue);
+        // The first of a batch, whose sender now waits for the end of this message.
+        self.flush_what_fits();
+        let part = Fragment { kind, first: true, fin: false, compress: compressor.is_some() };
+        Ok(OutgoingParts { half: self, part, compressor, bound_to_thread: PhantomData })
+    }
+}
+
+impl IncomingParts<'_> {
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -98,13 +92,13 @@ impl IncomingMessage<'_> {
             self.part = Message::Binary(Vec::new());
             return Ok(false);
         }
-        let connection = self.taken.connection();
-        let reader = self.taken.reader();
-        match connection.read_piece(reader, &Deadline::NEVER)? {
-            Some(Piece::Part) => self.part = reader.message.take_part(),
+        let half = self.guard.half();
+        let reader = self.guard.reader();
+        match half.read_piece(reader, Delivery::Parts { limit: PART }, &Deadline::NEVER)? {
+            Some(Piece::Part) => self.part = reader.assembler.take_part(),
             Some(Piece::Whole(_)) => {
-                self.part = reader.message.take();
-                connection.end_streaming(reader);
+                self.part = reader.assembler.take();
+                half.set_delivery(reader, Delivery::Whole);
                 self.is_whole = true;
             }
             None => return Err(Error::new(ErrorKind::Io, "the peer closed the connection inside a message")),
@@ -113,40 +107,40 @@ impl IncomingMessage<'_> {
     }
 }
 
-impl Drop for IncomingMessage<'_> {
+impl Drop for IncomingParts<'_> {
     /// What has not come yet of the message is left out when it comes.
     fn drop(&mut self) {
         if !self.is_whole {
-            let message = &mut self.taken.reader().message;
-            message.is_discarding = true;
-            message.most = usize::MAX;
+            self.guard.reader().assembler.set_delivery(Delivery::Discard);
         }
     }
 }
 
-impl OutgoingMessage<'_> {
+impl OutgoingParts<'_> {
     pub fn send(&mut self, payload: &[u8], fin: bool) -> Result<()> {
-        let deadline = self.connection.send_deadline();
+        let deadline = self.half.core.send_deadline();
         let part = Fragment { fin, ..self.part };
-        self.connection.send_fragment(part, payload, &deadline)?;
+        self.half.send_fragment(part, payload, &mut self.compressor, &deadline)?;
         self.part.first = false;
         self.part.fin = fin;
         Ok(())
     }
 }
 
-impl Drop for OutgoingMessage<'_> {
+impl Drop for OutgoingParts<'_> {
     /// A message that was begun and not finished cannot be taken back: the peer is told, and nothing else can be sent.
     fn drop(&mut self) {
-        if self.part.fin {
-            return;
+        if !self.part.fin && !self.part.first {
+            let deadline = self.half.core.new_close_deadline();
+            self.half.queue_close(Some(CloseCode::INTERNAL_ERROR), "a message was left unfinished", deadline);
         }
-        if !self.part.first {
-            self.connection.queue_close(Some(CloseCode::INTERNAL_ERROR), "a message was left unfinished");
-            self.connection.flush_what_fits();
+        let mut queue = lock(&self.half.queue);
+        queue.end_fragmented();
+        if let Some(compressor) = self.compressor.take() {
+            queue.return_compressor(compressor);
         }
-        let mut outgoing = lock(&self.connection.sending);
-        outgoing.is_streaming = false;
-        self.connection.wake_senders(&outgoing);
+        self.half.wake(&queue);
+        drop(queue);
+        self.half.flush_what_fits();
     }
 }

@@ -1,20 +1,63 @@
-//! When to ping, when to give up, and how long the last ping took. Time comes in as an argument.
+//! When to ping, when to give up, and how long the last ping took. Time and progress come in as arguments.
+//!
+//! ```text
+//!            the interval is over            its last byte has left             no pong in time
+//!   Quiet ────────────────────────▶ Leaving ────────────────────────▶ Awaiting ────────────────▶ Dead
+//!     ▲                               │  nothing moves for pong_timeout ───────────────────────────▲
+//!     └───────────── pong ────────────┴───────────────────────────────────┘
+//! ```
+//!
+//! A line that moves is never taken for dead: while the ping waits to leave, bytes that the system takes count as life; at
+//! all times, so do received bytes inside an unfinished frame, as no pong can stand inside a frame. A complete frame that
+//! is no pong does not.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Pings of which the pong is awaited; older ones are forgotten.
-const MOST_AWAITED: usize = 16;
+const MAX_AWAITED: usize = 16;
+
+/// What the system has taken may still lie in buffers on its way, in front of the ping. Until a pong proves that it has
+/// arrived, the pong gets the time that these bytes need on a slow line, up to what such buffers hold.
+const SLOW_LINE_BYTES_PER_SECOND: u64 = 100_000;
+const MAX_BYTES_ON_THE_WAY: u64 = 4 << 20;
 
 pub(crate) struct Keepalive {
     interval: Option<Duration>,
-    /// When the next ping is due, or by when the pong of the last one must be there.
-    due: Option<Instant>,
-    /// The last keepalive ping, while its pong is awaited.
-    awaited: Option<Vec<u8>>,
+    /// `None`: as long as the interval.
+    pong_timeout: Option<Duration>,
+    phase: Phase,
     count: u64,
-    sent: VecDeque<(Vec<u8>, Instant)>,
+    sent: VecDeque<SentPing>,
+    /// How many bytes the peer has received for sure, as a pong came back from behind them.
+    arrived: u64,
     latency: Option<Duration>,
+}
+
+enum Phase {
+    /// No keepalive ping is under way.
+    Quiet { due: Option<Instant> },
+    /// The ping is queued. `since`: when something moved last, which was when the system had taken `sent` bytes.
+    Leaving { payload: Vec<u8>, since: Instant, sent: u64 },
+    /// The system has all of the ping.
+    Awaiting { payload: Vec<u8>, until: Instant },
+}
+
+struct SentPing {
+    payload: Vec<u8>,
+    /// When its last byte left; until then, when it was queued.
+    at: Instant,
+    /// How many bytes the system had taken then.
+    sent: u64,
+}
+
+/// What has moved on the line, as the caller saw it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LineProgress {
+    /// Bytes that the system has taken in all.
+    pub sent: u64,
+    /// Bytes came since the last look, and the last of them stands inside an unfinished frame.
+    pub is_receiving_frame: bool,
 }
 
 /// What is to be done now.
@@ -22,13 +65,21 @@ pub(crate) struct Keepalive {
 pub(crate) enum KeepaliveAction {
     Wait(Option<Duration>),
     Ping(Vec<u8>),
-    /// No pong came within the interval.
+    /// No pong came within this time.
     Dead(Duration),
 }
 
 impl Keepalive {
-    pub fn new(interval: Option<Duration>) -> Keepalive {
-        Keepalive { interval, due: None, awaited: None, count: 0, sent: VecDeque::new(), latency: None }
+    pub fn new(interval: Option<Duration>, pong_timeout: Option<Duration>) -> Keepalive {
+        Keepalive {
+            interval: interval.filter(|interval| !interval.is_zero()),
+            pong_timeout: pong_timeout.filter(|timeout| !timeout.is_zero()),
+            phase: Phase::Quiet { due: None },
+            count: 0,
+            sent: VecDeque::new(),
+            arrived: 0,
+            latency: None,
+        }
     }
 
     pub fn interval(&self) -> Option<Duration> {
@@ -39,62 +90,91 @@ impl Keepalive {
         self.latency
     }
 
-    /// The new interval counts from the next turn on.
+    /// The new interval counts from the next look on.
     pub fn set_interval(&mut self, interval: Option<Duration>) {
         self.interval = interval.filter(|interval| !interval.is_zero());
-        self.due = None;
-        self.awaited = None;
+        self.phase = Phase::Quiet { due: None };
     }
 
     /// What the clock asks for. A pong may lie unread: believe `Dead` only after a read found nothing.
-    pub fn turn(&mut self, now: Instant) -> KeepaliveAction {
+    pub fn look(&mut self, now: Instant, progress: LineProgress) -> KeepaliveAction {
         let Some(interval) = self.interval else { return KeepaliveAction::Wait(None) };
-        let due = *self.due.get_or_insert_with(|| after(now, interval));
-        if now < due {
-            return KeepaliveAction::Wait(Some(due - now));
-        }
-        if self.awaited.is_some() {
-            return KeepaliveAction::Dead(interval);
-        }
-        self.due = Some(after(now, interval));
-        let payload = self.payload();
-        self.awaited = Some(payload.clone());
-        KeepaliveAction::Ping(payload)
+        let timeout = self.pong_timeout.unwrap_or(interval);
+        let until = match &mut self.phase {
+            Phase::Quiet { due } => {
+                let due = *due.get_or_insert_with(|| after(now, interval));
+                if now < due {
+                    return KeepaliveAction::Wait(Some(due - now));
+                }
+                let payload = self.next_payload();
+                self.phase = Phase::Leaving { payload: payload.clone(), since: now, sent: progress.sent };
+                return KeepaliveAction::Ping(payload);
+            }
+            Phase::Leaving { since, sent, .. } => {
+                if *sent != progress.sent || progress.is_receiving_frame {
+                    (*since, *sent) = (now, progress.sent);
+                }
+                after(*since, timeout)
+            }
+            Phase::Awaiting { until, .. } => {
+                if progress.is_receiving_frame {
+                    *until = (*until).max(after(now, timeout));
+                }
+                *until
+            }
+        };
+        if now < until { KeepaliveAction::Wait(Some(until - now)) } else { KeepaliveAction::Dead(timeout) }
     }
 
-    /// A keepalive ping out of turn.
-    pub fn ping_now(&mut self) -> Vec<u8> {
-        self.payload()
-    }
-
-    fn payload(&mut self) -> Vec<u8> {
+    /// The payload of a ping that differs from every other.
+    pub fn next_payload(&mut self) -> Vec<u8> {
         self.count += 1;
         format!("wsync {}", self.count).into_bytes()
     }
 
-    pub fn ping_sent(&mut self, payload: &[u8], now: Instant) {
-        if self.sent.len() == MOST_AWAITED {
+    /// A ping is in the queue, the program's or ours.
+    pub fn ping_queued(&mut self, payload: &[u8], now: Instant) {
+        if self.sent.len() == MAX_AWAITED {
             self.sent.pop_front();
         }
-        self.sent.push_back((payload.to_vec(), now));
+        self.sent.push_back(SentPing { payload: payload.to_vec(), at: now, sent: 0 });
+    }
+
+    /// The system has all of the ping, and `sent` bytes in all.
+    pub fn ping_left(&mut self, payload: &[u8], now: Instant, sent: u64) {
+        if let Some(ping) = self.sent.iter_mut().rev().find(|ping| ping.payload == payload) {
+            (ping.at, ping.sent) = (now, sent);
+        }
+        let Some(timeout) = self.pong_timeout.or(self.interval) else { return };
+        if matches!(&self.phase, Phase::Leaving { payload: ours, .. } if ours == payload) {
+            let on_the_way = sent.saturating_sub(self.arrived).min(MAX_BYTES_ON_THE_WAY);
+            let allowance = Duration::from_micros(on_the_way * 1_000_000 / SLOW_LINE_BYTES_PER_SECOND);
+            self.phase =
+                Phase::Awaiting { payload: payload.to_vec(), until: after(now, timeout.saturating_add(allowance)) };
+        }
     }
 
     /// A pong answers the ping with its payload and all before it (RFC 6455 §5.5.3); others are unsolicited.
     pub fn pong_received(&mut self, payload: &[u8], now: Instant) {
-        let position = self.sent.iter().rposition(|(sent, _)| sent == payload);
-        let awaited = self.sent.iter().position(|(sent, _)| Some(sent) == self.awaited.as_ref());
-        let is_answered = match (position, awaited) {
+        let awaited = match &self.phase {
+            Phase::Quiet { .. } => None,
+            Phase::Leaving { payload, .. } | Phase::Awaiting { payload, .. } => Some(payload),
+        };
+        let position = self.sent.iter().rposition(|ping| ping.payload == payload);
+        let awaited_position = self.sent.iter().position(|ping| Some(&ping.payload) == awaited);
+        let is_answered = match (position, awaited_position) {
             (Some(position), Some(awaited)) => awaited <= position,
             // Pushed out of the list by pings of the program's, so older than all in it.
-            (Some(_), None) => self.awaited.is_some(),
-            (None, _) => self.awaited.as_deref() == Some(payload),
+            (Some(_), None) => awaited.is_some(),
+            (None, _) => awaited.is_some_and(|awaited| awaited == payload),
         };
         if is_answered {
-            self.awaited = None;
-            self.due = self.interval.map(|interval| after(now, interval));
+            self.phase = Phase::Quiet { due: self.interval.map(|interval| after(now, interval)) };
         }
         if let Some(position) = position {
-            self.latency = Some(now.saturating_duration_since(self.sent[position].1));
+            let ping = &self.sent[position];
+            self.latency = Some(now.saturating_duration_since(ping.at));
+            self.arrived = self.arrived.max(ping.sent);
             self.sent.drain(..=position);
         }
     }
@@ -110,58 +190,133 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const STILL: LineProgress = LineProgress { sent: 0, is_receiving_frame: false };
+
+    fn sent(bytes: u64) -> LineProgress {
+        LineProgress { sent: bytes, ..STILL }
+    }
+
+    /// A keepalive of 10 s whose first ping is queued at `start` + 10 s.
+    fn pinging(pong_timeout: Option<Duration>, start: Instant) -> (Keepalive, Vec<u8>) {
+        let mut keepalive = Keepalive::new(Some(10 * SECOND), pong_timeout);
+        assert_eq!(keepalive.look(start, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, STILL) else { panic!() };
+        keepalive.ping_queued(&payload, start + 10 * SECOND);
+        (keepalive, payload)
+    }
 
     #[test]
     fn pings_wait_for_their_pong_and_give_up_after_an_interval() {
         let start = Instant::now();
-        let mut keepalive = Keepalive::new(Some(10 * SECOND));
-        assert_eq!(keepalive.turn(start), KeepaliveAction::Wait(Some(10 * SECOND)));
-        assert_eq!(keepalive.turn(start + 4 * SECOND), KeepaliveAction::Wait(Some(6 * SECOND)));
-        let KeepaliveAction::Ping(payload) = keepalive.turn(start + 10 * SECOND) else { panic!() };
-        keepalive.ping_sent(&payload, start + 10 * SECOND);
-        assert_eq!(keepalive.turn(start + 11 * SECOND), KeepaliveAction::Wait(Some(9 * SECOND)));
+        let (mut keepalive, payload) = pinging(None, start);
+        keepalive.ping_left(&payload, start + 10 * SECOND, 0);
+        assert_eq!(keepalive.look(start + 11 * SECOND, STILL), KeepaliveAction::Wait(Some(9 * SECOND)));
         keepalive.pong_received(b"unsolicited", start + 11 * SECOND);
         assert_eq!(keepalive.latency(), None);
         keepalive.pong_received(&payload, start + 12 * SECOND);
         assert_eq!(keepalive.latency(), Some(2 * SECOND));
-        assert_eq!(keepalive.turn(start + 12 * SECOND), KeepaliveAction::Wait(Some(10 * SECOND)));
-        assert!(matches!(keepalive.turn(start + 22 * SECOND), KeepaliveAction::Ping(_)));
-        assert_eq!(keepalive.turn(start + 32 * SECOND), KeepaliveAction::Dead(10 * SECOND));
+        assert_eq!(keepalive.look(start + 12 * SECOND, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 22 * SECOND, STILL) else { panic!() };
+        keepalive.ping_left(&payload, start + 22 * SECOND, 0);
+        assert_eq!(keepalive.look(start + 32 * SECOND, STILL), KeepaliveAction::Dead(10 * SECOND));
+    }
+
+    #[test]
+    fn the_pong_has_a_timeout_of_its_own_that_starts_when_the_ping_has_left() {
+        let start = Instant::now();
+        let (mut keepalive, payload) = pinging(Some(2 * SECOND), start);
+        keepalive.ping_left(&payload, start + 11 * SECOND, 0);
+        assert_eq!(keepalive.look(start + 12 * SECOND, STILL), KeepaliveAction::Wait(Some(SECOND)));
+        assert_eq!(keepalive.look(start + 13 * SECOND, STILL), KeepaliveAction::Dead(2 * SECOND));
+    }
+
+    #[test]
+    fn while_the_ping_waits_to_leave_progress_is_life_and_standing_still_is_not() {
+        let start = Instant::now();
+        let (mut keepalive, _) = pinging(Some(2 * SECOND), start);
+        for second in 11..100 {
+            let action = keepalive.look(start + second * SECOND, sent(second.into()));
+            assert_eq!(action, KeepaliveAction::Wait(Some(2 * SECOND)));
+        }
+        assert_eq!(keepalive.look(start + 100 * SECOND, sent(99)), KeepaliveAction::Wait(Some(SECOND)));
+        assert_eq!(keepalive.look(start + 101 * SECOND, sent(99)), KeepaliveAction::Dead(2 * SECOND));
+    }
+
+    #[test]
+    fn bytes_inside_a_frame_are_life_and_complete_frames_are_not() {
+        let start = Instant::now();
+        let inside = LineProgress { sent: 0, is_receiving_frame: true };
+        for has_left in [false, true] {
+            let (mut keepalive, payload) = pinging(Some(2 * SECOND), start);
+            if has_left {
+                keepalive.ping_left(&payload, start + 10 * SECOND, 0);
+            }
+            for second in 11..50 {
+                let action = keepalive.look(start + second * SECOND, inside);
+                assert_eq!(action, KeepaliveAction::Wait(Some(2 * SECOND)));
+            }
+            assert_eq!(keepalive.look(start + 51 * SECOND, STILL), KeepaliveAction::Dead(2 * SECOND));
+        }
+    }
+
+    #[test]
+    fn a_pong_gets_the_time_that_what_was_sent_before_it_needs_on_a_slow_line() {
+        let start = Instant::now();
+        let (mut keepalive, payload) = pinging(Some(SECOND), start);
+        keepalive.ping_left(&payload, start + 10 * SECOND, 1_000_000);
+        assert_eq!(keepalive.look(start + 10 * SECOND, STILL), KeepaliveAction::Wait(Some(11 * SECOND)));
+        keepalive.pong_received(&payload, start + 20 * SECOND);
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 30 * SECOND, STILL) else { panic!() };
+        keepalive.ping_queued(&payload, start + 30 * SECOND);
+        keepalive.ping_left(&payload, start + 30 * SECOND, 1_000_000);
+        // What the first pong has proved to have arrived needs no time any more.
+        assert_eq!(keepalive.look(start + 30 * SECOND, STILL), KeepaliveAction::Wait(Some(SECOND)));
+    }
+
+    #[test]
+    fn a_pong_may_come_before_the_writer_says_that_its_ping_has_left() {
+        let start = Instant::now();
+        let (mut keepalive, payload) = pinging(None, start);
+        keepalive.pong_received(&payload, start + 11 * SECOND);
+        keepalive.ping_left(&payload, start + 12 * SECOND, 7);
+        assert_eq!(keepalive.latency(), Some(SECOND));
+        assert_eq!(keepalive.look(start + 12 * SECOND, STILL), KeepaliveAction::Wait(Some(9 * SECOND)));
     }
 
     #[test]
     fn a_programs_own_pings_do_not_hide_the_pong() {
         let start = Instant::now();
         for answered in [0, 1, 99] {
-            let mut keepalive = Keepalive::new(Some(SECOND));
-            keepalive.turn(start);
-            let KeepaliveAction::Ping(ours) = keepalive.turn(start + SECOND) else { panic!() };
-            keepalive.ping_sent(&ours, start + SECOND);
+            let (mut keepalive, ours) = pinging(None, start);
             let theirs: Vec<Vec<u8>> = (0..100_u8).map(|number| vec![number]).collect();
-            theirs.iter().for_each(|payload| keepalive.ping_sent(payload, start + SECOND));
-            keepalive.pong_received(if answered == 0 { &ours } else { &theirs[answered] }, start + SECOND);
+            theirs.iter().for_each(|payload| keepalive.ping_queued(payload, start + 10 * SECOND));
+            keepalive.ping_left(&ours, start + 10 * SECOND, 0);
+            keepalive.pong_received(if answered == 0 { &ours } else { &theirs[answered] }, start + 10 * SECOND);
             let is_forgotten = answered == 1;
-            assert_eq!(matches!(keepalive.turn(start + 2 * SECOND), KeepaliveAction::Dead(_)), is_forgotten);
+            let action = keepalive.look(start + 20 * SECOND, STILL);
+            assert_eq!(matches!(action, KeepaliveAction::Dead(_)), is_forgotten, "{answered}");
         }
     }
 
     #[test]
     fn no_interval_never_pings_and_a_new_one_starts_afresh() {
         let start = Instant::now();
-        let mut keepalive = Keepalive::new(None);
-        assert_eq!(keepalive.turn(start), KeepaliveAction::Wait(None));
+        let mut keepalive = Keepalive::new(None, None);
+        assert_eq!(keepalive.look(start, STILL), KeepaliveAction::Wait(None));
         keepalive.set_interval(Some(SECOND));
-        assert_eq!(keepalive.turn(start + 9 * SECOND), KeepaliveAction::Wait(Some(SECOND)));
+        assert_eq!(keepalive.look(start + 9 * SECOND, STILL), KeepaliveAction::Wait(Some(SECOND)));
         keepalive.set_interval(Some(Duration::ZERO));
         assert_eq!(keepalive.interval(), None);
+        let mut endless = Keepalive::new(Some(Duration::MAX), None);
+        assert!(matches!(endless.look(start, STILL), KeepaliveAction::Wait(Some(left)) if left > 1000 * SECOND));
     }
 
     #[test]
     fn latency_is_of_the_newest_answered_ping() {
         let start = Instant::now();
-        let mut keepalive = Keepalive::new(None);
+        let mut keepalive = Keepalive::new(None, None);
         for (number, payload) in [b"a", b"b", b"c"].iter().enumerate() {
-            keepalive.ping_sent(*payload, start + number as u32 * SECOND);
+            keepalive.ping_queued(*payload, start + number as u32 * SECOND);
         }
         keepalive.pong_received(b"b", start + 5 * SECOND);
         assert_eq!(keepalive.latency(), Some(4 * SECOND));

@@ -1,81 +1,102 @@
-//! The way in: whoever is in `recv` holds the reader, waits for the socket, and sees to pings and closes as they come.
+//! Receiving: whoever is in a receiving call holds the read half, waits for the socket, and answers pings and closes as they
+//! come.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::keepalive::KeepaliveAction;
-use super::{Connection, EndResult};
+use super::assembler::{Delivery, MessageAssembler};
+use super::close::{CLOSE_WRITE_LIMIT, MAX_KEPT_WHILE_CLOSING};
+use super::keepalive::{KeepaliveAction, LineProgress};
+use super::outcome::{CloseInfo, EndResult, Outcome};
+use super::write::SendHalf;
 use crate::close_code::CloseCode;
 use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation};
-use crate::sync::{MutexGuard, lock, wait};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, ThreadId, lock, this_thread, wait};
 use crate::transport::{ReadState, Received};
 
-/// The longest wait for the socket in one go: after it the reader looks whether the keepalive was
-/// changed meanwhile, or something was left to write.
+/// Longest single socket wait, so that a receiver notices a changed keepalive or a begun close within 1 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How soon the reader tries again to write a pong that the socket did not take.
+/// How soon a receiver tries again to write what was left behind, where no thread is to be had for that.
 const RETRY_WRITE: Duration = Duration::from_millis(20);
-/// How long a large read buffer is kept while nothing comes.
+/// Idle time after which a grown read buffer is freed.
 const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
-/// What is worth reading past the buffer, and how much of it is read at once: zeroing what stays in the cache costs less
-/// than copying it.
+/// Payload remaining from which reads bypass the buffer, and their step size. Zeroing a step that stays in cache costs less
+/// than copying it (benches/README.md).
 const DIRECT_READ_MIN: usize = 64 * 1024;
 
-/// Where the reader sits while nobody receives.
+/// The receiving half. It calls the sending half, for pongs and the answer to a close, and the core.
+pub(crate) struct ReceiveHalf {
+    pub send: Arc<SendHalf>,
+    pub slot: Mutex<ReadSlot>,
+    changed: Condvar,
+    /// Who waits elsewhere for the end, such as for room in a queue of its own.
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+type Watcher = Arc<dyn Fn() + Send + Sync>;
+
+/// Who holds the read half.
 pub(crate) struct ReadSlot {
-    reader: Option<Box<ReadHalf>>,
+    holder: ReadHolder,
+    /// How many threads wait for it.
     waiting: usize,
 }
 
-pub(crate) struct ReadHalf {
-    incoming: ReadState,
-    pub inbound: Decoder,
-    pub message: MessageAssembler,
-    /// What came while `close` was reading.
-    pub backlog: VecDeque<Message>,
-    /// The end of a message that came past the buffer; who read it takes it before the reader goes back.
-    ended: Option<FrameEvent>,
+enum ReadHolder {
+    /// Nobody: whoever receives takes it.
+    Idle(Box<ReadHalf>),
+    /// A receiving call of this thread, or a message in parts that it holds.
+    Taken { by: ThreadId },
 }
 
-/// The message under way.
-pub(crate) struct MessageAssembler {
-    pub message: Message,
-    /// An allocation to assemble the next message in.
-    spare: Vec<u8>,
-    /// How much is assembled before it has to be fetched: no bound but for a message that is streamed.
-    pub most: usize,
-    /// The rest of a streamed message that nobody wants.
-    pub is_discarding: bool,
+/// What receiving works on.
+pub(crate) struct ReadHalf {
+    incoming: ReadState,
+    decoder: Decoder,
+    pub assembler: MessageAssembler,
+    /// What came while `close` was reading.
+    pub backlog: VecDeque<Message>,
+    /// The end of a message that came past the buffer; who read it takes it before the read half goes back.
+    ended: Option<FrameEvent>,
+    /// Bytes came since the keepalive was looked at.
+    has_moved: bool,
 }
 
 /// What reading came to.
 pub(crate) enum Piece {
-    /// Some of a message that is streamed.
+    /// Some of a message that is received in parts.
     Part,
     /// The message is complete.
     Whole(Kind),
 }
 
-/// The reader, taken out of its seat; goes back when dropped, also by a panic.
+/// Exclusive access to the read half; returned on drop, also while unwinding.
 pub(crate) struct ReadGuard<'a> {
-    connection: &'a Connection,
+    half: &'a ReceiveHalf,
     reader: Option<Box<ReadHalf>>,
 }
 
 impl ReadSlot {
     pub fn new(reader: ReadHalf) -> ReadSlot {
-        ReadSlot { reader: Some(Box::new(reader)), waiting: 0 }
+        ReadSlot { holder: ReadHolder::Idle(Box::new(reader)), waiting: 0 }
     }
 }
 
 impl ReadHalf {
-    pub fn new(incoming: ReadState, inbound: Decoder) -> ReadHalf {
-        ReadHalf { incoming, inbound, message: MessageAssembler::default(), backlog: VecDeque::new(), ended: None }
+    pub fn new(incoming: ReadState, decoder: Decoder) -> ReadHalf {
+        ReadHalf {
+            incoming,
+            decoder,
+            assembler: MessageAssembler::new(),
+            backlog: VecDeque::new(),
+            ended: None,
+            has_moved: false,
+        }
     }
 
     /// The next event in the bytes at hand.
@@ -83,82 +104,22 @@ impl ReadHalf {
         if let Some(event) = self.ended.take() {
             return Ok(Some(event));
         }
-        let (consumed, event) = self.inbound.next(self.incoming.plain.unread(), &mut self.message);
+        let (consumed, event) = self.decoder.next(self.incoming.plain.unread(), &mut self.assembler);
         self.incoming.plain.consume(consumed);
         event
     }
 }
 
-impl Default for MessageAssembler {
-    fn default() -> MessageAssembler {
-        MessageAssembler {
-            message: Message::Binary(Vec::new()),
-            spare: Vec::new(),
-            most: usize::MAX,
-            is_discarding: false,
-        }
-    }
-}
-
-impl MessageAssembler {
-    /// All that is there; of a part, the message's kind stays.
-    pub fn take_part(&mut self) -> Message {
-        match &mut self.message {
-            Message::Text(text) => Message::Text(std::mem::take(text)),
-            Message::Binary(bytes) => Message::Binary(std::mem::take(bytes)),
+impl ReceiveHalf {
+    pub fn new(send: Arc<SendHalf>, reader: ReadHalf) -> ReceiveHalf {
+        ReceiveHalf {
+            send,
+            slot: Mutex::new(ReadSlot::new(reader)),
+            changed: Condvar::new(),
+            watchers: Mutex::new(Vec::new()),
         }
     }
 
-    /// Where the bytes of a binary message go, if they are wanted.
-    fn bytes(&mut self) -> Option<&mut Vec<u8>> {
-        match &mut self.message {
-            Message::Binary(bytes) if !self.is_discarding => Some(bytes),
-            _ => None,
-        }
-    }
-
-    pub fn take(&mut self) -> Message {
-        std::mem::replace(&mut self.message, Message::Binary(Vec::new()))
-    }
-}
-
-impl Sink for MessageAssembler {
-    #[inline]
-    fn begin(&mut self, kind: Kind, likely: usize) {
-        let mut bytes = std::mem::take(&mut self.spare);
-        bytes.clear();
-        bytes.reserve_exact(likely.min(self.most));
-        self.message = match kind {
-            // Empty, so that there is nothing to look at and no error.
-            Kind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
-            Kind::Binary => Message::Binary(bytes),
-        };
-    }
-
-    #[inline]
-    fn text(&mut self, chunk: &str) {
-        match &mut self.message {
-            _ if self.is_discarding => {}
-            Message::Text(text) => copy::append_text(text, chunk),
-            Message::Binary(_) => {}
-        }
-    }
-
-    #[inline]
-    fn binary(&mut self, chunk: &[u8]) {
-        match &mut self.message {
-            _ if self.is_discarding => {}
-            Message::Binary(bytes) => copy::append(bytes, chunk),
-            Message::Text(_) => {}
-        }
-    }
-
-    fn room(&self) -> usize {
-        self.most.saturating_sub(self.message.len())
-    }
-}
-
-impl Connection {
     /// The next message, or how the connection ended.
     pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
         let ready = self.ready_message(|kind, payload| {
@@ -201,12 +162,13 @@ impl Connection {
     /// Has `take` make what it wants of a message that needs no system call, if the bytes at hand hold one.
     #[inline]
     fn ready_message<T>(&self, take: impl FnOnce(Kind, &[u8]) -> Option<T>) -> Option<T> {
-        let mut seat = lock(&self.receiving);
-        let ReadHalf { incoming, inbound, backlog, .. } = &mut **seat.reader.as_mut()?;
+        let mut slot = lock(&self.slot);
+        let ReadHolder::Idle(reader) = &mut slot.holder else { return None };
+        let ReadHalf { incoming, decoder, backlog, .. } = &mut **reader;
         if !backlog.is_empty() {
             return None;
         }
-        let (consumed, taken) = inbound.whole_message(incoming.plain.unread(), usize::MAX, take)?;
+        let (consumed, taken) = decoder.whole_message(incoming.plain.unread(), usize::MAX, take)?;
         incoming.plain.consume(consumed);
         Some(taken)
     }
@@ -214,69 +176,76 @@ impl Connection {
     /// The next message, for which the socket may have to be waited for. `spare` is an allocation to put it in.
     #[inline(never)]
     fn wait_for_message(&self, deadline: &Deadline, spare: Vec<u8>) -> Result<Option<Message>> {
-        let mut taken = self.take_reader(lock(&self.receiving), deadline)?;
-        let reader = taken.reader();
+        let mut guard = self.take_reader(lock(&self.slot), deadline)?;
+        let reader = guard.reader();
         if let Some(message) = reader.backlog.pop_front() {
             return Ok(Some(message));
         }
-        reader.message.spare = spare;
+        reader.assembler.reuse(spare);
         self.read_message(reader, deadline)
     }
 
     /// Reads until the peer's close frame is there or the connection has ended; what comes before it is kept for `recv`.
     pub fn receive_close(&self, deadline: &Deadline) -> Result<()> {
-        let mut taken = self.take_reader(lock(&self.receiving), deadline)?;
-        let reader = taken.reader();
+        let mut guard = self.take_reader(lock(&self.slot), deadline)?;
+        let reader = guard.reader();
+        let limit = MAX_KEPT_WHILE_CLOSING.max(self.send.core.config.max_message_size);
         let mut kept: usize = reader.backlog.iter().map(Message::len).sum();
         while let Some(message) = self.read_message(reader, deadline)? {
             kept = kept.saturating_add(message.len() + size_of::<Message>());
-            if kept > self.bounds.max_message_size {
-                log::warn!("dropped a message of {} bytes that came while closing", message.len());
-            } else {
-                reader.backlog.push_back(message);
+            reader.backlog.push_back(message);
+            if kept > limit {
+                let text = format!("the peer sent more than {limit} bytes instead of an answer to the close");
+                return Err(Error::new(ErrorKind::TooBig, text));
             }
-            deadline.check("the peer keeps sending messages")?;
         }
         Ok(())
     }
 
     /// Waits for the peer to end the TCP connection, and throws away what else it sends (RFC 6455 §7.1.1).
     pub fn receive_end(&self, deadline: &Deadline) {
-        let Ok(mut taken) = self.take_reader(lock(&self.receiving), deadline) else { return };
-        // The reader goes back at once: others get from it what came before the close frame, and that this was the end.
-        let mut incoming = std::mem::take(&mut taken.reader().incoming);
-        drop(taken);
+        let Ok(mut guard) = self.take_reader(lock(&self.slot), deadline) else { return };
+        // The read half goes back at once: others get from it what came before the close frame, and that this was the end.
+        let mut incoming = std::mem::take(&mut guard.reader().incoming);
+        drop(guard);
         while !deadline.is_over() {
             let unread = incoming.plain.unread().len();
             incoming.plain.consume(unread);
-            match self.transport.read(&mut incoming, deadline.left()) {
+            match self.send.core.transport.read(&mut incoming, deadline.left()) {
                 Ok(Received::End) | Err(_) => return,
                 Ok(_) => {}
             }
         }
     }
 
-    /// Takes the reader, waiting for whoever has it. It is to be had after the end, too: the backlog may hold messages.
-    pub fn take_reader<'a>(&'a self, mut seat: MutexGuard<'a, ReadSlot>, deadline: &Deadline) -> Result<ReadGuard<'a>> {
+    /// Waits for exclusive access. Also succeeds after the end: the backlog may hold messages.
+    pub fn take_reader<'a>(&'a self, mut slot: MutexGuard<'a, ReadSlot>, deadline: &Deadline) -> Result<ReadGuard<'a>> {
         loop {
-            if let Some(reader) = seat.reader.take() {
-                return Ok(ReadGuard { connection: self, reader: Some(reader) });
+            match std::mem::replace(&mut slot.holder, ReadHolder::Taken { by: this_thread() }) {
+                ReadHolder::Idle(reader) => return Ok(ReadGuard { half: self, reader: Some(reader) }),
+                ReadHolder::Taken { by } => slot.holder = ReadHolder::Taken { by },
             }
-            // Whoever has it may keep it for long: a message that is read in parts.
-            if let Some(EndResult::Failed(error)) = self.end.get() {
+            slot.check_not_own()?;
+            // Whoever has it may keep it for long: a message that is received in parts.
+            if let Some(EndResult::Failed(error)) = self.send.core.outcome.end() {
                 return Err(error.clone());
             }
             let left = deadline.check("no message came (another thread is receiving)")?;
-            seat.waiting += 1;
-            seat = wait(&self.receiving_changed, seat, left);
-            seat.waiting -= 1;
+            slot.waiting += 1;
+            slot = wait(&self.changed, slot, left);
+            slot.waiting -= 1;
         }
     }
 
+    /// Refuses what would wait for this very thread.
+    pub fn check_not_own_message(&self) -> Result<()> {
+        lock(&self.slot).check_not_own()
+    }
+
     fn read_message(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<Option<Message>> {
-        while let Some(piece) = self.read_piece(reader, deadline)? {
+        while let Some(piece) = self.read_piece(reader, Delivery::Whole, deadline)? {
             if let Piece::Whole(kind) = piece {
-                let message = reader.message.take();
+                let message = reader.assembler.take();
                 log::trace!("received {kind:?}, {} bytes", message.len());
                 return Ok(Some(message));
             }
@@ -284,148 +253,291 @@ impl Connection {
         Ok(None)
     }
 
-    /// Reads until a message is complete, or has a part to fetch.
-    pub fn read_piece(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<Option<Piece>> {
+    /// Reads until a message is complete, or has a part to fetch. `wanted` counts for the message under way, unless that is
+    /// being discarded, and for the next one.
+    pub fn read_piece(&self, reader: &mut ReadHalf, wanted: Delivery, deadline: &Deadline) -> Result<Option<Piece>> {
+        if reader.assembler.delivery() != Delivery::Discard {
+            self.set_delivery(reader, wanted);
+        }
         let mut has_looked = false;
         loop {
             match reader.next_event() {
-                Ok(Some(FrameEvent::Message(_))) if reader.message.is_discarding => {
-                    reader.message.is_discarding = false;
-                    // Unless the next one is wanted in parts, too.
-                    if reader.message.most == usize::MAX {
-                        self.end_streaming(reader);
+                Ok(Some(FrameEvent::Message(kind))) => match reader.assembler.delivery() {
+                    Delivery::Discard => self.set_delivery(reader, wanted),
+                    Delivery::Whole | Delivery::Parts { .. } => {
+                        self.send.flush_what_fits();
+                        return Ok(Some(Piece::Whole(kind)));
                     }
-                }
-                Ok(Some(FrameEvent::Message(kind))) => {
-                    self.flush_what_fits();
-                    return Ok(Some(Piece::Whole(kind)));
-                }
-                Ok(Some(FrameEvent::Ping(payload))) => {
-                    log::trace!("received a ping, {} bytes", payload.len());
-                    lock(&self.sending).queue_pong(payload);
-                }
-                Ok(Some(FrameEvent::Pong(payload))) => {
-                    log::trace!("received a pong, {} bytes", payload.len());
-                    lock(&self.keepalive).pong_received(&payload, Instant::now());
-                }
+                },
                 Ok(Some(FrameEvent::Close(frame))) => return self.close_received(frame, deadline).result(),
+                Ok(Some(event)) => self.control_received(event),
                 Err(violation) => return self.violated(violation, deadline).result(),
-                Ok(None) if reader.message.most < usize::MAX && !reader.message.message.is_empty() => {
-                    self.flush_what_fits();
+                Ok(None) if reader.assembler.has_part() => {
+                    self.send.flush_what_fits();
                     return Ok(Some(Piece::Part));
                 }
                 Ok(None) => {
-                    if let Some(end) = self.end.get() {
+                    if let Some(end) = self.send.core.outcome.end() {
                         return end.result();
                     }
                     if has_looked && deadline.is_over() {
                         // The pongs of what was met, too: the next call may be long in coming.
-                        self.flush_what_fits();
+                        self.send.flush_what_fits();
                         return Err(deadline.error("no message came"));
                     }
-                    has_looked = self.read_more(reader, deadline)?;
+                    self.read_more(reader, deadline)?;
+                    has_looked = true;
                 }
             }
         }
     }
 
-    /// Reads once, when the bytes at hand are used up; sees to what is due meanwhile. Returns whether it looked at the
-    /// socket.
-    fn read_more(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<bool> {
-        self.flush_what_fits();
-        let turn = lock(&self.keepalive).turn(Instant::now());
-        let until_turn = match &turn {
-            KeepaliveAction::Wait(left) => *left,
-            KeepaliveAction::Ping(payload) => {
-                self.queue_ping(payload);
-                self.flush_what_fits();
-                lock(&self.keepalive).interval()
-            }
-            // The pong may lie unread.
-            KeepaliveAction::Dead(_) => Some(Duration::ZERO),
+    /// Whole messages are within the limit; messages in parts have none.
+    pub fn set_delivery(&self, reader: &mut ReadHalf, delivery: Delivery) {
+        let limit = match delivery {
+            Delivery::Whole => self.send.core.config.max_message_size,
+            Delivery::Parts { .. } | Delivery::Discard => usize::MAX,
         };
-        let mut wait = LONGEST_WAIT;
-        if reader.incoming.is_large() {
-            wait = wait.min(KEEP_BUFFER);
+        reader.assembler.set_delivery(delivery);
+        reader.decoder.set_max_message_size(limit);
+    }
+
+    fn control_received(&self, event: FrameEvent) {
+        match event {
+            FrameEvent::Ping(payload) => {
+                log::trace!("received a ping, {} bytes", payload.len());
+                lock(&self.send.queue).queue_pong(payload);
+            }
+            FrameEvent::Pong(payload) => {
+                log::trace!("received a pong, {} bytes", payload.len());
+                lock(&self.send.core.keepalive).pong_received(&payload, Instant::now());
+            }
+            FrameEvent::Message(_) | FrameEvent::Close(_) => {}
         }
-        let needs_writer = lock(&self.sending).needs_writer();
-        if needs_writer {
-            wait = wait.min(RETRY_WRITE);
-        }
-        for left in [until_turn, deadline.left()].into_iter().flatten() {
-            wait = wait.min(left);
-        }
+    }
+
+    /// Performs due work (flush, keepalive), then one socket read.
+    fn read_more(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<()> {
+        self.send.flush_what_fits();
+        let action = self.keep_alive(reader);
+        let wait = self.read_wait(reader, &action, deadline);
         match self.read_bytes(reader, wait) {
-            Ok(Received::Bytes | Received::Partial) => {}
-            Ok(Received::TlsOutput) => lock(&self.sending).tls_output = true,
-            Ok(Received::Nothing) => {
-                if let KeepaliveAction::Dead(interval) = turn {
-                    return Err(self.peer_is_dead(interval));
-                }
-                self.transport.release(&mut reader.incoming);
-            }
-            Ok(Received::End) => {
-                return self.lost(reader, "the peer ended it without a close frame").result().map(|_: Option<()>| true);
-            }
+            Ok(Received::Bytes) => reader.has_moved = true,
+            Ok(Received::Partial) => {}
+            Ok(Received::TlsOutput) => lock(&self.send.queue).tls_output = true,
+            Ok(Received::Nothing) => self.nothing_received(reader, &action, deadline)?,
+            Ok(Received::End) => self.lost(reader, "the peer ended it without a close frame"),
             Err(error) => {
                 // The alert, where it is TLS that found fault.
-                lock(&self.sending).tls_output = self.transport.is_tls();
-                self.flush_what_fits();
-                return self.lost(reader, &error.to_string()).result().map(|_: Option<()>| true);
+                lock(&self.send.queue).tls_output = self.send.core.transport.is_tls();
+                self.send.flush_what_fits();
+                self.lost(reader, &error.to_string());
             }
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Looks at the keepalive, and pings when it is time to.
+    fn keep_alive(&self, reader: &mut ReadHalf) -> KeepaliveAction {
+        let is_receiving_frame = std::mem::take(&mut reader.has_moved) && reader.decoder.is_mid_frame();
+        let progress = LineProgress { sent: self.send.core.sent(), is_receiving_frame };
+        let action = lock(&self.send.core.keepalive).look(Instant::now(), progress);
+        match action {
+            KeepaliveAction::Ping(payload) => {
+                self.send.queue_ping(&payload);
+                self.send.flush_what_fits();
+                lock(&self.send.core.keepalive).look(Instant::now(), progress)
+            }
+            KeepaliveAction::Wait(_) | KeepaliveAction::Dead(_) => action,
+        }
+    }
+
+    /// How long the next read may wait.
+    fn read_wait(&self, reader: &ReadHalf, action: &KeepaliveAction, deadline: &Deadline) -> Duration {
+        let until_action = match action {
+            KeepaliveAction::Wait(left) => *left,
+            // The pong may lie unread.
+            KeepaliveAction::Dead(_) | KeepaliveAction::Ping(_) => Some(Duration::ZERO),
+        };
+        let close_deadline = self.send.core.close_deadline().and_then(|deadline| deadline.left());
+        let buffer = reader.incoming.is_large().then_some(KEEP_BUFFER);
+        let retry = lock(&self.send.queue).needs_writer().then_some(RETRY_WRITE);
+        let bounds = [until_action, deadline.left(), close_deadline, buffer, retry];
+        bounds.into_iter().flatten().fold(LONGEST_WAIT, Duration::min)
+    }
+
+    /// A read found nothing: what was due is believed now.
+    fn nothing_received(&self, reader: &mut ReadHalf, action: &KeepaliveAction, deadline: &Deadline) -> Result<()> {
+        if let KeepaliveAction::Dead(timeout) = action {
+            return Err(self.peer_is_dead(*timeout));
+        }
+        if let Some(close_deadline) = self.send.core.close_deadline()
+            && close_deadline.is_over()
+            && !deadline.is_over()
+        {
+            let error = close_deadline.error("waiting for the peer to answer the close");
+            self.close_failed(&error);
+        }
+        self.send.core.transport.release(&mut reader.incoming);
+        Ok(())
     }
 
     /// Reads from the socket once: into the buffer, or, what nothing needs to look at, past it into the message.
     fn read_bytes(&self, reader: &mut ReadHalf, wait: Duration) -> std::io::Result<Received> {
-        let ReadHalf { incoming, inbound, message, ended, .. } = reader;
-        let left = inbound.direct().min(message.room());
-        match message.bytes() {
+        let left = reader.decoder.direct().min(reader.assembler.room());
+        let transport = &self.send.core.transport;
+        if left < DIRECT_READ_MIN || !transport.can_read_directly(&reader.incoming) {
+            return transport.read(&mut reader.incoming, Some(wait));
+        }
+        match reader.assembler.binary_mut() {
             // Not on the peer's word alone: room grows by what has come.
-            Some(bytes)
-                if left >= DIRECT_READ_MIN
-                    && bytes.len() >= DIRECT_READ_MIN
-                    && self.transport.can_read_directly(incoming) =>
-            {
+            Some(bytes) if bytes.len() >= DIRECT_READ_MIN => {
                 let before = bytes.len();
-                if bytes.capacity() - before < DIRECT_READ_MIN {
-                    bytes.reserve_exact(left.min(before));
-                }
-                bytes.resize(before + DIRECT_READ_MIN, 0);
-                let received = self.transport.read_directly(incoming, &mut bytes[before..], wait);
+                make_room(bytes, left);
+                let received = transport.read_directly(&mut reader.incoming, &mut bytes[before..], wait);
                 let count = received.as_ref().map_or(0, |(_, count)| *count);
                 bytes.truncate(before + count);
-                *ended = inbound.took_directly(&mut bytes[before..]);
+                reader.ended = reader.decoder.took_directly(&mut bytes[before..]);
                 received.map(|(received, _)| received)
             }
-            _ => self.transport.read(incoming, Some(wait)),
+            Some(_) | None => transport.read(&mut reader.incoming, Some(wait)),
         }
     }
 
-    /// The connection ended without a close frame, which is never clean (RFC 6455 §7.1.5).
-    fn lost(&self, reader: &ReadHalf, how: &str) -> &EndResult {
-        let place = if reader.inbound.is_mid_message() { "inside a message" } else { "between messages" };
-        let end =
-            self.end_with(EndResult::Failed(Error::new(ErrorKind::Io, format!("connection lost {place}: {how}"))));
-        self.transport.shutdown();
-        end
+    // Ends.
+
+    /// The peer's close frame is there: answers it unless this is the answer to ours, and ends this side.
+    fn close_received(&self, frame: Option<(CloseCode, String)>, deadline: &Deadline) -> EndResult {
+        let (code, reason) = match &frame {
+            Some((code, reason)) => (Some(*code), reason.clone()),
+            None => (None, String::new()),
+        };
+        let info = CloseInfo { code: code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason: reason.clone() };
+        log::debug!("the peer closed with {}", info.code);
+        self.send.core.outcome.peer_closed(info);
+        self.send_final_close(code, &reason, deadline);
+        self.end_with(EndResult::Closed)
     }
 
-    fn peer_is_dead(&self, interval: Duration) -> Error {
-        let text = format!("no pong came within {interval:?} (ping_interval): the connection was dropped");
-        let _ = self.closed.set((CloseCode::GOING_AWAY, String::new()));
-        self.queue_close(Some(CloseCode::GOING_AWAY), "");
-        self.flush_what_fits();
-        let end = self.end_with(EndResult::Failed(Error::new(ErrorKind::Timeout, text)));
-        self.transport.shutdown();
-        end.result::<()>().err().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the connection is closed"))
+    /// The peer broke the protocol: it is told by which code (RFC 6455 §7.1.7), and reading stops.
+    fn violated(&self, violation: Violation, deadline: &Deadline) -> EndResult {
+        if self.is_close_out() {
+            log::debug!("the peer ended the connection after the close by breaking the protocol: {violation}");
+            return self.end_with(EndResult::Closed);
+        }
+        log::warn!("the peer broke the protocol: {violation}");
+        let code = violation.close_code();
+        self.send_final_close(Some(code), "", deadline);
+        let text = format!("the peer broke the protocol (answered with close code {code}): {violation}");
+        self.end_with(EndResult::Failed(Error::new(violation.kind(), text)))
+    }
+
+    /// Writes a close frame, if none was queued before, and ends this side behind it; no longer than the receiving call may
+    /// take.
+    fn send_final_close(&self, code: Option<CloseCode>, reason: &str, deadline: &Deadline) {
+        use super::send_queue::CloseQueued;
+        match self.send.queue_close(code, reason, self.send.core.new_close_deadline()) {
+            CloseQueued::Before => return,
+            CloseQueued::Now | CloseQueued::Failed(_) => {}
+        }
+        let bounds = [self.send.core.config.close_timeout, deadline.left()];
+        let length = bounds.into_iter().flatten().fold(CLOSE_WRITE_LIMIT, Duration::min);
+        let deadline = Deadline::after("close_timeout", Some(length));
+        match self.send.flush(&deadline) {
+            Ok(()) => self.send.shutdown_write(deadline.left()),
+            Err(_) => self.send.core.transport.shutdown(),
+        }
+    }
+
+    /// The connection ended without a close frame, which is never clean (RFC 6455 §7.1.5). After our close frame is out, it
+    /// is an end like any other.
+    fn lost(&self, reader: &ReadHalf, how: &str) {
+        if self.is_close_out() {
+            self.end_with(EndResult::Closed);
+        } else {
+            let place = if reader.decoder.is_mid_message() { "inside a message" } else { "between messages" };
+            let text = format!("connection lost {place}: {how}");
+            self.end_with(EndResult::Failed(Error::new(ErrorKind::Io, text)));
+        }
+        self.send.core.transport.shutdown();
+    }
+
+    fn is_close_out(&self) -> bool {
+        lock(&self.send.queue).is_close_written()
+    }
+
+    fn peer_is_dead(&self, timeout: Duration) -> Error {
+        let text = format!("no pong came within {timeout:?} (ping_interval): the connection was dropped");
+        self.send.queue_close(Some(CloseCode::GOING_AWAY), "", self.send.core.new_close_deadline());
+        self.send.try_flush();
+        let end = self.end_with_code(EndResult::Failed(Error::new(ErrorKind::Timeout, text)), CloseCode::GOING_AWAY);
+        self.send.core.transport.shutdown();
+        match end {
+            EndResult::Failed(error) => error,
+            EndResult::Closed => Error::new(ErrorKind::Closed, "the connection is closed"),
+        }
+    }
+
+    /// The closing handshake did not come to its end in time.
+    pub fn close_failed(&self, error: &Error) {
+        let text = format!("the closing handshake failed: {error}");
+        self.end_with(EndResult::Failed(Error::new(ErrorKind::Io, text)));
+        self.send.core.transport.shutdown();
+    }
+
+    /// Writes the end, unless there is one already, and wakes all who wait; returns the one that holds.
+    pub fn end_with(&self, end: EndResult) -> EndResult {
+        self.end_with_code(end, CloseCode::ABNORMAL_CLOSURE)
+    }
+
+    fn end_with_code(&self, end: EndResult, code: CloseCode) -> EndResult {
+        if let EndResult::Failed(error) = &end {
+            log::debug!("connection ended: {error}");
+        }
+        let outcome = &self.send.core.outcome;
+        outcome.finish(end, code);
+        // Passing through the locks makes sure that nobody is between looking at the outcome and starting to wait.
+        drop(lock(&self.slot));
+        self.changed.notify_all();
+        self.send.wake_all();
+        let watchers = lock(&self.watchers).clone();
+        watchers.iter().for_each(|watcher| watcher());
+        match outcome.get() {
+            Outcome::Ended(end) => end.clone(),
+            Outcome::Open | Outcome::PeerClosed => unreachable!("finished above"),
+        }
+    }
+
+    /// Calls `watcher` when the end is written, perhaps more than once. It must not block.
+    pub fn watch_end(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        lock(&self.watchers).push(Arc::new(watcher));
+    }
+}
+
+/// Makes room for one step of a direct read: at most double what has come, as the peer may not send what it declared.
+fn make_room(bytes: &mut Vec<u8>, left: usize) {
+    let before = bytes.len();
+    if bytes.capacity() - before < DIRECT_READ_MIN {
+        bytes.reserve_exact(left.min(before));
+    }
+    bytes.resize(before + DIRECT_READ_MIN, 0);
+}
+
+impl ReadSlot {
+    fn check_not_own(&self) -> Result<()> {
+        match self.holder {
+            ReadHolder::Taken { by } if by == this_thread() => Err(Error::new(
+                ErrorKind::Options,
+                "this thread holds a MessageReader of this connection: read it to its end and drop it first",
+            )),
+            ReadHolder::Taken { .. } | ReadHolder::Idle(_) => Ok(()),
+        }
     }
 }
 
 impl<'a> ReadGuard<'a> {
-    pub fn connection(&self) -> &'a Connection {
-        self.connection
+    pub fn half(&self) -> &'a ReceiveHalf {
+        self.half
     }
 
     pub fn reader(&mut self) -> &mut ReadHalf {
@@ -435,10 +547,11 @@ impl<'a> ReadGuard<'a> {
 
 impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
-        let mut seat = lock(&self.connection.receiving);
-        seat.reader = self.reader.take();
-        if seat.waiting > 0 {
-            self.connection.receiving_changed.notify_all();
+        let Some(reader) = self.reader.take() else { return };
+        let mut slot = lock(&self.half.slot);
+        slot.holder = ReadHolder::Idle(reader);
+        if slot.waiting > 0 {
+            self.half.changed.notify_all();
         }
     }
 }

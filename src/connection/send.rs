@@ -1,308 +1,428 @@
-//! The way out, to the queue: frames are encoded under a short lock, and one thread at a time writes what is queued
-//! (`writing.rs`). Senders return at once when another writes, as a kernel with room in its socket buffer would let them;
-//! when the queue is full they wait.
+//! Messages to the queue: frames are encoded under a short lock, and one thread at a time writes what is queued (`write.rs`).
+//! Senders return at once when another writes, as a kernel with room in its socket buffer would let them; when the queue is
+//! full they wait in turn.
 //!
-//! A large uncompressed message does not pass through the queue: its sender becomes the writer. A client masks block by
-//! block straight from the caller's bytes, a server writes those bytes.
+//! - A message that is compressed takes the compressor out of the queue for as long as that takes. Others do not wait for it
+//!   for long: sending uncompressed is always legal.
+//! - A large uncompressed message does not pass through the queue: its sender becomes the writer. A client masks chunk by
+//!   chunk straight from the caller's bytes, a server writes those bytes.
 
 use std::time::{Duration, Instant};
 
-use super::send_queue::SendQueue;
-use super::{Connection, EndResult};
+use super::outcome::EndResult;
+use super::send_queue::{CloseQueued, MAX_QUEUED, Need, SendPhase, SendQueue, WriteHalf, WriterSlot};
+use super::write::SendHalf;
 use crate::close_code::CloseCode;
 use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageRef;
 use crate::prepared::Prepared;
-use crate::protocol::{Encoder, Fragment, Kind, Opcode, Role, mask};
-use crate::sync::{MutexGuard, lock, wait};
+use crate::protocol::{Encoder, Fragment, Kind, Preparation, Role, mask};
+use crate::sync::{Arc, MutexGuard, lock, this_thread};
 
-/// Messages from this size on go straight to the wire.
+/// Messages from this size on are written directly.
 const DIRECT_SEND_MIN: usize = 64 * 1024;
 /// How much of them a client masks and writes at once: each write wakes the peer. A multiple of four, for the mask, but not
 /// of 4096, as in `ReadBuffer`.
 const MASK_CHUNK: usize = 1024 * 1024 - 1120;
+/// How long a message waits for another one's compression before it goes uncompressed.
+const COMPRESSOR_WAIT: Duration = Duration::from_millis(50);
 
-impl Connection {
-    /// Sends one message; returns when it is written, or queued behind the one who is writing.
-    pub fn send(&self, message: MessageRef<'_>, compress: bool) -> Result<()> {
-        let deadline = self.send_deadline();
-        let (kind, payload) = (message.kind(), message.as_bytes());
-        log::trace!("sending {kind:?}, {} bytes", payload.len());
-        if payload.len() >= DIRECT_SEND_MIN && !(compress && self.compresses(payload.len())) {
-            return self.send_large(kind, payload, &deadline);
+/// One message to send, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    kind: Kind,
+    payload: &'a [u8],
+    encoding: Encoding<'a>,
+}
+
+/// How a message becomes a frame.
+#[derive(Clone, Copy)]
+enum Encoding<'a> {
+    Uncompressed,
+    Compressed,
+    /// Compressed for several connections.
+    Prepared(&'a Prepared, Preparation),
+}
+
+/// What a sender does when its message cannot be queued now.
+#[derive(Clone, Copy)]
+enum Patience {
+    Refuse,
+    WaitBy(Deadline),
+}
+
+/// The compressor, taken out of the queue. Unless its history was kept by [`keep`](TakenCompressor::keep), it goes back with
+/// none: the peer has not seen what it has compressed.
+struct TakenCompressor<'a> {
+    half: &'a Arc<SendHalf>,
+    compressor: Option<Box<Encoder>>,
+}
+
+impl SendHalf {
+    /// How `message` is to be sent.
+    pub fn outgoing<'a>(&self, message: MessageRef<'a>, compress: bool) -> Outgoing<'a> {
+        let payload = message.as_bytes();
+        let is_compressed = compress && self.compress_from.is_some_and(|least| payload.len() >= least);
+        let encoding = if is_compressed { Encoding::Compressed } else { Encoding::Uncompressed };
+        Outgoing { kind: message.kind(), payload, encoding }
+    }
+
+    /// The same, for a message that is compressed once for several connections.
+    pub fn prepared<'a>(&self, prepared: &'a Prepared) -> Outgoing<'a> {
+        let outgoing = self.outgoing(prepared.message().into(), true);
+        match (outgoing.encoding, self.preparation) {
+            (Encoding::Compressed, Some(preparation)) => {
+                Outgoing { encoding: Encoding::Prepared(prepared, preparation), ..outgoing }
+            }
+            _ => Outgoing { encoding: Encoding::Uncompressed, ..outgoing },
         }
-        let outgoing = self.queue_message(kind, payload, compress, &deadline)?;
-        self.write_queued(outgoing, &deadline)
+    }
+
+    /// Sends one message; returns when it is written, or queued behind the one who writes.
+    pub fn send(self: &Arc<Self>, message: Outgoing<'_>) -> Result<()> {
+        let deadline = self.core.send_deadline();
+        message.log();
+        if message.is_direct() {
+            return self.send_direct(message.kind, message.payload, &deadline);
+        }
+        let queue = self.enqueue(message, Patience::WaitBy(deadline))?;
+        let end = queue.end();
+        self.write_queued(queue, end, &deadline)
+    }
+
+    /// Sends one message; `Ok` when the system has taken all of it, an error when it has not: it may then be sent again on
+    /// another connection, and does not arrive twice.
+    pub fn send_through(self: &Arc<Self>, message: Outgoing<'_>) -> Result<()> {
+        let deadline = self.core.send_deadline();
+        message.log();
+        if message.is_direct() {
+            return self.send_direct(message.kind, message.payload, &deadline);
+        }
+        let queue = self.enqueue(message, Patience::WaitBy(deadline))?;
+        let end = queue.end();
+        self.write_queued(queue, end, &deadline)?;
+        self.wait_until_written(end, &deadline)
     }
 
     /// Sends messages in their order, with fewer system calls than one for each.
-    pub fn send_all<'a>(&self, messages: impl Iterator<Item = MessageRef<'a>>) -> Result<()> {
+    pub fn send_all<'a>(self: &Arc<Self>, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<()> {
         for message in messages {
-            let deadline = self.send_deadline();
-            let (kind, payload) = (message.kind(), message.as_bytes());
-            log::trace!("sending {kind:?}, {} bytes", payload.len());
-            if payload.len() >= DIRECT_SEND_MIN && !self.compresses(payload.len()) {
-                self.send_large(kind, payload, &deadline)?;
+            let deadline = self.core.send_deadline();
+            message.log();
+            if message.is_direct() {
+                self.send_direct(message.kind, message.payload, &deadline)?;
                 continue;
             }
-            let outgoing = self.queue_message(kind, payload, true, &deadline)?;
-            if outgoing.is_worth_writing() {
-                self.write_queued(outgoing, &deadline)?;
+            let queue = self.enqueue(message, Patience::WaitBy(deadline))?;
+            if queue.is_worth_writing() {
+                let end = queue.end();
+                self.write_queued(queue, end, &deadline)?;
             }
         }
-        self.write_queued(lock(&self.sending), &self.send_deadline())
+        let queue = lock(&self.queue);
+        let end = queue.end();
+        self.write_queued(queue, end, &self.core.send_deadline())
     }
 
-    /// As `send`, with what was compressed for several connections.
-    pub fn send_prepared(&self, prepared: &Prepared) -> Result<()> {
-        let deadline = self.send_deadline();
-        let outgoing = self.queue_prepared(prepared, &deadline)?;
-        self.write_queued(outgoing, &deadline)
-    }
-
-    /// As `send`, but never waits: what the socket does not take now stays queued, if there is room.
-    pub fn try_send(&self, message: MessageRef<'_>) -> Result<()> {
-        let now = self.can_send_now()?;
-        drop(self.queue_message(message.kind(), message.as_bytes(), true, &now)?);
+    /// As `send`, but never waits: what the system does not take now stays queued, if there is room.
+    pub fn try_send(self: &Arc<Self>, message: Outgoing<'_>) -> Result<()> {
+        message.log();
+        drop(self.enqueue(message, Patience::Refuse)?);
         self.flush_what_fits();
         Ok(())
     }
 
-    pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<()> {
-        let now = self.can_send_now()?;
-        drop(self.queue_prepared(prepared, &now)?);
-        self.flush_what_fits();
-        Ok(())
-    }
-
-    fn can_send_now(&self) -> Result<Deadline> {
-        let now = Deadline::after("try_send", Some(Duration::ZERO));
-        let outgoing = lock(&self.sending);
-        self.check_sendable(&outgoing)?;
-        if !outgoing.has_room() {
-            return Err(now.error("the peer has not taken what is queued for it already"));
-        }
-        Ok(now)
-    }
-
+    /// Queues a message, when that may be.
     #[inline]
-    fn compresses(&self, length: usize) -> bool {
-        self.compress_from.is_some_and(|least| length >= least)
-    }
-
-    #[inline]
-    fn queue_message(
-        &self,
-        kind: Kind,
-        payload: &[u8],
-        compress: bool,
-        deadline: &Deadline,
-    ) -> Result<MutexGuard<'_, SendQueue>> {
-        if compress && self.compresses(payload.len()) {
-            return self.queue_compressed(deadline, |compressor, frame, mask| {
-                compressor.message(frame, kind, payload, true, mask);
-            });
-        }
-        let mut outgoing = self.wait_for_message_slot(deadline, SendQueue::has_room)?;
-        outgoing.queue_message(kind, payload)?;
-        Ok(outgoing)
-    }
-
-    fn queue_prepared(&self, prepared: &Prepared, deadline: &Deadline) -> Result<MutexGuard<'_, SendQueue>> {
-        let message = MessageRef::from(prepared.message());
-        let length = message.as_bytes().len();
-        match self.compressing.as_ref().and_then(|compressor| lock(compressor).preparation(length)) {
-            None => self.queue_message(message.kind(), message.as_bytes(), false, deadline),
-            Some(preparation) => {
+    fn enqueue(self: &Arc<Self>, message: Outgoing<'_>, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
+        match message.encoding {
+            Encoding::Uncompressed => self.enqueue_uncompressed(message, patience),
+            Encoding::Compressed => self.enqueue_compressed(message, patience, |compressor, frame, mask| {
+                compressor.message(frame, message.kind, message.payload, true, mask);
+            }),
+            Encoding::Prepared(prepared, preparation) => {
+                // Before anything is waited for, and with nothing taken that others need.
                 let compressed = prepared.compressed(preparation);
-                self.queue_compressed(deadline, |compressor, frame, mask| {
-                    compressor.prepared(frame, message.kind(), &compressed, mask);
+                self.enqueue_compressed(message, patience, |compressor, frame, mask| {
+                    compressor.prepared(frame, message.kind, &compressed, mask);
                 })
             }
         }
     }
 
-    /// Has `encode` make a frame, and queues it.
-    fn queue_compressed(
-        &self,
-        deadline: &Deadline,
-        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>, [u8; 4]),
+    #[inline]
+    fn enqueue_uncompressed(
+        self: &Arc<Self>,
+        message: Outgoing<'_>,
+        patience: Patience,
     ) -> Result<MutexGuard<'_, SendQueue>> {
-        // The compressor's lock is held until the frame is queued: frames must go out in the order of its history. It is
-        // not held while waiting, so whoever waited looks again.
-        let (mask, mut compressor) = loop {
-            drop(self.wait_for_message_slot(deadline, SendQueue::has_room)?);
-            let compressor = lock(self.compressing.as_ref().expect("looked at before"));
-            let mut outgoing = lock(&self.sending);
-            if !outgoing.is_streaming {
-                break (outgoing.next_mask()?, compressor);
-            }
-        };
-        let mut frame = Vec::new();
-        encode(&mut compressor, &mut frame, mask);
-        let mut outgoing = lock(&self.sending);
-        self.check_sendable(&outgoing)?;
-        outgoing.queue_frame(frame);
-        Ok(outgoing)
+        let mut queue = self.admit(Need::Message(message.payload.len()), patience)?;
+        queue.queue_message(message.kind, message.payload)?;
+        Ok(queue)
     }
 
-    fn send_large(&self, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
-        let mut outgoing = self.wait_for_message_slot(deadline, |outgoing| outgoing.writer.is_some())?;
-        let mut writer = outgoing.writer.take().expect("waited for");
-        let mask = match outgoing.fetch_with_header(&mut writer, kind, payload.len()) {
-            Ok(mask) => mask,
-            Err(error) => {
-                drop(outgoing);
-                return Err(self.sending_failed(writer, error));
-            }
+    /// Has `encode` make a frame, and queues it. Frames go out in the order of the compressor's history, as it is given back
+    /// only when the frame is queued.
+    fn enqueue_compressed(
+        self: &Arc<Self>,
+        message: Outgoing<'_>,
+        patience: Patience,
+        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>, [u8; 4]),
+    ) -> Result<MutexGuard<'_, SendQueue>> {
+        let Some((mut taken, mask)) = self.take_compressor(message.payload.len(), patience)? else {
+            return self.enqueue_uncompressed(message, patience);
         };
-        drop(outgoing);
-        let written = match self.role {
-            Role::Client => payload.chunks(MASK_CHUNK).try_for_each(|block| {
-                mask::append(&mut writer.batch, block, mask);
-                self.write_batch(&mut writer, deadline)?;
-                writer.restart();
-                Ok(())
-            }),
+        let mut frame = Vec::new();
+        encode(taken.compressor(), &mut frame, mask);
+        // Nobody begins a message in parts meanwhile, but the queue may have filled.
+        let mut queue = self.admit(Need::Message(frame.len()), patience)?;
+        queue.queue_frame(frame);
+        taken.keep(&mut queue);
+        self.wake(&queue);
+        Ok(queue)
+    }
+
+    /// The compressor and a mask, when a message of `length` bytes may be queued; `None` if another thread compresses and
+    /// this one should not wait any longer for that.
+    fn take_compressor(
+        self: &Arc<Self>,
+        length: usize,
+        patience: Patience,
+    ) -> Result<Option<(TakenCompressor<'_>, [u8; 4])>> {
+        let mut queue = self.admit(Need::Message(length.min(MAX_QUEUED)), patience)?;
+        let mut compressor = queue.take_compressor();
+        if let (None, Patience::WaitBy(deadline)) = (&compressor, patience) {
+            self.unlock(queue);
+            let soon = Deadline::after("send_timeout", Some(COMPRESSOR_WAIT)).or_earlier(Some(deadline));
+            queue = match self.wait_until(Need::Compressor, &soon) {
+                Ok(queue) => queue,
+                Err(error) if error.kind() == ErrorKind::Timeout => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            compressor = queue.take_compressor();
+        }
+        let taken = compressor.map(|compressor| TakenCompressor { half: self, compressor: Some(compressor) });
+        let mask = queue.next_mask();
+        // Not while holding the lock: `taken` may have to be dropped.
+        self.unlock(queue);
+        match taken {
+            Some(taken) => Ok(Some((taken, mask?))),
+            None => Ok(None),
+        }
+    }
+
+    /// The queue, when `need` is met.
+    #[inline]
+    fn admit(self: &Arc<Self>, need: Need, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
+        match patience {
+            Patience::WaitBy(deadline) => self.wait_until(need, &deadline),
+            Patience::Refuse => {
+                let queue = lock(&self.queue);
+                self.check_sendable(&queue)?;
+                let Need::Message(length) = need else { return Ok(queue) };
+                let refused = |why| Err(Deadline::after("try_send", Some(Duration::ZERO)).error(why));
+                match queue.phase() {
+                    SendPhase::Fragmented { .. } => refused("another message is being sent in parts"),
+                    _ if !queue.fits(length, self.core.sent()) => {
+                        refused("the peer has not taken what is queued for it already")
+                    }
+                    _ => Ok(queue),
+                }
+            }
+        }
+    }
+
+    /// Writes a message past the queue.
+    fn send_direct(self: &Arc<Self>, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
+        let mut queue = self.wait_until(Need::Writer, deadline)?;
+        let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
+        drop(queue);
+        let mut is_handed_over = false;
+        if let Err(error) = self.write_direct(&mut writer, kind, payload, deadline, &mut is_handed_over) {
+            // Only what follows the message, such as TLS's own output, may have failed.
+            let is_out = is_handed_over && writer.wire.unsent_plain() == 0;
+            let error = self.sending_failed(writer, error);
+            return if is_out { Ok(()) } else { Err(error) };
+        }
+        // What others queued meanwhile: its failure is not this caller's.
+        self.write_on(lock(&self.queue), writer, 0, deadline)
+    }
+
+    fn write_direct(
+        &self,
+        writer: &mut WriteHalf,
+        kind: Kind,
+        payload: &[u8],
+        deadline: &Deadline,
+        is_handed_over: &mut bool,
+    ) -> Result<()> {
+        if !writer.is_idle() {
+            self.write_batch(writer, deadline)?;
+        }
+        let mask = lock(&self.queue).fetch_with_header(writer, kind, payload.len(), self.core.sent())?;
+        match self.core.role {
+            Role::Client => {
+                let mut chunks = payload.chunks(MASK_CHUNK).peekable();
+                while let Some(chunk) = chunks.next() {
+                    mask::append(&mut writer.batch, chunk, mask);
+                    let written = self.write_batch(writer, deadline);
+                    *is_handed_over = chunks.peek().is_none() && writer.batch_written();
+                    written?;
+                    if !*is_handed_over {
+                        self.finish_batch(writer);
+                    }
+                }
+            }
             // What need not be masked need not be copied, but for the start, which goes out with the header.
             Role::Server => {
                 let (start, rest) = payload.split_at(DIRECT_SEND_MIN);
                 copy::append(&mut writer.batch, start);
-                let written = self.write_batch(&mut writer, deadline);
-                written.and_then(|()| self.write_all(&mut writer.wire, rest, &mut 0, deadline))
+                self.write_batch(writer, deadline)?;
+                self.finish_batch(writer);
+                let mut written = 0;
+                let result = self.write_all(&mut writer.wire, rest, &mut written, deadline);
+                *is_handed_over = written == rest.len();
+                result?;
             }
-        };
-        if let Err(error) = written {
-            return Err(self.sending_failed(writer, error));
         }
-        self.write_on(writer, deadline)
+        Ok(())
     }
 
-    /// Queues a part of a message that is being sent in parts, and sends it like a message.
-    pub fn send_fragment(&self, part: Fragment, payload: &[u8], deadline: &Deadline) -> Result<()> {
-        let mut outgoing = self.wait_for_slot(deadline, SendQueue::has_room)?;
-        if let (true, Some(compressor)) = (part.compress, &self.compressing) {
-            let mask = outgoing.next_mask()?;
-            drop(outgoing);
-            let mut frame = Vec::new();
-            lock(compressor).fragment(&mut frame, part, payload, mask);
-            outgoing = lock(&self.sending);
-            self.check_sendable(&outgoing)?;
-            outgoing.queue_frame(frame);
-        } else {
-            outgoing.queue_fragment(part, payload)?;
+    /// Notes what of the queue went out with the first part of a directly written message.
+    fn finish_batch(&self, writer: &mut WriteHalf) {
+        lock(&self.queue).note_written(writer);
+        writer.restart();
+    }
+
+    /// Queues a part of a message in parts, and sends it like a message. Behind the last part others may go on, and the
+    /// compressor is given back.
+    pub fn send_fragment(
+        self: &Arc<Self>,
+        part: Fragment,
+        payload: &[u8],
+        compressor: &mut Option<Box<Encoder>>,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let mut queue = self.wait_until(Need::Frame(payload.len()), deadline)?;
+        match compressor {
+            Some(compressor) => {
+                let mask = queue.next_mask()?;
+                self.unlock(queue);
+                let mut frame = Vec::new();
+                compressor.fragment(&mut frame, part, payload, mask);
+                queue = lock(&self.queue);
+                self.check_sendable(&queue)?;
+                queue.queue_frame(frame);
+            }
+            None => queue.queue_fragment(part, payload)?,
         }
-        outgoing.is_streaming = !part.fin;
-        self.wake_senders(&outgoing);
-        self.write_queued(outgoing, deadline)
+        if part.fin {
+            queue.end_fragmented();
+            if let Some(compressor) = compressor.take() {
+                queue.return_compressor(compressor);
+            }
+            self.wake(&queue);
+        }
+        let end = queue.end();
+        self.write_queued(queue, end, deadline)
     }
 
     /// Queues a ping, and sends it like a message.
-    pub fn ping(&self, payload: &[u8]) -> Result<()> {
-        let deadline = self.send_deadline();
-        lock(&self.keepalive).ping_sent(payload, Instant::now());
-        let mut outgoing = self.wait_for_slot(&deadline, SendQueue::has_room)?;
-        outgoing.queue_control(Opcode::Ping, payload);
-        self.write_queued(outgoing, &deadline)
+    pub fn ping(self: &Arc<Self>, payload: &[u8]) -> Result<()> {
+        let deadline = self.core.send_deadline();
+        let mut queue = self.wait_until(Need::Frame(payload.len()), &deadline)?;
+        lock(&self.core.keepalive).ping_queued(payload, Instant::now());
+        queue.queue_ping(payload)?;
+        let end = queue.end();
+        self.write_queued(queue, end, &deadline)
     }
 
-    /// Queues a ping without writing it.
+    /// Queues a keepalive ping without writing it, unless one is waiting already.
     pub fn queue_ping(&self, payload: &[u8]) {
-        lock(&self.keepalive).ping_sent(payload, Instant::now());
-        lock(&self.sending).queue_control(Opcode::Ping, payload);
+        let mut queue = lock(&self.queue);
+        if queue.has_pings() {
+            return;
+        }
+        lock(&self.core.keepalive).ping_queued(payload, Instant::now());
+        if let Err(error) = queue.queue_ping(payload) {
+            drop(queue);
+            log::warn!("no keepalive ping was sent: {error}");
+        }
     }
 
-    /// Queues the close frame, once; says whether it was this call that did.
-    pub fn queue_close(&self, code: Option<CloseCode>, reason: &str) -> bool {
+    /// Queues the close frame, once. The closing that begins with it ends by `deadline`.
+    pub fn queue_close(&self, code: Option<CloseCode>, reason: &str, deadline: Deadline) -> CloseQueued {
         let mut payload = Vec::new();
         if let Some(code) = code {
             payload.extend_from_slice(&u16::from(code).to_be_bytes());
             payload.extend_from_slice(reason.as_bytes());
         }
-        lock(&self.sending).queue_control(Opcode::Close, &payload)
-    }
-
-    /// As `wait_for_slot`, behind a message that is being sent in parts.
-    #[inline]
-    pub fn wait_for_message_slot(
-        &self,
-        deadline: &Deadline,
-        is_there: impl Fn(&SendQueue) -> bool,
-    ) -> Result<MutexGuard<'_, SendQueue>> {
-        loop {
-            let outgoing = self.wait_for_slot(deadline, &is_there)?;
-            if !outgoing.is_streaming {
-                return Ok(outgoing);
-            }
-            drop(self.wait_to_send(outgoing, deadline)?);
+        let mut queue = lock(&self.queue);
+        let queued = queue.queue_close(&payload);
+        if matches!(queued, CloseQueued::Now) {
+            self.core.begin_close_deadline(deadline);
         }
-    }
-
-    /// Waits until `is_there` holds and nobody else has to go first.
-    #[inline]
-    pub fn wait_for_slot(
-        &self,
-        deadline: &Deadline,
-        is_there: impl Fn(&SendQueue) -> bool,
-    ) -> Result<MutexGuard<'_, SendQueue>> {
-        let mut outgoing = lock(&self.sending);
-        loop {
-            self.check_sendable(&outgoing)?;
-            // A writer in its place has no backlog that could not be written by this very call.
-            if outgoing.writer.is_some() || (is_there(&outgoing) && !outgoing.is_stopping_writer) {
-                return Ok(outgoing);
-            }
-            outgoing = self.wait_to_send(outgoing, deadline)?;
-        }
+        self.wake(&queue);
+        queued
     }
 
     #[inline]
-    fn check_sendable(&self, outgoing: &SendQueue) -> Result<()> {
-        if let Some(failure) = &outgoing.failure {
-            return Err(Error::new(ErrorKind::Closed, format!("sending has failed before: {failure}")));
-        }
-        if let Some(EndResult::Failed(error)) = self.end.get() {
-            return Err(Error::new(ErrorKind::Closed, format!("cannot send: {error}")));
-        }
-        if outgoing.close_queued || self.end.get().is_some() || self.closed.get().is_some() {
-            return Err(Error::new(ErrorKind::Closed, "cannot send: the connection is closing or closed"));
-        }
-        Ok(())
+    pub fn check_sendable(&self, queue: &SendQueue) -> Result<()> {
+        if queue.is_open() && self.core.outcome.is_open() { Ok(()) } else { Err(self.not_sendable(queue)) }
     }
 
-    pub fn wait_to_send<'a>(
-        &'a self,
-        outgoing: MutexGuard<'a, SendQueue>,
-        deadline: &Deadline,
-    ) -> Result<MutexGuard<'a, SendQueue>> {
-        let left = deadline.check("waiting for another thread's send")?;
-        if let Some(EndResult::Failed(error)) = self.end.get() {
-            return Err(error.clone());
-        }
-        Ok(self.wait_for_change(outgoing, left))
+    #[cold]
+    fn not_sendable(&self, queue: &SendQueue) -> Error {
+        let text = match (queue.failure(), self.core.outcome.end()) {
+            (Some(failure), _) => format!("sending has failed before: {failure}"),
+            (None, Some(EndResult::Failed(error))) => format!("cannot send: {error}"),
+            (None, Some(EndResult::Closed) | None) => "cannot send: the connection is closing or closed".to_string(),
+        };
+        Error::new(ErrorKind::Closed, text)
     }
 
-    pub fn wait_for_change<'a>(
-        &'a self,
-        mut outgoing: MutexGuard<'a, SendQueue>,
-        left: Option<Duration>,
-    ) -> MutexGuard<'a, SendQueue> {
-        outgoing.waiting += 1;
-        let mut outgoing = wait(&self.sending_changed, outgoing, left);
-        outgoing.waiting -= 1;
-        outgoing
-    }
-
-    pub fn wake_senders(&self, outgoing: &SendQueue) {
-        if outgoing.waiting > 0 {
-            self.sending_changed.notify_all();
+    /// Refuses to wait for a message in parts that this very thread has begun.
+    pub fn check_not_own_message(&self, queue: &SendQueue, need: Need) -> Result<()> {
+        match (need, queue.phase()) {
+            (Need::Frame(_), _) => Ok(()),
+            (_, SendPhase::Fragmented { by }) if *by == this_thread() => Err(Error::new(
+                ErrorKind::Options,
+                "this thread holds an unfinished MessageWriter of this connection: finish or drop it first",
+            )),
+            _ => Ok(()),
         }
     }
+}
 
-    /// The bound of a send: over each wait for the peer to take something.
-    pub fn send_deadline(&self) -> Deadline {
-        Deadline::renewed_by_progress("send_timeout", self.bounds.send_timeout)
+impl Outgoing<'_> {
+    fn is_direct(&self) -> bool {
+        self.payload.len() >= DIRECT_SEND_MIN && matches!(self.encoding, Encoding::Uncompressed)
+    }
+
+    fn log(&self) {
+        log::trace!("sending {:?}, {} bytes", self.kind, self.payload.len());
+    }
+}
+
+impl TakenCompressor<'_> {
+    fn compressor(&mut self) -> &mut Encoder {
+        self.compressor.as_mut().expect("only taken by keep and drop")
+    }
+
+    /// Gives the compressor back with its history: what it has compressed is queued.
+    fn keep(mut self, queue: &mut SendQueue) {
+        queue.return_compressor(self.compressor.take().expect("only taken here and by drop"));
+    }
+}
+
+impl Drop for TakenCompressor<'_> {
+    fn drop(&mut self) {
+        let Some(mut compressor) = self.compressor.take() else { return };
+        compressor.forget();
+        let mut queue = lock(&self.half.queue);
+        queue.return_compressor(compressor);
+        self.half.wake(&queue);
     }
 }

@@ -1,43 +1,124 @@
-//! What is to be sent: encoded frames, pongs, and the writer while nobody writes.
+//! What is to be sent: encoded frames, pongs, the write half while nobody writes, and who may go on.
+//!
+//! ```text
+//!   WriterSlot   Idle ──▶ Flushing ──▶ Idle          a call that never waits: the receiver, try_send
+//!                Idle ──▶ Writing ──▶ Idle           a sender, or the flush thread
+//!                            └─▶ Yielding ──▶ Idle   it has written enough for others: the next sender takes over
+//!
+//!   SendPhase    Open ◀──▶ Fragmented                a message in parts begins and ends
+//!                Open, Fragmented ──▶ CloseQueued    our close frame
+//!                any ──▶ Failed                      part of a frame may be out
+//! ```
+//!
+//! A plain value: no I/O, no waiting, no clock.
 
 use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Encoder, Fragment, Kind, Opcode, Role};
+use crate::sync::ThreadId;
 use crate::transport::WriteState;
 
-/// Queued bytes from which on senders wait for the writer.
-const MAX_QUEUED: usize = 256 * 1024;
+/// Accepted bytes, not yet taken by the system, beyond which senders wait. One message alone may be larger.
+pub(crate) const MAX_QUEUED: usize = 256 * 1024;
 /// Queued bytes that are worth a system call while more is coming.
 const BATCH_FLUSH_AT: usize = 64 * 1024;
 /// Pongs not yet written; the oldest give way (RFC 6455 §5.5.3 lets an endpoint answer only the latest ping).
-const MOST_PONGS: usize = 64;
+const MAX_PONGS: usize = 64;
 /// Buffers beyond this are given back when all is written.
 const RETAINED_CAPACITY: usize = 4 * 1024;
 
 pub(crate) struct SendQueue {
     /// Encodes what needs no compressor.
-    plain: Encoder,
+    encoder: Encoder,
     masks: Masks,
     /// Encoded frames that the writer has not fetched yet.
     frames: Vec<u8>,
     pongs: VecDeque<Vec<u8>>,
     /// TLS has something of its own to say.
     pub tls_output: bool,
-    /// In its place when nobody writes.
-    pub writer: Option<Box<WriteHalf>>,
-    /// How many threads wait for the writer or for room.
+    writer: WriterSlot,
+    compressor: CompressorSlot,
+    phase: SendPhase,
+    /// Counted over the connection's life, pongs and directly written messages apart: the bytes of frames that the writer
+    /// has fetched, and of these, that the system has taken.
+    fetched: u64,
+    written: u64,
+    /// The writer's batch when it was fetched, and how many bytes the system had taken then: what of it is not taken yet
+    /// can be told without asking the writer.
+    in_flight: usize,
+    sent_at_fetch: u64,
+    /// Pings of which the last byte has not left, with the position behind it.
+    pings: VecDeque<(u64, Vec<u8>)>,
+    /// Senders that wait to queue or to write, the first come first.
+    turns: VecDeque<(Ticket, Need)>,
+    next_ticket: Ticket,
+    /// How many threads wait for a change.
     pub waiting: usize,
-    /// The reader has the writer, for as long as a call that does not wait takes.
-    pub is_flushing: bool,
-    /// One thread has written for the others long enough: they wait until it is out.
-    pub is_stopping_writer: bool,
-    /// A message is being sent in parts: no other may come between them (RFC 6455 §5.4).
-    pub is_streaming: bool,
-    /// No data frame may follow a close frame (RFC 6455 §5.5.1).
-    pub close_queued: bool,
-    /// Why nothing can be sent any more.
-    pub failure: Option<Error>,
+    /// A thread of ours writes what was left behind.
+    pub has_flush_thread: bool,
+}
+
+/// A place in the line of senders that wait.
+pub(crate) type Ticket = u64;
+
+/// Who holds the write half.
+pub(crate) enum WriterSlot {
+    /// Nobody: whoever has something to write takes it.
+    Idle(Box<WriteHalf>),
+    /// A call that never waits: it is back at once.
+    Flushing,
+    /// A sender, perhaps blocked on the socket. Others only queue.
+    Writing,
+    /// A sender that has written enough for others: the next one takes over.
+    Yielding,
+}
+
+/// Where the compressor is. Whoever compresses takes it out: it is needed for long, and only by one.
+pub(crate) enum CompressorSlot {
+    /// No compression was agreed on.
+    None,
+    Idle(Box<Encoder>),
+    Taken,
+}
+
+/// What may still be queued.
+#[derive(Debug)]
+pub(crate) enum SendPhase {
+    Open,
+    /// Inside a message in parts: only its fragments and control frames (RFC 6455 §5.4). `by`: who sends it.
+    Fragmented {
+        by: ThreadId,
+    },
+    /// After our close frame: nothing (RFC 6455 §5.5.1). `end`: the position behind it.
+    CloseQueued {
+        end: u64,
+    },
+    /// Part of a frame may be out.
+    Failed(Error),
+}
+
+/// What a sender waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Need {
+    /// To queue a message of so many bytes.
+    Message(usize),
+    /// To queue a frame of so many bytes that may stand inside a message in parts.
+    Frame(usize),
+    /// To write a message directly.
+    Writer,
+    /// To compress a message.
+    Compressor,
+    /// To begin a message in parts: nobody may be compressing one that would come between the parts.
+    Start,
+}
+
+/// What came of queueing a close frame.
+#[derive(Debug)]
+pub(crate) enum CloseQueued {
+    Now,
+    Before,
+    Failed(Error),
 }
 
 /// The writing side of the transport, and what is on its way there.
@@ -45,47 +126,152 @@ pub(crate) struct WriteHalf {
     pub wire: WriteState,
     pub batch: Vec<u8>,
     pub written: usize,
+    /// Where the frames of the queue stand in the batch: behind pongs, and before a directly written message.
+    frames_start: usize,
+    frames_end: usize,
 }
 
 impl SendQueue {
-    pub fn new(role: Role, wire: WriteState) -> SendQueue {
+    pub fn new(role: Role, wire: WriteState, compressor: Option<Encoder>) -> SendQueue {
         SendQueue {
-            plain: Encoder::new(role, None, 0, 0),
+            encoder: Encoder::new(role, None, 0, 0),
             masks: Masks::new(role),
             frames: Vec::new(),
             pongs: VecDeque::new(),
             tls_output: false,
-            writer: Some(Box::new(WriteHalf { wire, batch: Vec::new(), written: 0 })),
+            writer: WriterSlot::Idle(Box::new(WriteHalf::new(wire))),
+            compressor: compressor
+                .map_or(CompressorSlot::None, |compressor| CompressorSlot::Idle(Box::new(compressor))),
+            phase: SendPhase::Open,
+            fetched: 0,
+            written: 0,
+            in_flight: 0,
+            sent_at_fetch: 0,
+            pings: VecDeque::new(),
+            turns: VecDeque::new(),
+            next_ticket: 0,
             waiting: 0,
-            is_flushing: false,
-            is_stopping_writer: false,
-            is_streaming: false,
-            close_queued: false,
-            failure: None,
+            has_flush_thread: false,
         }
     }
 
-    /// Whether another frame may be queued without waiting.
-    pub fn has_room(&self) -> bool {
-        self.frames.len() < MAX_QUEUED
+    // What may be done now.
+
+    /// Whether `need` is met for the sender with this ticket. `sent`: the bytes that the system has taken.
+    pub fn is_ready(&self, need: Need, ticket: Option<Ticket>, sent: u64) -> bool {
+        let may_queue = |length| match self.writer {
+            // A writer in its place has no backlog that could not be written by this very call.
+            WriterSlot::Idle(_) => self.is_next(ticket) || self.fits(length, sent),
+            WriterSlot::Writing | WriterSlot::Flushing => self.fits(length, sent),
+            WriterSlot::Yielding => false,
+        };
+        self.allows(need)
+            && match need {
+                Need::Message(length) | Need::Frame(length) => may_queue(length),
+                Need::Writer => self.is_writer_idle() && self.is_next(ticket),
+                Need::Compressor | Need::Start => true,
+            }
+    }
+
+    /// Whether nothing but the writer and the room in the queue stands in the way of `need`.
+    fn allows(&self, need: Need) -> bool {
+        let is_between_messages = matches!(self.phase, SendPhase::Open);
+        match need {
+            Need::Message(_) | Need::Writer => is_between_messages,
+            Need::Frame(_) => true,
+            Need::Compressor | Need::Start => is_between_messages && !matches!(self.compressor, CompressorSlot::Taken),
+        }
+    }
+
+    /// Whether a message of `length` bytes may be queued: all that is accepted and not taken stays within the bound, but
+    /// for one message that is larger by itself.
+    pub fn fits(&self, length: usize, sent: u64) -> bool {
+        let buffered = self.buffered(sent);
+        buffered == 0 || buffered.saturating_add(length) <= MAX_QUEUED
+    }
+
+    /// Bytes that were accepted and that the system has not taken. `sent`: the bytes that it has taken in all.
+    pub fn buffered(&self, sent: u64) -> usize {
+        let taken = usize::try_from(sent.saturating_sub(self.sent_at_fetch)).unwrap_or(usize::MAX);
+        self.frames.len() + self.in_flight.saturating_sub(taken)
     }
 
     pub fn is_worth_writing(&self) -> bool {
         self.frames.len() >= BATCH_FLUSH_AT
     }
 
+    pub fn phase(&self) -> &SendPhase {
+        &self.phase
+    }
+
+    pub fn failure(&self) -> Option<&Error> {
+        match &self.phase {
+            SendPhase::Failed(error) => Some(error),
+            SendPhase::Open | SendPhase::Fragmented { .. } | SendPhase::CloseQueued { .. } => None,
+        }
+    }
+
+    /// Whether data and control frames may still be queued.
+    pub fn is_open(&self) -> bool {
+        match &self.phase {
+            SendPhase::Open | SendPhase::Fragmented { .. } => true,
+            SendPhase::CloseQueued { .. } | SendPhase::Failed(_) => false,
+        }
+    }
+
+    /// Whether the system has taken all of our close frame.
+    pub fn is_close_written(&self) -> bool {
+        matches!(self.phase, SendPhase::CloseQueued { end } if self.written >= end)
+    }
+
+    // Turns.
+
+    /// The last place in the line.
+    pub fn take_turn(&mut self, need: Need) -> Ticket {
+        self.next_ticket += 1;
+        self.turns.push_back((self.next_ticket, need));
+        self.next_ticket
+    }
+
+    pub fn leave_turn(&mut self, ticket: Ticket) {
+        self.turns.retain(|(waiting, _)| *waiting != ticket);
+    }
+
+    /// Whether a sender waits that only the writer holds up: it will write what is queued.
+    pub fn has_turns(&self) -> bool {
+        self.turns.iter().any(|(_, need)| self.allows(*need))
+    }
+
+    /// Whether no such sender came before the one with this ticket.
+    fn is_next(&self, ticket: Option<Ticket>) -> bool {
+        let mut before = self.turns.iter().take_while(|(waiting, _)| Some(*waiting) != ticket);
+        !before.any(|(_, need)| self.allows(*need))
+    }
+
+    // Queueing.
+
+    /// The position behind all that is queued.
+    pub fn end(&self) -> u64 {
+        self.fetched + self.frames.len() as u64
+    }
+
+    /// Whether the system has taken everything up to a position.
+    pub fn is_written(&self, end: u64) -> bool {
+        self.written >= end
+    }
+
     /// Appends an uncompressed message to the queue.
     #[inline]
     pub fn queue_message(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
         let mask = self.masks.next()?;
-        self.plain.message(&mut self.frames, kind, payload, false, mask);
+        self.encoder.message(&mut self.frames, kind, payload, false, mask);
         Ok(())
     }
 
     /// Appends a part of an uncompressed message to the queue.
     pub fn queue_fragment(&mut self, part: Fragment, payload: &[u8]) -> Result<()> {
         let mask = self.masks.next()?;
-        self.plain.fragment(&mut self.frames, part, payload, mask);
+        self.encoder.fragment(&mut self.frames, part, payload, mask);
         Ok(())
     }
 
@@ -98,23 +284,44 @@ impl SendQueue {
         }
     }
 
-    /// Appends a ping or close frame to the queue, if anything may still be sent; says whether it was.
-    pub fn queue_control(&mut self, opcode: Opcode, payload: &[u8]) -> bool {
-        if self.close_queued || self.failure.is_some() {
-            return false;
+    /// Appends a ping to the queue, if anything may still be sent; says whether it was.
+    pub fn queue_ping(&mut self, payload: &[u8]) -> Result<bool> {
+        if !self.is_open() {
+            return Ok(false);
         }
-        let Ok(mask) = self.masks.next() else { return false };
-        self.plain.control(&mut self.frames, opcode, payload, mask);
-        self.close_queued = opcode == Opcode::Close;
-        true
+        let mask = self.masks.next()?;
+        self.encoder.control(&mut self.frames, Opcode::Ping, payload, mask);
+        self.pings.push_back((self.end(), payload.to_vec()));
+        Ok(true)
+    }
+
+    /// Whether a ping waits to leave.
+    pub fn has_pings(&self) -> bool {
+        !self.pings.is_empty()
+    }
+
+    /// Appends the close frame to the queue, once.
+    pub fn queue_close(&mut self, payload: &[u8]) -> CloseQueued {
+        match &self.phase {
+            SendPhase::Open | SendPhase::Fragmented { .. } => {}
+            SendPhase::CloseQueued { .. } => return CloseQueued::Before,
+            SendPhase::Failed(error) => return CloseQueued::Failed(error.clone()),
+        }
+        let mask = match self.masks.next() {
+            Ok(mask) => mask,
+            Err(error) => return CloseQueued::Failed(error),
+        };
+        self.encoder.control(&mut self.frames, Opcode::Close, payload, mask);
+        self.phase = SendPhase::CloseQueued { end: self.end() };
+        CloseQueued::Now
     }
 
     /// Keeps a pong for the writer.
     pub fn queue_pong(&mut self, payload: Vec<u8>) {
-        if self.close_queued {
+        if !self.is_open() {
             return;
         }
-        if self.pongs.len() == MOST_PONGS {
+        if self.pongs.len() == MAX_PONGS {
             self.pongs.pop_front();
         }
         self.pongs.push_back(payload);
@@ -124,51 +331,153 @@ impl SendQueue {
         self.masks.next()
     }
 
-    /// Fetches all that is queued, and behind it the header of a message whose payload the caller writes. Returns the mask.
-    pub fn fetch_with_header(&mut self, writer: &mut WriteHalf, kind: Kind, length: usize) -> Result<[u8; 4]> {
-        let mask = self.masks.next()?;
-        self.fetch(writer)?;
-        self.plain.header(&mut writer.batch, kind, length, mask);
-        Ok(mask)
+    /// `Open` becomes `Fragmented`.
+    pub fn begin_fragmented(&mut self, by: ThreadId) {
+        debug_assert!(matches!(self.phase, SendPhase::Open));
+        self.phase = SendPhase::Fragmented { by };
     }
 
-    /// Nothing can be sent any more, as part of a frame may be out.
-    pub fn fail(&mut self, error: &Error) {
-        self.failure.get_or_insert_with(|| error.clone());
-        self.frames = Vec::new();
-        self.pongs.clear();
+    /// `Fragmented` becomes `Open`; after a close or a failure nothing changes.
+    pub fn end_fragmented(&mut self) {
+        if matches!(self.phase, SendPhase::Fragmented { .. }) {
+            self.phase = SendPhase::Open;
+        }
     }
+
+    // The compressor.
+
+    /// Takes the compressor, if it is in its place.
+    pub fn take_compressor(&mut self) -> Option<Box<Encoder>> {
+        match std::mem::replace(&mut self.compressor, CompressorSlot::Taken) {
+            CompressorSlot::Idle(compressor) => Some(compressor),
+            other => {
+                self.compressor = other;
+                None
+            }
+        }
+    }
+
+    pub fn return_compressor(&mut self, compressor: Box<Encoder>) {
+        self.compressor = CompressorSlot::Idle(compressor);
+    }
+
+    // The writer.
 
     /// Whether the writer has nothing to fetch.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.pongs.is_empty() && !self.tls_output
     }
 
-    /// Whether anything waits to be written and nobody is at it.
-    pub fn needs_writer(&self) -> bool {
-        self.failure.is_none() && self.writer.as_ref().is_some_and(|writer| !self.is_empty() || !writer.is_idle())
+    /// Whether anything waits to be written, and nobody writes or will.
+    pub fn is_left_behind(&self) -> bool {
+        self.needs_writer() && !self.has_turns()
     }
 
-    /// Hands all that is queued to the writer, whose batch is spent: pongs first, they may stand between any two frames.
-    pub fn fetch(&mut self, writer: &mut WriteHalf) -> Result<()> {
-        if writer.is_done() {
-            writer.restart();
+    /// Whether anything waits to be written and nobody writes.
+    pub fn needs_writer(&self) -> bool {
+        match &self.writer {
+            WriterSlot::Idle(writer) => self.failure().is_none() && !(self.is_empty() && writer.is_idle()),
+            WriterSlot::Flushing | WriterSlot::Writing | WriterSlot::Yielding => false,
         }
+    }
+
+    pub fn is_flushing(&self) -> bool {
+        matches!(self.writer, WriterSlot::Flushing)
+    }
+
+    pub fn is_writer_idle(&self) -> bool {
+        matches!(self.writer, WriterSlot::Idle(_))
+    }
+
+    /// Takes the writer, if it is in its place, and leaves `holder` there.
+    pub fn take_writer(&mut self, holder: WriterSlot) -> Option<Box<WriteHalf>> {
+        match std::mem::replace(&mut self.writer, holder) {
+            WriterSlot::Idle(writer) => Some(writer),
+            other => {
+                self.writer = other;
+                None
+            }
+        }
+    }
+
+    /// The writer has written enough for others.
+    pub fn yield_writer(&mut self) {
+        self.writer = WriterSlot::Yielding;
+    }
+
+    /// Hands all that is queued to the writer, whose batch must be written: pongs first, they may stand between any two
+    /// frames.
+    pub fn fetch(&mut self, writer: &mut WriteHalf, sent: u64) -> Result<()> {
+        debug_assert!(writer.is_idle());
+        self.note_written(writer);
+        writer.restart();
         while let Some(pong) = self.pongs.pop_front() {
             let mask = self.masks.next()?;
-            self.plain.control(&mut writer.batch, Opcode::Pong, &pong, mask);
+            self.encoder.control(&mut writer.batch, Opcode::Pong, &pong, mask);
         }
+        writer.frames_start = writer.batch.len();
+        self.fetched += self.frames.len() as u64;
         if writer.batch.is_empty() {
             std::mem::swap(&mut self.frames, &mut writer.batch);
         } else {
             writer.batch.append(&mut self.frames);
         }
+        writer.frames_end = writer.batch.len();
+        (self.in_flight, self.sent_at_fetch) = (writer.batch.len(), sent);
         self.tls_output = false;
         Ok(())
     }
 
+    /// As `fetch`, and behind it the header of a message whose payload the caller writes. Returns the mask.
+    pub fn fetch_with_header(
+        &mut self,
+        writer: &mut WriteHalf,
+        kind: Kind,
+        length: usize,
+        sent: u64,
+    ) -> Result<[u8; 4]> {
+        let mask = self.masks.next()?;
+        self.fetch(writer, sent)?;
+        self.encoder.header(&mut writer.batch, kind, length, mask);
+        Ok(mask)
+    }
+
+    /// Notes how much of the queue the system has taken. The writer's batch is as `fetch` made it, or spent.
+    pub fn note_written(&mut self, writer: &WriteHalf) {
+        self.written = self.fetched - writer.unwritten_frames();
+        if writer.is_idle() {
+            self.in_flight = 0;
+        }
+    }
+
+    /// The pings that have left since the last call.
+    pub fn next_ping_left(&mut self) -> Option<Vec<u8>> {
+        let (end, _) = self.pings.front()?;
+        if !self.is_written(*end) {
+            return None;
+        }
+        self.pings.pop_front().map(|(_, payload)| payload)
+    }
+
+    /// Nothing can be sent any more, as part of a frame may be out.
+    pub fn fail(&mut self, error: &Error) {
+        match self.phase {
+            SendPhase::Failed(_) => {}
+            // There is nothing more to send.
+            SendPhase::CloseQueued { .. } if self.is_close_written() => {}
+            SendPhase::Open | SendPhase::Fragmented { .. } | SendPhase::CloseQueued { .. } => {
+                self.phase = SendPhase::Failed(error.clone());
+            }
+        }
+        self.frames = Vec::new();
+        self.pongs.clear();
+        self.pings.clear();
+        self.in_flight = 0;
+    }
+
     pub fn return_writer(&mut self, mut writer: Box<WriteHalf>) {
-        if writer.is_done() {
+        self.note_written(&writer);
+        if writer.is_idle() {
             writer.restart();
         }
         if writer.batch.capacity() > RETAINED_CAPACITY && writer.batch.is_empty() {
@@ -178,27 +487,35 @@ impl SendQueue {
         if self.frames.is_empty() && self.frames.capacity() > RETAINED_CAPACITY {
             self.frames = Vec::new();
         }
-        self.is_flushing = false;
-        self.is_stopping_writer = false;
-        self.writer = Some(writer);
+        self.writer = WriterSlot::Idle(writer);
     }
 }
 
 impl WriteHalf {
+    fn new(wire: WriteState) -> WriteHalf {
+        WriteHalf { wire, batch: Vec::new(), written: 0, frames_start: 0, frames_end: 0 }
+    }
+
     /// Whether all of the batch is taken; with TLS, some of it may still be in the wire.
-    pub fn is_done(&self) -> bool {
+    pub fn batch_written(&self) -> bool {
         self.written == self.batch.len()
     }
 
     /// Makes the spent batch ready for the next bytes.
     pub fn restart(&mut self) {
         self.batch.clear();
-        self.written = 0;
+        (self.written, self.frames_start, self.frames_end) = (0, 0, 0);
     }
 
     /// Whether nothing at all is on its way.
     pub fn is_idle(&self) -> bool {
-        self.is_done() && self.wire.is_empty()
+        self.batch_written() && self.wire.is_empty()
+    }
+
+    /// How many bytes of the queue's frames the system has not taken: with TLS, those in records that are not all out.
+    fn unwritten_frames(&self) -> u64 {
+        let taken = self.written.saturating_sub(self.wire.unsent_plain());
+        (self.frames_end - taken.clamp(self.frames_start, self.frames_end)) as u64
     }
 }
 
@@ -230,18 +547,5 @@ impl Masks {
         let (rest, &mask) = self.pool.split_last_chunk().expect("a multiple of four");
         self.pool.truncate(rest.len());
         Ok(mask)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn masks_differ_and_servers_have_none() {
-        let mut masks = Masks::new(Role::Client);
-        let drawn: std::collections::HashSet<[u8; 4]> = (0..1000).map(|_| masks.next().unwrap()).collect();
-        assert!(drawn.len() > 990);
-        assert_eq!(Masks::new(Role::Server).next().unwrap(), [0; 4]);
     }
 }

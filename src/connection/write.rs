@@ -1,74 +1,204 @@
-//! The way out, from the queue to the transport.
+//! From the queue to the transport.
 //!
-//! The thread that finds the writer in the queue becomes the one who writes, and looks at the queue again before it
-//! lets go: so senders that arrive during a write are written together, by one system call.
+//! The thread that finds the write half in its place becomes the writer, and looks at the queue again before it lets go: so
+//! senders that come during a write are written together, by one system call. What a call that never waits leaves behind is
+//! written by a thread of ours, which ends when nothing is left.
 
 use std::io;
 use std::time::Duration;
 
-use super::send_queue::{SendQueue, WriteHalf};
-use super::{Connection, EndResult};
+use super::core::Core;
+use super::outcome::EndResult;
+use super::send_queue::{Need, SendQueue, WriteHalf, WriterSlot};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{MutexGuard, lock};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, sleep, spawn, wait};
 use crate::transport::WriteState;
 
-/// How long a writer rests that was told to wait without having waited.
+/// Back-off after a `WouldBlock` that may have come before the timeout (the shared socket was briefly non-blocking); avoids
+/// spinning.
 const SPURIOUS_WOULDBLOCK_BACKOFF: Duration = Duration::from_millis(1);
-/// How often one thread writes what others queued before they have to wait and take over.
+/// Batches that one sender writes for others before the next sender takes over.
 const MAX_BATCHES_FOR_OTHERS: usize = 64;
-/// The same for the reader, which has to read.
+/// The same for a call that never waits.
 const MAX_FLUSH_BATCHES: usize = 8;
 
-impl Connection {
-    /// Writes what is queued, or leaves it to the one who is writing.
-    pub fn write_queued<'a>(&'a self, mut outgoing: MutexGuard<'a, SendQueue>, deadline: &Deadline) -> Result<()> {
-        // The reader takes no time over it, and leaves behind what does not fit.
-        while outgoing.is_flushing {
-            outgoing = self.wait_for_change(outgoing, None);
+/// The sending half. It calls the core, and nothing of receiving.
+pub(crate) struct SendHalf {
+    pub core: Core,
+    pub queue: Mutex<SendQueue>,
+    changed: Condvar,
+    /// The length from which messages are compressed, if compression was agreed on.
+    pub compress_from: Option<usize>,
+    /// What a prepared message must be compressed with.
+    pub preparation: Option<crate::protocol::Preparation>,
+}
+
+/// How long writing may wait.
+enum Pace<'a> {
+    /// Not at all.
+    Now,
+    /// For each step, until the deadline.
+    By(&'a mut Deadline),
+}
+
+impl SendHalf {
+    pub fn new(
+        core: Core,
+        queue: SendQueue,
+        compress_from: Option<usize>,
+        preparation: Option<crate::protocol::Preparation>,
+    ) -> SendHalf {
+        SendHalf { core, queue: Mutex::new(queue), changed: Condvar::new(), compress_from, preparation }
+    }
+
+    // Waiting. The caller holds the queue's lock; the wait gives it up.
+
+    /// Waits until `need` is met, in turn with others, by a deadline that starts again while the writer makes progress.
+    pub fn wait_until(self: &Arc<Self>, need: Need, deadline: &Deadline) -> Result<MutexGuard<'_, SendQueue>> {
+        let queue = lock(&self.queue);
+        if !queue.is_ready(need, None, self.core.sent()) {
+            return self.wait_in_turn(queue, need, *deadline);
         }
-        // What was queued before it may be gone, and what the writer holds must not follow a frame that was cut.
-        if let Some(failure) = &outgoing.failure {
-            return Err(failure.clone());
+        self.check_sendable(&queue)?;
+        Ok(queue)
+    }
+
+    #[cold]
+    fn wait_in_turn<'a>(
+        self: &'a Arc<Self>,
+        mut queue: MutexGuard<'a, SendQueue>,
+        need: Need,
+        mut deadline: Deadline,
+    ) -> Result<MutexGuard<'a, SendQueue>> {
+        let ticket = match need {
+            Need::Message(_) | Need::Frame(_) | Need::Writer => Some(queue.take_turn(need)),
+            Need::Compressor | Need::Start => None,
+        };
+        let mut sent = self.core.sent();
+        let result = loop {
+            if let Err(error) = self.check_sendable(&queue).and_then(|()| self.check_not_own_message(&queue, need)) {
+                break Err(error);
+            }
+            if queue.is_ready(need, ticket, self.core.sent()) {
+                break Ok(());
+            }
+            if self.core.sent() != sent {
+                sent = self.core.sent();
+                deadline.progress();
+            }
+            match deadline.check("waiting for other threads' messages to be sent") {
+                Ok(left) => queue = self.wait(queue, left),
+                Err(error) => break Err(error),
+            }
+        };
+        if let Some(ticket) = ticket {
+            queue.leave_turn(ticket);
+            self.wake(&queue);
         }
-        if !outgoing.needs_writer() {
+        match result {
+            Ok(()) => Ok(queue),
+            Err(error) => {
+                self.unlock(queue);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the lock up without writing. Others may have left their frames to this thread, which had a place in the line.
+    pub fn unlock(self: &Arc<Self>, queue: MutexGuard<'_, SendQueue>) {
+        let is_left_behind = queue.is_left_behind();
+        drop(queue);
+        if is_left_behind {
+            self.flush_what_fits();
+        }
+    }
+
+    fn wait<'a>(&self, mut queue: MutexGuard<'a, SendQueue>, left: Option<Duration>) -> MutexGuard<'a, SendQueue> {
+        queue.waiting += 1;
+        let mut queue = wait(&self.changed, queue, left);
+        queue.waiting -= 1;
+        queue
+    }
+
+    /// Wakes all who wait for the queue, the writer or the compressor.
+    pub fn wake(&self, queue: &SendQueue) {
+        if queue.waiting > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Wakes them to look at the outcome. Passing through the lock makes sure that nobody is between its look and its wait.
+    pub fn wake_all(&self) {
+        drop(lock(&self.queue));
+        self.changed.notify_all();
+    }
+
+    // Writing.
+
+    /// Writes what is queued, or leaves it to the one who writes. `end`: the position behind the caller's own frames, whose
+    /// failure is the caller's.
+    pub fn write_queued<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, SendQueue>,
+        end: u64,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        // A flush never blocks, so this wait needs no deadline. It may leave behind what does not fit.
+        while queue.is_flushing() {
+            queue = self.wait(queue, None);
+        }
+        if let Some(failure) = queue.failure() {
+            return if queue.is_written(end) { Ok(()) } else { Err(failure.clone()) };
+        }
+        if !queue.is_left_behind() {
             return Ok(());
         }
-        let mut writer = outgoing.writer.take().expect("it is left over");
-        let fetched = outgoing.fetch(&mut writer);
-        drop(outgoing);
-        match fetched {
-            Ok(()) => self.write_on(writer, deadline),
-            Err(error) => Err(self.sending_failed(writer, error)),
+        match queue.take_writer(WriterSlot::Writing) {
+            Some(writer) => self.write_on(queue, writer, end, deadline),
+            None => Ok(()),
         }
     }
 
-    /// Writes the batch, and on until nothing is queued; then puts the writer back.
-    pub fn write_on(&self, mut writer: Box<WriteHalf>, deadline: &Deadline) -> Result<()> {
-        if let Err(error) = self.write_batch(&mut writer, deadline) {
-            return Err(self.sending_failed(writer, error));
-        }
-        let mut rounds = 0;
+    /// Writes until nothing is queued, or another sender takes over; then returns the writer.
+    pub fn write_on<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, SendQueue>,
+        mut writer: Box<WriteHalf>,
+        end: u64,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let mut batches = 0;
         loop {
-            let mut outgoing = lock(&self.sending);
-            if outgoing.is_empty() {
-                outgoing.return_writer(writer);
-                self.wake_senders(&outgoing);
-                return Ok(());
+            if writer.is_idle() {
+                self.note_pings(&mut queue, &writer);
+                if queue.is_empty() || (queue.has_turns() && queue.is_written(end)) {
+                    queue.return_writer(writer);
+                    self.wake(&queue);
+                    return Ok(());
+                }
+                if batches >= MAX_BATCHES_FOR_OTHERS {
+                    queue.yield_writer();
+                }
+                if let Err(error) = queue.fetch(&mut writer, self.core.sent()) {
+                    drop(queue);
+                    return Err(self.sending_failed(writer, error));
+                }
+                self.wake(&queue);
             }
-            rounds += 1;
-            outgoing.is_stopping_writer = rounds >= MAX_BATCHES_FOR_OTHERS;
-            let fetched = outgoing.fetch(&mut writer);
-            self.wake_senders(&outgoing);
-            drop(outgoing);
-            // From here on it is others' messages: what becomes of them is for their next call to say.
-            if let Err(error) = fetched.and_then(|()| self.write_batch(&mut writer, &self.send_deadline())) {
-                self.sending_failed(writer, error);
-                return Ok(());
+            // What was queued by others gets a bound of its own.
+            let deadline = if queue.is_written(end) { self.core.send_deadline() } else { *deadline };
+            drop(queue);
+            if let Err(error) = self.write_batch(&mut writer, &deadline) {
+                let error = self.sending_failed(writer, error);
+                return if lock(&self.queue).is_written(end) { Ok(()) } else { Err(error) };
             }
+            batches += 1;
+            queue = lock(&self.queue);
         }
     }
 
+    /// Writes the whole batch.
     pub fn write_batch(&self, writer: &mut WriteHalf, deadline: &Deadline) -> Result<()> {
         self.write_all(&mut writer.wire, &writer.batch, &mut writer.written, deadline)
     }
@@ -81,122 +211,186 @@ impl Connection {
         written: &mut usize,
         deadline: &Deadline,
     ) -> Result<()> {
-        // What came before, such as the blocks of a large message, may have taken longer than this write may stand still.
+        // What came before, such as the chunks of a large message, may have taken longer than this write may stand still.
         let mut deadline = *deadline;
         deadline.progress();
-        let mut wait = deadline.first_wait();
-        loop {
-            let before = wire.sent();
-            match self.write_some(wire, bytes, written, wait) {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                // The time is over, or the reader made the socket non-blocking for a moment, or TLS waits for the peer.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(SPURIOUS_WOULDBLOCK_BACKOFF)
-                }
-                Err(error) => return Err(self.write_error(error)),
-            }
-            if wire.sent() > before {
-                deadline.progress();
-            }
-            wait = deadline.check("the peer does not take what is sent")?;
-        }
+        self.pump(wire, bytes, written, Pace::By(&mut deadline)).map(drop)
     }
 
-    /// Writes what is queued as far as the socket takes it now. Never waits: the reader calls it.
-    pub fn flush_what_fits(&self) {
-        let mut outgoing = lock(&self.sending);
-        if !outgoing.needs_writer() {
+    /// Writes what is queued as far as the system takes it now; says whether it went well. Never waits.
+    pub fn try_flush(&self) {
+        let mut queue = lock(&self.queue);
+        if !queue.needs_writer() {
             return;
         }
-        let mut writer = outgoing.writer.take().expect("it is left over");
-        outgoing.is_flushing = true;
-        for round in 1.. {
+        let Some(mut writer) = queue.take_writer(WriterSlot::Flushing) else { return };
+        for batch in 1.. {
             // What is left of the last batch goes first, alone: a queue behind a stuck peer must not empty into it.
-            let fetched = if writer.is_idle() { outgoing.fetch(&mut writer) } else { Ok(()) };
-            drop(outgoing);
-            let written = fetched.and_then(|()| self.write_what_fits(&mut writer));
-            outgoing = lock(&self.sending);
+            let fetched = if writer.is_idle() { queue.fetch(&mut writer, self.core.sent()) } else { Ok(()) };
+            drop(queue);
+            let written =
+                fetched.and_then(|()| self.pump(&mut writer.wire, &writer.batch, &mut writer.written, Pace::Now));
+            queue = lock(&self.queue);
+            self.note_pings(&mut queue, &writer);
             match written {
-                // Those who never wait may fill the queue as fast as it empties, and the reader has to read.
-                Ok(true) if round < MAX_FLUSH_BATCHES && !outgoing.is_empty() => continue,
+                // Those who never wait may fill the queue as fast as it empties.
+                Ok(true) if batch < MAX_FLUSH_BATCHES && !queue.is_empty() => continue,
                 Ok(_) => {}
-                Err(error) => outgoing.fail(&error),
+                Err(error) => queue.fail(&error),
             }
-            outgoing.return_writer(writer);
-            self.wake_senders(&outgoing);
+            queue.return_writer(writer);
+            self.wake(&queue);
             return;
         }
     }
 
-    /// Writes what the socket takes now of the batch; says whether that was all.
-    fn write_what_fits(&self, writer: &mut WriteHalf) -> Result<bool> {
-        loop {
-            match self.write_some(&mut writer.wire, &writer.batch, &mut writer.written, Some(Duration::ZERO)) {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(self.write_error(error)),
-            }
+    /// Writes what is queued as far as the system takes it now, and sees to it that the rest is written, too. Never waits.
+    pub fn flush_what_fits(self: &Arc<Self>) {
+        self.try_flush();
+        let mut queue = lock(&self.queue);
+        if !queue.is_left_behind() || queue.has_flush_thread {
+            return;
+        }
+        queue.has_flush_thread = true;
+        drop(queue);
+        let half = Arc::clone(self);
+        if let Err(error) = spawn("wsync flush", move || half.write_left_behind()) {
+            lock(&self.queue).has_flush_thread = false;
+            // A receiving thread tries again from time to time.
+            log::warn!("no thread is to be had for what is left to write: {error}");
         }
     }
 
-    /// Writes all that is queued, or sees it written, by the deadline.
-    pub fn flush(&self, deadline: &Deadline) -> Result<()> {
-        let mut outgoing = lock(&self.sending);
+    /// The flush thread: writes what was left behind, and ends when nothing is.
+    fn write_left_behind(&self) {
         loop {
-            if let Some(failure) = &outgoing.failure {
+            let mut queue = lock(&self.queue);
+            let writer = if queue.is_left_behind() { queue.take_writer(WriterSlot::Writing) } else { None };
+            let Some(writer) = writer else {
+                queue.has_flush_thread = false;
+                return;
+            };
+            // Nothing of it is this thread's own: a failure is for the next call to tell.
+            let _ = self.write_on(queue, writer, 0, &self.core.send_deadline());
+        }
+    }
+
+    /// Writes all that is queued, or waits until it is written, by the deadline.
+    pub fn flush(&self, deadline: &Deadline) -> Result<()> {
+        let end = lock(&self.queue).end();
+        self.wait_until_written(end, deadline)?;
+        // Pongs, and what TLS has to say.
+        self.try_flush();
+        Ok(())
+    }
+
+    /// Waits until the system has taken everything up to a position.
+    pub fn wait_until_written(&self, end: u64, deadline: &Deadline) -> Result<()> {
+        let mut deadline = *deadline;
+        let mut sent = self.core.sent();
+        let mut queue = lock(&self.queue);
+        while !queue.is_written(end) {
+            if let Some(failure) = queue.failure() {
                 return Err(failure.clone());
             }
-            if outgoing.writer.is_some() {
-                return self.write_queued(outgoing, deadline);
+            if let Some(EndResult::Failed(error)) = self.core.outcome.end() {
+                return Err(error.clone());
             }
-            outgoing = self.wait_to_send(outgoing, deadline)?;
+            if queue.is_left_behind() {
+                self.write_queued(queue, end, &deadline)?;
+                queue = lock(&self.queue);
+                continue;
+            }
+            if self.core.sent() != sent {
+                sent = self.core.sent();
+                deadline.progress();
+            }
+            let left = deadline.check("waiting for other threads' messages to be sent")?;
+            queue = self.wait(queue, left);
         }
+        Ok(())
     }
 
     /// Ends this side of the transport behind all that is queued, if nobody is writing.
     pub fn shutdown_write(&self, wait: Option<Duration>) {
-        let Some(mut writer) = lock(&self.sending).writer.take() else { return };
-        if writer.is_done() {
-            self.transport.shutdown_write(&mut writer.wire, wait);
+        let Some(mut writer) = lock(&self.queue).take_writer(WriterSlot::Writing) else { return };
+        if writer.is_idle() {
+            self.core.transport.shutdown_write(&mut writer.wire, wait);
         }
-        let mut outgoing = lock(&self.sending);
-        outgoing.return_writer(writer);
-        self.wake_senders(&outgoing);
+        let mut queue = lock(&self.queue);
+        queue.return_writer(writer);
+        self.wake(&queue);
     }
 
-    /// Writes once, waiting at most `wait`; says whether all is out.
-    fn write_some(
-        &self,
-        wire: &mut WriteState,
-        bytes: &[u8],
-        written: &mut usize,
-        wait: Option<Duration>,
-    ) -> io::Result<bool> {
+    /// Hands bytes to the system until all are out, or, where it must not wait, no more fit; says whether all are out.
+    fn pump(&self, wire: &mut WriteState, bytes: &[u8], written: &mut usize, mut pace: Pace<'_>) -> Result<bool> {
+        let slice = self.core.write_slice();
+        loop {
+            let before = wire.sent();
+            let wait = match &pace {
+                Pace::Now => Duration::ZERO,
+                Pace::By(deadline) => deadline.left_at_most(slice),
+            };
+            let result = self.write_once(wire, bytes, written, wait);
+            let has_moved = wire.sent() > before;
+            if has_moved {
+                self.core.set_sent(wire.sent());
+            }
+            match result {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match pace {
+                    Pace::Now => return Ok(false),
+                    Pace::By(_) if has_moved => {}
+                    Pace::By(_) => sleep(SPURIOUS_WOULDBLOCK_BACKOFF),
+                },
+                Err(error) => return Err(self.write_error(error)),
+            }
+            if let Pace::By(deadline) = &mut pace {
+                if has_moved {
+                    deadline.progress();
+                }
+                deadline.check("the peer does not take what is sent")?;
+            }
+        }
+    }
+
+    /// One write, waiting at most `wait`; says whether all is out.
+    fn write_once(&self, wire: &mut WriteState, bytes: &[u8], written: &mut usize, wait: Duration) -> io::Result<bool> {
         if *written < bytes.len() {
-            *written += self.transport.write(wire, &bytes[*written..], wait)?;
+            *written += self.core.transport.write(wire, &bytes[*written..], Some(wait))?;
             if *written < bytes.len() || !wire.is_empty() {
                 return Ok(false);
             }
         }
-        self.transport.flush(wire, wait)?;
+        self.core.transport.flush(wire, Some(wait))?;
         Ok(true)
     }
 
     fn write_error(&self, error: io::Error) -> Error {
-        match self.end.get() {
+        match self.core.outcome.end() {
             Some(EndResult::Failed(end)) => Error::new(ErrorKind::Closed, format!("cannot send: {end}")),
-            _ => Error::caused(ErrorKind::Io, "the connection was lost while sending", error),
+            Some(EndResult::Closed) | None => {
+                Error::caused(ErrorKind::Io, "the connection was lost while sending", error)
+            }
         }
     }
 
     /// Part of a frame may be out: nothing can be sent any more, and all who wait are told.
     pub fn sending_failed(&self, writer: Box<WriteHalf>, error: Error) -> Error {
-        let mut outgoing = lock(&self.sending);
-        outgoing.fail(&error);
-        outgoing.return_writer(writer);
-        self.wake_senders(&outgoing);
+        let mut queue = lock(&self.queue);
+        self.note_pings(&mut queue, &writer);
+        queue.fail(&error);
+        queue.return_writer(writer);
+        self.wake(&queue);
         error
+    }
+
+    /// Starts the clock of the pings that have left.
+    fn note_pings(&self, queue: &mut SendQueue, writer: &WriteHalf) {
+        queue.note_written(writer);
+        while let Some(payload) = queue.next_ping_left() {
+            lock(&self.core.keepalive).ping_left(&payload, std::time::Instant::now(), self.core.sent());
+        }
     }
 }

@@ -203,6 +203,15 @@ impl Decoder {
         }
     }
 
+    /// Whether it stands inside a frame, header included.
+    pub fn is_mid_frame(&self) -> bool {
+        match self.state {
+            State::Header => self.stashed > 0,
+            State::Payload => true,
+            State::Over => false,
+        }
+    }
+
     /// Whether it stands inside a frame or an unfinished message.
     pub fn is_mid_message(&self) -> bool {
         self.state != State::Over && (self.message.is_some() || self.state == State::Payload || self.stashed > 0)

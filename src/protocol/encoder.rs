@@ -63,6 +63,13 @@ impl Encoder {
         }
     }
 
+    /// Begins a new history: the peer has not seen what was compressed.
+    pub fn forget(&mut self) {
+        if let Some(deflater) = &mut self.deflater {
+            deflater.forget();
+        }
+    }
+
     /// Appends a part of a message as a frame of its own. Control frames may go between the parts, other messages not.
     pub fn fragment(&mut self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: [u8; 4]) {
         let mut first = if part.fin { FIN } else { 0 };

@@ -1,0 +1,162 @@
+//! The message that is being received, as it comes from the decoder.
+
+use crate::copy;
+use crate::message::Message;
+use crate::protocol::{Kind, Sink};
+
+/// Puts a message together.
+pub(crate) struct MessageAssembler {
+    message: Message,
+    /// An allocation to assemble the next message in.
+    spare: Vec<u8>,
+    delivery: Delivery,
+}
+
+/// How messages are handed to the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// When they are complete.
+    Whole,
+    /// In parts of about so many bytes.
+    Parts { limit: usize },
+    /// Not at all: the rest of a message in parts that nobody wants.
+    Discard,
+}
+
+impl MessageAssembler {
+    pub fn new() -> MessageAssembler {
+        MessageAssembler { message: Message::Binary(Vec::new()), spare: Vec::new(), delivery: Delivery::Whole }
+    }
+
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    pub fn set_delivery(&mut self, delivery: Delivery) {
+        self.delivery = delivery;
+    }
+
+    /// Assembles the next message in this allocation.
+    pub fn reuse(&mut self, spare: Vec<u8>) {
+        self.spare = spare;
+    }
+
+    /// Whether there is a part to hand out.
+    pub fn has_part(&self) -> bool {
+        match self.delivery {
+            Delivery::Parts { .. } => !self.message.is_empty(),
+            Delivery::Whole | Delivery::Discard => false,
+        }
+    }
+
+    /// All that is there; of a part, the message's kind stays.
+    pub fn take_part(&mut self) -> Message {
+        match &mut self.message {
+            Message::Text(text) => Message::Text(std::mem::take(text)),
+            Message::Binary(bytes) => Message::Binary(std::mem::take(bytes)),
+        }
+    }
+
+    pub fn take(&mut self) -> Message {
+        std::mem::replace(&mut self.message, Message::Binary(Vec::new()))
+    }
+
+    /// Where the bytes of a binary message go, if they are wanted.
+    pub fn binary_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match (&mut self.message, self.delivery) {
+            (Message::Binary(bytes), Delivery::Whole | Delivery::Parts { .. }) => Some(bytes),
+            (Message::Binary(_), Delivery::Discard) | (Message::Text(_), _) => None,
+        }
+    }
+}
+
+impl Sink for MessageAssembler {
+    #[inline]
+    fn begin(&mut self, kind: Kind, likely: usize) {
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.clear();
+        bytes.reserve_exact(likely.min(self.room_for_any()));
+        self.message = match kind {
+            // Empty, so that there is nothing to look at and no error.
+            Kind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
+            Kind::Binary => Message::Binary(bytes),
+        };
+    }
+
+    #[inline]
+    fn text(&mut self, chunk: &str) {
+        match &mut self.message {
+            _ if self.delivery == Delivery::Discard => {}
+            Message::Text(text) => copy::append_text(text, chunk),
+            Message::Binary(_) => {}
+        }
+    }
+
+    #[inline]
+    fn binary(&mut self, chunk: &[u8]) {
+        if let Some(bytes) = self.binary_mut() {
+            copy::append(bytes, chunk);
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.room_for_any().saturating_sub(self.message.len())
+    }
+}
+
+impl MessageAssembler {
+    fn room_for_any(&self) -> usize {
+        match self.delivery {
+            Delivery::Whole | Delivery::Discard => usize::MAX,
+            Delivery::Parts { limit } => limit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_message_has_room_for_all_and_no_parts() {
+        let mut assembler = MessageAssembler::new();
+        assembler.begin(Kind::Binary, 3);
+        assembler.binary(&[1, 2]);
+        assert!(!assembler.has_part() && assembler.room() == usize::MAX - 2);
+        assembler.binary(&[3]);
+        assert_eq!(assembler.take(), Message::Binary(vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn parts_are_bounded_and_keep_the_kind() {
+        let mut assembler = MessageAssembler::new();
+        assembler.set_delivery(Delivery::Parts { limit: 4 });
+        assembler.begin(Kind::Text, 100);
+        assembler.text("abc");
+        assert!(assembler.has_part() && assembler.room() == 1);
+        assert_eq!(assembler.take_part(), Message::Text("abc".into()));
+        assert!(!assembler.has_part() && assembler.room() == 4);
+        assembler.text("d");
+        assert_eq!(assembler.take_part(), Message::Text("d".into()));
+    }
+
+    #[test]
+    fn what_is_discarded_takes_no_memory() {
+        let mut assembler = MessageAssembler::new();
+        assembler.begin(Kind::Binary, 0);
+        assembler.set_delivery(Delivery::Discard);
+        assembler.binary(&[1; 100]);
+        assert!(assembler.binary_mut().is_none() && !assembler.has_part());
+        assert_eq!(assembler.take(), Message::Binary(vec![]));
+    }
+
+    #[test]
+    fn the_spare_allocation_is_used_once() {
+        let mut assembler = MessageAssembler::new();
+        assembler.reuse(Vec::with_capacity(500));
+        assembler.begin(Kind::Text, 1);
+        assert!(matches!(assembler.take(), Message::Text(text) if text.capacity() == 500 && text.is_empty()));
+        assembler.begin(Kind::Binary, 0);
+        assert!(matches!(assembler.take(), Message::Binary(bytes) if bytes.capacity() == 0));
+    }
+}

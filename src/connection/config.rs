@@ -1,0 +1,28 @@
+//! What a program chooses about an open connection.
+
+use std::time::Duration;
+
+/// The bounds of an open connection, as `ConnectOptions` and `AcceptOptions` set them.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionConfig {
+    pub send_timeout: Option<Duration>,
+    pub close_timeout: Option<Duration>,
+    pub ping_interval: Option<Duration>,
+    /// `None`: as long as the interval.
+    pub pong_timeout: Option<Duration>,
+    pub max_message_size: usize,
+    pub max_fragments: usize,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> ConnectionConfig {
+        ConnectionConfig {
+            send_timeout: None,
+            close_timeout: Some(Duration::from_secs(5)),
+            ping_interval: None,
+            pong_timeout: None,
+            max_message_size: 64 << 20,
+            max_fragments: 131_072,
+        }
+    }
+}

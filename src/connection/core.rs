@@ -1,0 +1,74 @@
+//! What both halves of a connection share.
+
+use std::time::Duration;
+
+use super::config::ConnectionConfig;
+use super::keepalive::Keepalive;
+use super::outcome::OutcomeCell;
+use crate::deadline::Deadline;
+use crate::protocol::Role;
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::transport::Transport;
+
+/// The transport, how the connection ends, and what a program chose. It calls neither half.
+pub(crate) struct Core {
+    pub transport: Transport,
+    pub role: Role,
+    pub config: ConnectionConfig,
+    pub outcome: OutcomeCell,
+    pub keepalive: Mutex<Keepalive>,
+    /// By when the peer must have answered our close frame; set with the first one.
+    close_deadline: Mutex<Option<Deadline>>,
+    /// How many bytes the system has taken, as the writer last said.
+    sent: AtomicU64,
+}
+
+impl Core {
+    pub fn new(transport: Transport, role: Role, config: ConnectionConfig) -> Core {
+        Core {
+            transport,
+            role,
+            outcome: OutcomeCell::default(),
+            keepalive: Mutex::new(Keepalive::new(config.ping_interval, config.pong_timeout)),
+            close_deadline: Mutex::new(None),
+            sent: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    /// How many bytes the system has taken: whether a writer makes progress.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub fn set_sent(&self, bytes: u64) {
+        self.sent.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The bound of a send: over each wait for the peer to take something.
+    pub fn send_deadline(&self) -> Deadline {
+        Deadline::renewed_by_progress("send_timeout", self.config.send_timeout)
+    }
+
+    /// The bound of the closing handshake, from now.
+    pub fn new_close_deadline(&self) -> Deadline {
+        Deadline::after("close_timeout", self.config.close_timeout)
+    }
+
+    /// Our close frame is queued: every receiving call ends by `deadline`. The first one counts.
+    pub fn begin_close_deadline(&self, deadline: Deadline) {
+        lock(&self.close_deadline).get_or_insert(deadline);
+    }
+
+    pub fn close_deadline(&self) -> Option<Deadline> {
+        *lock(&self.close_deadline)
+    }
+
+    /// The longest that one write may take, so that others can see whether it makes progress: a constant of the connection,
+    /// as each change costs a system call.
+    pub fn write_slice(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_millis(50);
+        const SHORTEST: Duration = Duration::from_millis(1);
+        self.config.send_timeout.map_or(LONGEST, |timeout| (timeout / 4).clamp(SHORTEST, LONGEST))
+    }
+}
