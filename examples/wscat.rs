@@ -72,6 +72,9 @@ fn main() {
         sender.join().expect("the sender does not panic");
     }
     let (code, reason) = (ws.close_code().unwrap_or(close_code), ws.close_reason().unwrap_or_default());
+    if code == CloseCode::ABNORMAL_CLOSURE {
+        exit(3, "the server ended the connection without a close frame");
+    }
     if options.verbose || code != close_code || !reason.is_empty() {
         eprintln!("wscat: closed with {code}{}{reason}", if reason.is_empty() { "" } else { ": " });
     }

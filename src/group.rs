@@ -106,14 +106,14 @@ impl Group {
                 None => true,
                 Some(Ok(())) => false,
                 Some(Err(_)) => {
-                    ws.abort();
                     failed += 1;
                     false
                 }
             });
             let Some(first) = waiting.first() else { return Ok(failed) };
             if is_over {
-                waiting.iter().for_each(WebSocket::abort);
+                let error = deadline.error("waiting for the peer to answer the close");
+                waiting.iter().for_each(|ws| ws.close_failed(&error));
                 return Ok(failed + waiting.len());
             }
             first.wait_for_peer_close(&Deadline::after("timeout", Some(TURN)).or_earlier(Some(deadline)));

@@ -367,10 +367,20 @@ impl WebSocket {
         for _ in 0..MAX_READS_OF_A_LOOK {
             match connection.finish_close(&Deadline::after("timeout", Some(Duration::ZERO))) {
                 Err(error) if error.kind() == ErrorKind::Timeout && !connection.has_ended() => {}
-                result => return Some(result),
+                result => {
+                    if let Err(error) = &result {
+                        self.close_failed(error);
+                    }
+                    return Some(result);
+                }
             }
         }
         None
+    }
+
+    /// Drops the connection, as the closing handshake did not come to its end.
+    pub(crate) fn close_failed(&self, error: &Error) {
+        self.0.connection.close_failed(error);
     }
 
     /// Reads until the peer's close frame is there, by the deadline.

@@ -328,7 +328,7 @@ fn what_is_sent_before_it_is_open_goes_out_in_order() {
     assert!(matches!(chat.send("six"), Err(TrySendError::Disconnected(message)) if message.as_bytes() == b"six"));
     assert_eq!(server.recv().unwrap(), Some("five".into()), "sent before the close frame");
     assert_eq!((close_code(&server), server.close_reason().unwrap()), (4001, "bye".into()));
-    assert_eq!(ended(chat.events()).to_string(), "closed with 4001");
+    assert_eq!(ended(chat.events()).to_string(), "closed with 4001: bye");
     assert_eq!(chat.ready_state(), ReadyState::Closed);
     assert!(chat.unsent().is_empty());
     chat.close(CloseCode::NORMAL, "").unwrap();

@@ -257,7 +257,7 @@ fn a_send_to_a_peer_that_reads_nothing_times_out_and_ends_sending_only() {
         assert_eq!(kind(ws.send_all([""; 0])), Err(ErrorKind::Timeout));
         peer.send(FIN | TEXT, b"received all the same");
         assert_eq!(kind(ws.recv()), Ok(text("received all the same")));
-        assert_eq!((ws.ready_state(), ws.close_code()), (ReadyState::Open, None));
+        assert_eq!((ws.ready_state(), ws.close_code()), (ReadyState::Closing, None), "nothing can be sent any more");
     });
 }
 

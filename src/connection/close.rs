@@ -13,8 +13,9 @@ use crate::protocol::Role;
 
 /// Time limit for writing a close frame that the caller did not ask for.
 pub(super) const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
-/// How many bytes of messages are kept for `recv` while the peer's close frame is waited for, at least.
-pub(super) const MAX_KEPT_WHILE_CLOSING: usize = 64 << 20;
+/// How many bytes of messages are kept for `recv` while the peer's close frame is waited for, also where the largest message
+/// is smaller.
+pub(super) const MAX_KEPT_WHILE_CLOSING: usize = 1 << 20;
 
 impl Connection {
     /// The whole closing handshake: our close frame, the peer's, the end of TCP, all within `close_timeout`.
@@ -66,7 +67,7 @@ impl Connection {
         }
         self.send().shutdown_write(deadline.left());
         self.core().transport.shutdown();
-        Ok(())
+        self.receive.check_discarded()
     }
 
     /// The closing handshake did not come to its end in time: the connection is dropped.

@@ -63,6 +63,8 @@ pub(crate) struct ReadHalf {
     pub backlog: VecDeque<Message>,
     /// The end of a message that came past the buffer; who read it takes it before the read half goes back.
     ended: Option<FrameEvent>,
+    /// How many messages came while `close` was reading, and were too much to be kept.
+    discarded: u64,
     /// Bytes came since the keepalive was looked at.
     has_moved: bool,
 }
@@ -95,6 +97,7 @@ impl ReadHalf {
             assembler: MessageAssembler::new(),
             backlog: VecDeque::new(),
             ended: None,
+            discarded: 0,
             has_moved: false,
         }
     }
@@ -185,21 +188,37 @@ impl ReceiveHalf {
         self.read_message(reader, deadline)
     }
 
-    /// Reads until the peer's close frame is there or the connection has ended; what comes before it is kept for `recv`.
+    /// Reads until the peer's close frame is there or the connection has ended; what comes before it is kept for `recv`, up
+    /// to a bound, and counted beyond it.
     pub fn receive_close(&self, deadline: &Deadline) -> Result<()> {
         let mut guard = self.take_reader(lock(&self.slot), deadline)?;
         let reader = guard.reader();
         let limit = MAX_KEPT_WHILE_CLOSING.max(self.send.core.config.max_message_size);
-        let mut kept: usize = reader.backlog.iter().map(Message::len).sum();
+        let size = |message: &Message| message.len() + size_of::<Message>();
+        let mut kept: usize = reader.backlog.iter().map(size).sum();
         while let Some(message) = self.read_message(reader, deadline)? {
-            kept = kept.saturating_add(message.len() + size_of::<Message>());
-            reader.backlog.push_back(message);
-            if kept > limit {
-                let text = format!("the peer sent more than {limit} bytes instead of an answer to the close");
-                return Err(Error::new(ErrorKind::TooBig, text));
+            if reader.discarded > 0 || kept + size(&message) > limit {
+                reader.discarded += 1;
+                deadline.check("the peer sends on instead of answering the close")?;
+            } else {
+                kept += size(&message);
+                reader.backlog.push_back(message);
             }
         }
         Ok(())
+    }
+
+    /// The error for what `close` could not keep.
+    pub fn check_discarded(&self) -> Result<()> {
+        let slot = lock(&self.slot);
+        match &slot.holder {
+            ReadHolder::Idle(reader) if reader.discarded > 0 => {
+                let count = reader.discarded;
+                let text = format!("closed, but {count} messages that came meanwhile were too much to keep for recv");
+                Err(Error::new(ErrorKind::TooBig, text))
+            }
+            ReadHolder::Idle(_) | ReadHolder::Taken { .. } => Ok(()),
+        }
     }
 
     /// Waits for the peer to end the TCP connection, and throws away what else it sends (RFC 6455 §7.1.1).

@@ -108,6 +108,7 @@ impl SendHalf {
 
     /// Sends messages in their order, with fewer system calls than one for each.
     pub fn send_all<'a>(self: &Arc<Self>, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<()> {
+        let mut end = None;
         for message in messages {
             let deadline = self.core.send_deadline();
             message.log();
@@ -116,14 +117,17 @@ impl SendHalf {
                 continue;
             }
             let queue = self.enqueue(message, Patience::WaitBy(deadline))?;
+            let own_end = queue.end();
+            end = Some(own_end);
             if queue.is_worth_writing() {
-                let end = queue.end();
-                self.write_queued(queue, end, &deadline)?;
+                self.write_queued(queue, own_end, &deadline)?;
             }
         }
         let queue = lock(&self.queue);
-        let end = queue.end();
-        self.write_queued(queue, end, &self.core.send_deadline())
+        match (end, queue.failure()) {
+            (None, Some(failure)) => Err(failure.clone()),
+            _ => self.write_queued(queue, end.unwrap_or(0), &self.core.send_deadline()),
+        }
     }
 
     /// As `send`, but never waits: what the system does not take now stays queued, if there is room.

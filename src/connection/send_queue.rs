@@ -4,6 +4,7 @@
 //!   WriterSlot   Idle ──▶ Flushing ──▶ Idle          a call that never waits: the receiver, try_send
 //!                Idle ──▶ Writing ──▶ Idle           a sender, or the flush thread
 //!                            └─▶ Yielding ──▶ Idle   it has written enough for others: the next sender takes over
+//!                any but Idle ──▶ Broken             a write failed: nothing is written any more
 //!
 //!   SendPhase    Open ◀──▶ Fragmented                a message in parts begins and ends
 //!                Open, Fragmented ──▶ CloseQueued    our close frame
@@ -72,6 +73,8 @@ pub(crate) enum WriterSlot {
     Writing,
     /// A sender that has written enough for others: the next one takes over.
     Yielding,
+    /// A write has failed: part of a frame may be out, and nothing may follow it.
+    Broken,
 }
 
 /// Where the compressor is. Whoever compresses takes it out: it is needed for long, and only by one.
@@ -163,7 +166,7 @@ impl SendQueue {
             // A writer in its place has no backlog that could not be written by this very call.
             WriterSlot::Idle(_) => self.is_next(ticket) || self.fits(length, sent),
             WriterSlot::Writing | WriterSlot::Flushing => self.fits(length, sent),
-            WriterSlot::Yielding => false,
+            WriterSlot::Yielding | WriterSlot::Broken => false,
         };
         self.allows(need)
             && match need {
@@ -376,8 +379,8 @@ impl SendQueue {
     /// Whether anything waits to be written and nobody writes.
     pub fn needs_writer(&self) -> bool {
         match &self.writer {
-            WriterSlot::Idle(writer) => self.failure().is_none() && !(self.is_empty() && writer.is_idle()),
-            WriterSlot::Flushing | WriterSlot::Writing | WriterSlot::Yielding => false,
+            WriterSlot::Idle(writer) => !(self.is_empty() && writer.is_idle()),
+            WriterSlot::Flushing | WriterSlot::Writing | WriterSlot::Yielding | WriterSlot::Broken => false,
         }
     }
 
@@ -459,15 +462,17 @@ impl SendQueue {
         self.pings.pop_front().map(|(_, payload)| payload)
     }
 
-    /// Nothing can be sent any more, as part of a frame may be out.
-    pub fn fail(&mut self, error: &Error) {
+    /// A write of the taken writer has failed: nothing can be sent any more, as part of a frame may be out.
+    pub fn break_writer(&mut self, writer: &WriteHalf, error: &Error) {
+        self.note_written(writer);
+        self.writer = WriterSlot::Broken;
         match self.phase {
-            SendPhase::Failed(_) => {}
             // There is nothing more to send.
             SendPhase::CloseQueued { .. } if self.is_close_written() => {}
             SendPhase::Open | SendPhase::Fragmented { .. } | SendPhase::CloseQueued { .. } => {
                 self.phase = SendPhase::Failed(error.clone());
             }
+            SendPhase::Failed(_) => {}
         }
         self.frames = Vec::new();
         self.pongs.clear();

@@ -151,7 +151,8 @@ impl SendHalf {
         if let Some(failure) = queue.failure() {
             return if queue.is_written(end) { Ok(()) } else { Err(failure.clone()) };
         }
-        if !queue.is_left_behind() {
+        // The next in line writes, too. But the queue must not grow while each leaves it to the next.
+        if !queue.needs_writer() || (queue.has_turns() && queue.fits(0, self.core.sent())) {
             return Ok(());
         }
         match queue.take_writer(WriterSlot::Writing) {
@@ -235,10 +236,9 @@ impl SendHalf {
             match written {
                 // Those who never wait may fill the queue as fast as it empties.
                 Ok(true) if batch < MAX_FLUSH_BATCHES && !queue.is_empty() => continue,
-                Ok(_) => {}
-                Err(error) => queue.fail(&error),
+                Ok(_) => queue.return_writer(writer),
+                Err(error) => queue.break_writer(&writer, &error),
             }
-            queue.return_writer(writer);
             self.wake(&queue);
             return;
         }
@@ -380,8 +380,7 @@ impl SendHalf {
     pub fn sending_failed(&self, writer: Box<WriteHalf>, error: Error) -> Error {
         let mut queue = lock(&self.queue);
         self.note_pings(&mut queue, &writer);
-        queue.fail(&error);
-        queue.return_writer(writer);
+        queue.break_writer(&writer, &error);
         self.wake(&queue);
         error
     }
