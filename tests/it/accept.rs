@@ -1,4 +1,4 @@
-//! The server's side of the opening handshake: what is agreed, what is refused and how, and clients that dawdle.
+//! The server's side of the opening handshake: negotiation, rejected requests, and clients that are slow or disconnect.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 use wsync::{AcceptOptions, Compression, ErrorKind, Refusal, WebSocket};
 
-/// Accepts one connection with these options on a thread of its own; gives the peer in front of its request.
+/// Accepts one connection with these options on another thread. The returned peer has not sent its request yet.
 fn accepting(layer: Layer, options: &AcceptOptions) -> (Job<wsync::Result<WebSocket>>, Peer) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -15,25 +15,26 @@ fn accepting(layer: Layer, options: &AcceptOptions) -> (Job<wsync::Result<WebSoc
     (job, Peer::connect(address, layer))
 }
 
-/// A correct request, `|` between its lines.
-const GOOD: &str = "GET /chat?x=1 HTTP/1.1|Host: h|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|\
+/// A correct request, with `|` between its lines.
+const REQUEST: &str = "GET /chat?x=1 HTTP/1.1|Host: h|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Version: 13|\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
 
-fn lines(text: &str) -> Vec<u8> {
+/// The bytes of a head, from lines with `|` between them.
+fn head(text: &str) -> Vec<u8> {
     (text.replace('|', "\r\n") + "\r\n\r\n").into_bytes()
 }
 
 #[test]
-fn the_answer_is_what_section_4_2_2_asks_for() {
+fn the_response_has_the_headers_of_rfc_6455_section_4_2_2() {
     bounded(|| {
         for layer in server_layers() {
             let (job, mut peer) = accepting(layer, &AcceptOptions::new());
-            peer.write(&[lines(&format!("{GOOD}|X-A: 1|x-a: 2")), masked(FIN | TEXT, b"glued")].concat());
+            peer.write(&[head(&format!("{REQUEST}|X-A: 1|x-a: 2")), masked(FIN | TEXT, b"frame")].concat());
             let expected = "HTTP/1.1 101 Switching Protocols|Upgrade: websocket|Connection: Upgrade|\
                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-            assert_eq!(peer.read_head().into_bytes(), lines(expected));
+            assert_eq!(peer.read_head().into_bytes(), head(expected));
             let ws = wait_for(job).unwrap();
-            assert_eq!(kind(ws.recv()), Ok(text("glued")));
+            assert_eq!(kind(ws.recv()), Ok(text("frame")));
             let request = ws.request().unwrap();
             assert_eq!((request.target(), request.path(), request.query()), ("/chat?x=1", "/chat", Some("x=1")));
             let own: Vec<_> = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("x-a")).collect();
@@ -44,74 +45,74 @@ fn the_answer_is_what_section_4_2_2_asks_for() {
 }
 
 #[test]
-fn good_requests() {
+fn valid_requests_are_accepted() {
     bounded(|| {
         for layer in server_layers() {
             for request in [
-                GOOD.to_string(),
-                GOOD.replace("Upgrade: websocket", "UPGRADE: h2c, WebSocket"),
-                GOOD.replace("Connection: Upgrade", "Connection: keep-alive|connection: , upgrade ,"),
-                GOOD.replace("Host: h", "Host: h:80|Content-Length: 0"),
-                GOOD.replace("/chat?x=1", "http://h/chat"),
-                GOOD.replace("/chat?x=1", "/"),
-                format!("{GOOD}|Sec-WebSocket-Extensions: x-unknown; a=\"b\""),
-                format!("{GOOD}|Sec-WebSocket-Protocol: unknown"),
-                format!("{GOOD}|X: {}", "y".repeat(65536 - 5 - lines(GOOD).len())),
-                format!("{GOOD}{}", "|X: y".repeat(128 - 5)),
+                REQUEST.to_string(),
+                REQUEST.replace("Upgrade: websocket", "UPGRADE: h2c, WebSocket"),
+                REQUEST.replace("Connection: Upgrade", "Connection: keep-alive|connection: , upgrade ,"),
+                REQUEST.replace("Host: h", "Host: h:80|Content-Length: 0"),
+                REQUEST.replace("/chat?x=1", "http://h/chat"),
+                REQUEST.replace("/chat?x=1", "/"),
+                format!("{REQUEST}|Sec-WebSocket-Extensions: x-unknown; a=\"b\""),
+                format!("{REQUEST}|Sec-WebSocket-Protocol: unknown"),
+                format!("{REQUEST}|X: {}", "y".repeat(65536 - 5 - head(REQUEST).len())),
+                format!("{REQUEST}{}", "|X: y".repeat(128 - 5)),
             ] {
                 let (job, mut peer) = accepting(layer, &AcceptOptions::new().protocols(["known"]));
-                peer.write(&lines(&request));
+                peer.write(&head(&request));
                 let shown = &request[..request.len().min(300)];
                 assert!(peer.read_head().starts_with("HTTP/1.1 101 "), "{shown}");
                 let ws = wait_for(job).unwrap();
                 assert_eq!((ws.protocol(), ws.extensions()), (None, ""), "{shown}");
             }
             let (job, mut peer) = accepting(layer, &AcceptOptions::new());
-            lines(GOOD).into_iter().for_each(|byte| peer.write(&[byte]));
+            head(REQUEST).into_iter().for_each(|byte| peer.write(&[byte]));
             assert!(peer.read_head().starts_with("HTTP/1.1 101 "));
             wait_for(job).unwrap();
         }
     });
 }
 
-/// Each is refused with the right status, and is a `Handshake` error that says why.
+/// Each is rejected with the correct status, and the server's `Handshake` error names the cause.
 #[test]
-fn bad_requests() {
+fn invalid_requests_are_rejected() {
     bounded(|| {
-        let without = |line: &str| GOOD.split('|').filter(|l| !l.starts_with(line)).collect::<Vec<_>>().join("|");
+        let without = |line: &str| REQUEST.split('|').filter(|l| !l.starts_with(line)).collect::<Vec<_>>().join("|");
         let cases: Vec<(String, u16, &str)> = vec![
-            (GOOD.replace("GET", "POST"), 405, "POST"),
-            (GOOD.replace("GET", "get"), 405, "get"),
-            (GOOD.replace("HTTP/1.1", "HTTP/1.0"), 505, "1.1"),
-            (GOOD.replace("/chat?x=1", "*"), 400, "target"),
-            (GOOD.replace("/chat?x=1", "/#a"), 400, "target"),
-            (GOOD.replace("/chat?x=1", "chat"), 400, "target"),
+            (REQUEST.replace("GET", "POST"), 405, "POST"),
+            (REQUEST.replace("GET", "get"), 405, "get"),
+            (REQUEST.replace("HTTP/1.1", "HTTP/1.0"), 505, "1.1"),
+            (REQUEST.replace("/chat?x=1", "*"), 400, "target"),
+            (REQUEST.replace("/chat?x=1", "/#a"), 400, "target"),
+            (REQUEST.replace("/chat?x=1", "chat"), 400, "target"),
             (without("Host"), 400, "Host"),
-            (format!("{GOOD}|Host: other"), 400, "Host"),
-            (format!("{GOOD}|Content-Length: 5"), 400, "body"),
-            (format!("{GOOD}|Transfer-Encoding: chunked"), 400, "body"),
+            (format!("{REQUEST}|Host: other"), 400, "Host"),
+            (format!("{REQUEST}|Content-Length: 5"), 400, "body"),
+            (format!("{REQUEST}|Transfer-Encoding: chunked"), 400, "body"),
             (without("Upgrade"), 426, "Upgrade"),
-            (GOOD.replace("Upgrade: websocket", "Upgrade: websockets"), 426, "Upgrade"),
+            (REQUEST.replace("Upgrade: websocket", "Upgrade: websockets"), 426, "Upgrade"),
             (without("Connection"), 426, "Connection"),
-            (GOOD.replace("Connection: Upgrade", "Connection: xupgrade"), 426, "Connection"),
+            (REQUEST.replace("Connection: Upgrade", "Connection: xupgrade"), 426, "Connection"),
             (without("Sec-WebSocket-Version"), 426, "Sec-WebSocket-Version"),
-            (GOOD.replace("Version: 13", "Version: 8"), 426, "Sec-WebSocket-Version"),
-            (GOOD.replace("Version: 13", "Version: 13|Sec-WebSocket-Version: 13"), 426, "Sec-WebSocket-Version"),
+            (REQUEST.replace("Version: 13", "Version: 8"), 426, "Sec-WebSocket-Version"),
+            (REQUEST.replace("Version: 13", "Version: 13|Sec-WebSocket-Version: 13"), 426, "Sec-WebSocket-Version"),
             (without("Sec-WebSocket-Key"), 400, "Sec-WebSocket-Key"),
-            (GOOD.replace("dGhl", ""), 400, "Sec-WebSocket-Key"),
-            (GOOD.replace("dGhl", "d=hl"), 400, "Sec-WebSocket-Key"),
-            (GOOD.replace("dGhl", "dGhldGhl"), 400, "Sec-WebSocket-Key"),
-            (format!("{GOOD}|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, "Sec-WebSocket-Key"),
-            (format!("{GOOD}|Sec-WebSocket-Protocol: a b"), 400, "Sec-WebSocket-Protocol"),
-            (format!("{GOOD}|Sec-WebSocket-Protocol: a, a"), 400, "Sec-WebSocket-Protocol"),
-            (format!("{GOOD}|Sec-WebSocket-Extensions: ; ="), 400, "Sec-WebSocket-Extensions"),
-            (format!("{GOOD}|nocolon"), 400, "colon"),
-            (format!("{GOOD}|: v"), 400, "header"),
-            (format!("{GOOD}|X : v"), 400, "header"),
-            (format!("{GOOD}|X: a\0"), 400, "NUL"),
-            (format!("{GOOD}|X: a\rb"), 400, "CR"),
-            (format!("{GOOD}{}", "|X: y".repeat(129 - 5)), 400, "128"),
-            (format!("{GOOD}|X: {}", "y".repeat(65537 - 5 - lines(GOOD).len())), 400, "65536"),
+            (REQUEST.replace("dGhl", ""), 400, "Sec-WebSocket-Key"),
+            (REQUEST.replace("dGhl", "d=hl"), 400, "Sec-WebSocket-Key"),
+            (REQUEST.replace("dGhl", "dGhldGhl"), 400, "Sec-WebSocket-Key"),
+            (format!("{REQUEST}|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, "Sec-WebSocket-Key"),
+            (format!("{REQUEST}|Sec-WebSocket-Protocol: a b"), 400, "Sec-WebSocket-Protocol"),
+            (format!("{REQUEST}|Sec-WebSocket-Protocol: a, a"), 400, "Sec-WebSocket-Protocol"),
+            (format!("{REQUEST}|Sec-WebSocket-Extensions: ; ="), 400, "Sec-WebSocket-Extensions"),
+            (format!("{REQUEST}|nocolon"), 400, "colon"),
+            (format!("{REQUEST}|: v"), 400, "header"),
+            (format!("{REQUEST}|X : v"), 400, "header"),
+            (format!("{REQUEST}|X: a\0"), 400, "NUL"),
+            (format!("{REQUEST}|X: a\rb"), 400, "CR"),
+            (format!("{REQUEST}{}", "|X: y".repeat(129 - 5)), 400, "128"),
+            (format!("{REQUEST}|X: {}", "y".repeat(65537 - 5 - head(REQUEST).len())), 400, "65536"),
             ("junk".into(), 400, "request line"),
             ("GET / HTTP/2.0".into(), 400, "request line"),
             ("GET  / HTTP/1.1".into(), 400, "request line"),
@@ -120,7 +121,7 @@ fn bad_requests() {
             for (request, status, named) in &cases {
                 let shown = &request[..request.len().min(300)];
                 let (job, mut peer) = accepting(layer, &AcceptOptions::new());
-                peer.write(&lines(request));
+                peer.write(&head(request));
                 let head = peer.read_head();
                 assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {head}");
                 if *status == 426 {
@@ -142,7 +143,7 @@ fn bad_requests() {
 }
 
 #[test]
-fn the_servers_preference_among_the_subprotocols() {
+fn the_server_chooses_the_subprotocol_by_its_own_order() {
     bounded(|| {
         for (offered, chosen) in [
             ("Sec-WebSocket-Protocol: c, b, a\r\n", Some("a")),
@@ -157,7 +158,7 @@ fn the_servers_preference_among_the_subprotocols() {
 }
 
 #[test]
-fn compression_is_agreed_on_by_the_first_offer_that_fits() {
+fn the_first_acceptable_offer_of_compression_is_used() {
     bounded(|| {
         let small = Compression::default().server_max_window_bits(10);
         for (compression, offer, answer) in [
@@ -183,7 +184,7 @@ fn compression_is_agreed_on_by_the_first_offer_that_fits() {
 }
 
 #[test]
-fn a_look_at_the_request_may_add_headers_or_refuse() {
+fn the_inspect_hook_may_add_headers_or_reject() {
     bounded(|| {
         for layer in server_layers() {
             let options = AcceptOptions::new().inspect(|request| match request.header("Origin") {
@@ -211,16 +212,16 @@ fn a_look_at_the_request_may_add_headers_or_refuse() {
                 assert!(error.to_string().contains(&status.to_string()), "{error}");
             }
         }
-        // It is asked only about what could be accepted.
-        let (job, mut peer) = accepting(Layer::Plain, &AcceptOptions::new().inspect(|_| panic!("asked")));
-        peer.write(&lines(&GOOD.replace("GET", "PUT")));
+        // The hook is called only for valid requests.
+        let (job, mut peer) = accepting(Layer::Plain, &AcceptOptions::new().inspect(|_| panic!("called")));
+        peer.write(&head(&REQUEST.replace("GET", "PUT")));
         assert!(peer.read_head().contains(" 405 "));
         wait_for(job).unwrap_err();
     });
 }
 
 #[test]
-fn a_client_sees_what_the_look_added_and_why_it_refused() {
+fn a_client_receives_the_hooks_headers_and_its_rejection() {
     bounded(|| {
         for layer in server_layers() {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -244,9 +245,9 @@ fn a_client_sees_what_the_look_added_and_why_it_refused() {
     });
 }
 
-/// A hook's header that would smuggle a line is no answer to anybody.
+/// A header that would add another line to the response is an error, and no response is sent.
 #[test]
-fn headers_of_the_look_are_checked() {
+fn headers_of_the_hook_are_checked() {
     bounded(|| {
         for (name, value) in [("X-A", "a\r\nX-B: b"), ("X A", "a"), ("", "a"), ("X-A", "\0")] {
             let options = AcceptOptions::new().inspect(move |_| Ok(vec![(name.into(), value.into())]));
@@ -267,9 +268,9 @@ fn headers_of_the_look_are_checked() {
     });
 }
 
-/// One deadline over TLS, request and answer, however slowly the client sends.
+/// One deadline for TLS, request and response together, however slowly the client sends.
 #[test]
-fn clients_that_dawdle() {
+fn accept_timeout_bounds_the_whole_handshake() {
     let bound = Duration::from_millis(900);
     let timed_out = move |name: &str, layer: Layer, script: fn(TcpStream, Layer)| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -284,7 +285,7 @@ fn clients_that_dawdle() {
         assert!(start.elapsed() >= bound && start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
         wait_for(client);
     };
-    fn whisper(mut peer: Peer) {
+    fn send_single_bytes(mut peer: Peer) {
         while peer.try_write(b"a").is_ok() {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -301,7 +302,7 @@ fn clients_that_dawdle() {
         ("byte by byte", |stream, layer| {
             let mut peer = Peer::over(stream, layer);
             peer.write(b"GET / HTTP/1.1\r\nHost: ");
-            whisper(peer);
+            send_single_bytes(peer);
         }),
     ];
     let mut jobs = Vec::new();
@@ -314,7 +315,7 @@ fn clients_that_dawdle() {
 }
 
 #[test]
-fn clients_that_go() {
+fn a_client_that_disconnects_is_an_error() {
     bounded(|| {
         for layer in server_layers() {
             for (bytes, expected) in [(&b""[..], "before"), (b"GET / HTTP/1.1\r\nHo", "middle")] {
@@ -331,7 +332,7 @@ fn clients_that_go() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn tls_and_no_tls_mixed_up() {
+fn a_mismatch_of_tls_and_plain_tcp_is_an_error() {
     bounded(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Where a connection goes and as what: addresses, names, TLS's view of them, streams of the caller's.
+//! The address that a connection goes to, the host names in the request and in TLS, and streams from the caller.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::support::*;
 use openssl::ssl::NameType;
 use wsync::{ConnectOptions, ErrorKind, Proxy, WebSocket};
 
-/// A TLS server with this certificate that says no. It returns the name that the client wanted (SNI) and the request.
+/// A TLS server with this certificate that answers 403. Its job returns the client's server name (SNI) and request.
 fn tls_server(address: &str, identity: &'static LazyLock<Identified>) -> (SocketAddr, Job<(Option<String>, String)>) {
     let listener = TcpListener::bind(address).unwrap();
     let address = listener.local_addr().unwrap();
@@ -20,13 +20,13 @@ fn tls_server(address: &str, identity: &'static LazyLock<Identified>) -> (Socket
         };
         let name = stream.ssl().servername(NameType::HOST_NAME).map(str::to_owned);
         let head = read_head(&mut stream);
-        let _ = stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"); // unless the client went
+        let _ = stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"); // fails if the client has disconnected
         (name, head)
     });
     (address, job)
 }
 
-/// What there is of a head: the client may go at any time.
+/// Reads a head, or the part of it that arrives before the end.
 fn read_head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -37,7 +37,7 @@ fn read_head(stream: &mut impl Read) -> String {
 }
 
 #[test]
-fn resolve_changes_neither_host_nor_the_name_that_tls_checks() {
+fn resolve_changes_neither_the_host_header_nor_the_name_that_tls_checks() {
     bounded(|| {
         for (url, host, sni) in [
             ("wss://elsewhere.example:9/", "elsewhere.example", "elsewhere.example:9"),
@@ -53,7 +53,7 @@ fn resolve_changes_neither_host_nor_the_name_that_tls_checks() {
             assert_eq!(name.as_deref(), Some(sni.trim_end_matches(":9")), "{url}");
             assert!(head.contains(&format!("\r\nHost: {sni}\r\n")), "{url}: {head}");
         }
-        // The last word about a host counts, and says nothing about others.
+        // The last call for a host counts, and does not affect other hosts.
         let (address, server) = tls_server("127.0.0.1:0", &WRONG_HOST);
         let nowhere: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let options = options().resolve("elsewhere.example", [nowhere]).resolve("example.com", [nowhere]);
@@ -64,7 +64,7 @@ fn resolve_changes_neither_host_nor_the_name_that_tls_checks() {
 }
 
 #[test]
-fn the_port_of_an_address_counts_unless_it_is_0() {
+fn the_port_of_a_resolved_address_is_used_unless_it_is_0() {
     bounded(|| {
         let server = Server::new(Layer::Plain, |mut peer| peer.upgrade(""));
         let (ip, port) = ([127, 0, 0, 1], server.port);
@@ -79,21 +79,21 @@ fn the_port_of_an_address_counts_unless_it_is_0() {
 }
 
 #[test]
-fn another_hosts_certificate_is_refused_wherever_the_address_is_from() {
+fn the_certificate_of_another_host_is_rejected_with_resolve() {
     bounded(|| {
         let (address, server) = tls_server("127.0.0.1:0", &GOOD);
         let error = options().resolve("elsewhere.example", [address]).connect("wss://elsewhere.example/").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
         assert!(error.to_string().contains("elsewhere.example"), "{error}");
-        assert_eq!(wait_for(server).1, "", "the request went out");
+        assert_eq!(wait_for(server).1, "", "the request was sent");
     });
 }
 
 #[test]
-fn an_ipv6_literal_is_connected_to_and_checked() {
+fn an_ipv6_address_in_the_url_is_connected_to_and_checked_by_tls() {
     bounded(|| {
         if TcpListener::bind("[::1]:0").is_err() {
-            return; // no IPv6 here
+            return; // this machine has no IPv6
         }
         let (address, server) = tls_server("[::1]:0", &WRONG_HOST);
         let error = options().connect(&format!("wss://[::1]:{}/", address.port())).unwrap_err();
@@ -108,7 +108,7 @@ fn an_ipv6_literal_is_connected_to_and_checked() {
     });
 }
 
-/// The extensions of the ClientHello, each with its type (RFC 8446 §4.1.2).
+/// The extensions of the ClientHello that connecting sends, each with its type (RFC 8446 §4.1.2).
 fn client_hello(options: &ConnectOptions, url: &str) -> Vec<(u16, Vec<u8>)> {
     let server = Server::tcp(|mut stream| {
         let mut record = [0; 5];
@@ -141,7 +141,7 @@ fn client_hello(options: &ConnectOptions, url: &str) -> Vec<(u16, Vec<u8>)> {
 }
 
 #[test]
-fn tls_is_told_the_name_and_no_protocol() {
+fn tls_sends_the_host_name_and_no_alpn() {
     bounded(|| {
         const SERVER_NAME: u16 = 0;
         const ALPN: u16 = 16;
@@ -160,14 +160,14 @@ fn tls_is_told_the_name_and_no_protocol() {
                 // A list with one name, of type 0 (RFC 6066 §3).
                 let named = named.map(|(_, value)| String::from_utf8(value[5..].into()).unwrap());
                 assert_eq!(named.as_deref(), name, "{url}");
-                assert!(extensions.iter().all(|(kind, _)| *kind != ALPN), "{url} offers a protocol");
+                assert!(extensions.iter().all(|(kind, _)| *kind != ALPN), "{url} sends ALPN");
             }
         }
     });
 }
 
 #[test]
-fn a_stream_of_the_callers_is_spoken_over_and_nobody_else_asked() {
+fn connect_over_uses_only_the_given_stream() {
     on_every_layer(|layer| {
         let options = options().proxy(Proxy::new("http://127.0.0.1:1").unwrap());
         let server = Server::new(layer, |mut peer| {
@@ -200,9 +200,9 @@ fn a_stream_of_the_callers_is_spoken_over_and_nobody_else_asked() {
     });
 }
 
-/// Each hop is quick; only all together they are not.
+/// Each redirect is fast; only their sum exceeds the limit.
 #[test]
-fn one_deadline_spans_all_hops() {
+fn connect_timeout_spans_all_redirects() {
     bounded(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}/", listener.local_addr().unwrap());

@@ -1,5 +1,5 @@
-//! Readers, queues of events and connections in the background, against real peers. Nothing sleeps: every wait is for
-//! something that comes, and `LONG` only turns a hang into a failure.
+//! Reader threads, event queues and background connections. No test sleeps: every wait is for an event, and `LONG` only
+//! turns a hang into a failure.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -38,12 +38,12 @@ fn uncompressed() -> ConnectOptions {
     ConnectOptions::new().no_proxy().compression(Compression::off())
 }
 
-fn in_background() -> BackgroundOptions {
-    let at_once = Reconnect::new().first_delay(Duration::ZERO);
-    Background::options().via(uncompressed()).reconnect(at_once)
+fn background_options() -> BackgroundOptions {
+    let immediately = Reconnect::new().first_delay(Duration::ZERO);
+    Background::options().via(uncompressed()).reconnect(immediately)
 }
 
-/// A wake function that tells a test, as long as that wants to know.
+/// A wake function that sends to this channel.
 fn wake_by(sender: Sender<()>) -> impl Fn() + Send + Sync {
     move || {
         let _ = sender.send(());
@@ -64,7 +64,7 @@ fn opened(events: &Events) -> WebSocket {
 fn ended(events: &Events) -> End {
     match next(events) {
         Event::End(end) => {
-            assert!(events.recv().is_none(), "nothing comes after the end");
+            assert!(events.recv().is_none(), "an event after the end");
             end
         }
         other => panic!("{other:?} instead of the end"),
@@ -89,7 +89,7 @@ fn event_text(event: Event) -> String {
     event_message(event).as_text().unwrap().to_string()
 }
 
-/// How the peer sees the end: the close code.
+/// Receives until the end, and returns the close code.
 fn close_code(peer: &WebSocket) -> u16 {
     while let Ok(Some(_)) = peer.recv() {}
     peer.close_code().unwrap().into()
@@ -98,7 +98,7 @@ fn close_code(peer: &WebSocket) -> u16 {
 // Readers
 
 #[test]
-fn a_reader_hands_on_the_messages_and_the_end() {
+fn a_reader_passes_messages_and_the_end_to_its_handler() {
     let (client, server) = client_and_server();
     let (sender, events) = channel();
     let reader = client.spawn_reader(move |event| {
@@ -113,11 +113,11 @@ fn a_reader_hands_on_the_messages_and_the_end() {
     assert_eq!(event_text(events.recv().unwrap()), "two");
     let Event::End(end) = events.recv().unwrap() else { panic!() };
     assert_eq!(end.to_string(), "closed with 4000: done");
-    assert!(events.recv().is_err(), "nothing comes after the end, and the handler is dropped");
+    assert!(events.recv().is_err(), "the handler was called after the end, or not dropped");
 }
 
 #[test]
-fn a_handler_that_breaks_off_leaves_the_connection_as_it_is() {
+fn a_handler_that_returns_break_leaves_the_connection_open() {
     let (client, server) = client_and_server();
     let reader = client.spawn_reader(|_| ControlFlow::Break(())).unwrap();
     server.send("one").unwrap();
@@ -127,17 +127,17 @@ fn a_handler_that_breaks_off_leaves_the_connection_as_it_is() {
 }
 
 #[test]
-fn a_handler_that_panics_closes_with_1011_and_join_tells() {
+fn a_handler_that_panics_closes_with_1011_and_join_returns_the_panic() {
     let (client, server) = client_and_server();
-    let reader = client.spawn_reader(|_| panic!("a bug of the program")).unwrap();
+    let reader = client.spawn_reader(|_| panic!("a bug in the handler")).unwrap();
     server.send("one").unwrap();
     assert_eq!(close_code(&server), 1011);
     let panic = reader.join().unwrap_err();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"a bug of the program"));
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"a bug in the handler"));
 }
 
 #[test]
-fn stopping_and_dropping_a_reader_end_the_connection_at_once_and_tell_nothing_more() {
+fn stopping_or_dropping_a_reader_ends_the_connection_without_another_event() {
     for is_dropped in [false, true] {
         let (client, server) = client_and_server();
         let (sender, events) = channel();
@@ -155,7 +155,7 @@ fn stopping_and_dropping_a_reader_end_the_connection_at_once_and_tell_nothing_mo
             reader.join().unwrap();
         }
         assert_eq!(close_code(&server), 1001);
-        assert!(events.recv().is_err(), "the handler is dropped, and was not called");
+        assert!(events.recv().is_err(), "the handler was called again, or not dropped");
     }
 }
 
@@ -178,7 +178,7 @@ fn a_reader_may_be_dropped_by_its_own_handler() {
 }
 
 #[test]
-fn a_detached_reader_goes_on_without_any_other_handle() {
+fn a_detached_reader_keeps_the_connection_open() {
     let (client, server) = client_and_server();
     let (sender, events) = channel();
     let reader = client.spawn_reader(move |event| {
@@ -213,19 +213,19 @@ fn events_come_in_order_then_the_end_once() {
 }
 
 #[test]
-fn a_full_queue_slows_the_peer_down() {
+fn a_full_queue_makes_the_peer_wait_and_loses_nothing() {
     let server = AcceptOptions::new().send_timeout(Some(Duration::from_millis(50)));
     let (client, server) = both_ends(Layer::Plain, &uncompressed(), &server);
     let events = client.events(1, || {}).unwrap();
     let piece = vec![7; 1 << 20];
-    let sent = (0..1000).position(|_| server.send(&piece).is_err()).expect("the peer has to wait");
+    let sent = (0..1000).position(|_| server.send(&piece).is_err()).expect("the peer never had to wait");
     drop(server);
     let received = events.iter().filter(|event| matches!(event, Event::Message(_))).count();
-    assert_eq!(received, sent, "and nothing is lost");
+    assert_eq!(received, sent, "messages were lost");
 }
 
-/// Fills a queue of one: returns when the reader waits for room.
-fn full(client: &WebSocket, server: &WebSocket) -> (Events, Receiver<()>) {
+/// Fills a queue of capacity 1, and returns when its thread waits for space.
+fn full_queue(client: &WebSocket, server: &WebSocket) -> (Events, Receiver<()>) {
     let (sender, woken) = channel();
     let events = client.events(1, wake_by(sender)).unwrap();
     server.send("one").unwrap();
@@ -237,11 +237,11 @@ fn full(client: &WebSocket, server: &WebSocket) -> (Events, Receiver<()>) {
 #[test]
 fn the_thread_of_a_full_queue_ends_with_the_connection_and_loses_nothing() {
     let (client, server) = client_and_server();
-    let (events, woken) = full(&client, &server);
+    let (events, woken) = full_queue(&client, &server);
     let server = thread::spawn(move || close_code(&server));
     client.close(CloseCode::NORMAL, "").unwrap();
     assert_eq!(server.join().unwrap(), 1000);
-    // Two more events without any room for them.
+    // The queue takes the last two events although it is full.
     (0..2).for_each(|_| woken.recv_timeout(LONG).unwrap());
     assert_eq!(event_text(next(&events)), "one");
     assert_eq!(event_text(next(&events)), "two");
@@ -251,9 +251,9 @@ fn the_thread_of_a_full_queue_ends_with_the_connection_and_loses_nothing() {
 #[test]
 fn the_thread_of_a_full_queue_ends_with_an_abort() {
     let (client, server) = client_and_server();
-    let (events, woken) = full(&client, &server);
+    let (events, woken) = full_queue(&client, &server);
     client.abort();
-    // The channel is closed when the thread has dropped its handle of the queue, and we ours.
+    // The channel closes after the thread and this test have dropped their handles of the queue.
     let last = events.recv_timeout(LONG);
     assert_eq!(event_text(last.unwrap()), "one");
     let rest: Vec<Event> = events.iter().collect();
@@ -265,17 +265,17 @@ fn the_thread_of_a_full_queue_ends_with_an_abort() {
 }
 
 #[test]
-fn dropping_events_ends_the_thread_also_while_it_waits_for_room() {
+fn dropping_events_ends_the_thread_while_it_waits_for_space() {
     let (client, server) = client_and_server();
-    let (events, woken) = full(&client, &server);
+    let (events, woken) = full_queue(&client, &server);
     drop(events);
     assert_eq!(close_code(&server), 1001);
     drop(client);
-    assert!(woken.recv_timeout(LONG).is_err(), "the wake function is dropped and was not called");
+    assert!(woken.recv_timeout(LONG).is_err(), "the wake function was called, or not dropped");
 }
 
 #[test]
-fn dropping_events_ends_a_thread_that_receives() {
+fn dropping_events_ends_the_thread_while_it_receives() {
     let (client, server) = client_and_server();
     let (sender, woken) = channel();
     drop(client.events(1, move || sender.send(()).unwrap()).unwrap());
@@ -284,7 +284,7 @@ fn dropping_events_ends_a_thread_that_receives() {
 }
 
 #[test]
-fn a_wake_function_that_panics_closes_with_1011_and_the_end_tells() {
+fn a_wake_function_that_panics_closes_with_1011_and_the_end_says_so() {
     let (client, server) = client_and_server();
     let events = client.events(8, || panic!("no window")).unwrap();
     server.send("one").unwrap();
@@ -298,9 +298,9 @@ fn a_wake_function_that_panics_closes_with_1011_and_the_end_tells() {
 // Connections in the background
 
 #[test]
-fn what_is_sent_before_it_is_open_goes_out_in_order() {
+fn messages_sent_before_the_connection_is_open_are_sent_in_order() {
     let (listener, url) = listen();
-    let chat = in_background().connect(&url, || {}).unwrap();
+    let chat = background_options().connect(&url, || {}).unwrap();
     assert_eq!(chat.ready_state(), ReadyState::Connecting);
     for word in ["one", "two", "three"] {
         chat.send(word).unwrap();
@@ -317,7 +317,7 @@ fn what_is_sent_before_it_is_open_goes_out_in_order() {
     chat.send("five").unwrap();
     chat.close(CloseCode::from(4001), "bye").unwrap();
     assert!(matches!(chat.send("six"), Err(TrySendError::Disconnected(message)) if message.as_bytes() == b"six"));
-    assert_eq!(server.recv().unwrap(), Some("five".into()), "sent before the close frame");
+    assert_eq!(server.recv().unwrap(), Some("five".into()), "not sent before the close frame");
     assert_eq!((close_code(&server), server.close_reason().unwrap()), (4001, "bye".into()));
     assert_eq!(ended(chat.events()).to_string(), "closed with 4001");
     assert_eq!(chat.ready_state(), ReadyState::Closed);
@@ -326,9 +326,9 @@ fn what_is_sent_before_it_is_open_goes_out_in_order() {
 }
 
 #[test]
-fn a_lost_connection_is_made_again_and_what_was_queued_is_kept() {
+fn a_lost_connection_is_reconnected_and_keeps_queued_messages() {
     let (listener, url) = listen();
-    let chat = in_background().connect(&url, || {}).unwrap();
+    let chat = background_options().connect(&url, || {}).unwrap();
     accept(&listener).abort();
     opened(chat.events());
     let Event::Reconnecting { attempt, delay, cause } = next(chat.events()) else { panic!() };
@@ -349,16 +349,16 @@ fn a_lost_connection_is_made_again_and_what_was_queued_is_kept() {
 }
 
 #[test]
-fn a_message_that_was_not_taken_whole_goes_first_on_the_next_connection() {
+fn a_partly_sent_message_is_sent_first_on_the_next_connection() {
     let (listener, url) = listen();
-    let chat = in_background().connect(&url, || {}).unwrap();
+    let chat = background_options().connect(&url, || {}).unwrap();
     let mut stream = listener.accept().unwrap().0;
     let server = WebSocket::accept(stream.try_clone().unwrap()).unwrap();
     opened(chat.events());
     let large = vec![7; 12 << 20];
     chat.send(large.clone()).unwrap();
     chat.send("next").unwrap();
-    // It has begun, and cannot be in the buffers of the system as a whole.
+    // Sending has begun, and the message is larger than the buffers of the system.
     stream.read_exact(&mut [0]).unwrap();
     server.abort();
     assert!(matches!(next(chat.events()), Event::Reconnecting { .. }));
@@ -368,11 +368,11 @@ fn a_message_that_was_not_taken_whole_goes_first_on_the_next_connection() {
 }
 
 #[test]
-fn a_send_that_times_out_ends_the_connection_and_is_why() {
+fn a_send_that_times_out_ends_the_connection_and_is_the_cause() {
     let (listener, url) = listen();
     let via = uncompressed().send_timeout(Some(Duration::from_millis(50)));
-    let chat = in_background().via(via).connect(&url, || {}).unwrap();
-    let _stalled = accept(&listener);
+    let chat = background_options().via(via).connect(&url, || {}).unwrap();
+    let _server = accept(&listener);
     opened(chat.events());
     chat.send(vec![7; 12 << 20]).unwrap();
     let Event::Reconnecting { cause, .. } = next(chat.events()) else { panic!() };
@@ -381,9 +381,9 @@ fn a_send_that_times_out_ends_the_connection_and_is_why() {
 }
 
 #[test]
-fn a_full_send_queue_hands_the_message_back() {
-    let (_silent, url) = listen();
-    let chat = in_background().send_capacity(2).connect(&url, || {}).unwrap();
+fn a_full_send_queue_returns_the_message() {
+    let (_listener, url) = listen();
+    let chat = background_options().send_capacity(2).connect(&url, || {}).unwrap();
     chat.send("one").unwrap();
     chat.send("two").unwrap();
     assert!(matches!(chat.send("three"), Err(TrySendError::Full(message)) if message.as_bytes() == b"three"));
@@ -392,29 +392,29 @@ fn a_full_send_queue_hands_the_message_back() {
 }
 
 #[test]
-fn closing_while_it_connects_ends_at_once_and_hands_back_what_was_not_sent() {
-    let (silent, url) = listen();
+fn closing_while_connecting_ends_immediately_and_returns_unsent_messages() {
+    let (listener, url) = listen();
     let via = uncompressed().connect_timeout(None);
     let (sender, wakes) = channel();
-    let chat = in_background().via(via).connect(&url, wake_by(sender)).unwrap();
-    let handshake = silent.accept().unwrap().0;
+    let chat = background_options().via(via).connect(&url, wake_by(sender)).unwrap();
+    let handshake = listener.accept().unwrap().0;
     chat.send("one").unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
     let end = ended(chat.events());
     assert_eq!((failed(&end), end.to_string()), (ErrorKind::Closed, "closed by this side before it was open".into()));
     assert_eq!(chat.unsent(), [Message::from("one")]);
-    // The thread that was connecting finds that nobody wants it any more.
+    // The thread that was connecting closes the connection once it is open.
     let server = WebSocket::accept(handshake).unwrap();
     assert_eq!(close_code(&server), 1001);
     drop(chat);
-    assert_eq!(wakes.iter().count(), 1, "one for the end, none after it");
+    assert_eq!(wakes.iter().count(), 1, "the wake function was called again after the end");
 }
 
 #[test]
-fn closing_while_it_waits_to_connect_again_ends_at_once() {
+fn closing_while_waiting_to_reconnect_ends_immediately() {
     let (listener, url) = listen();
-    let patient = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
-    let chat = in_background().reconnect(patient).connect(&url, || {}).unwrap();
+    let long_delay = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
+    let chat = background_options().reconnect(long_delay).connect(&url, || {}).unwrap();
     drop(listener.accept().unwrap());
     let event = next(chat.events());
     assert!(matches!(event, Event::Reconnecting { .. }), "{event:?}");
@@ -423,20 +423,20 @@ fn closing_while_it_waits_to_connect_again_ends_at_once() {
 }
 
 #[test]
-fn dropping_it_ends_its_threads_whatever_they_do() {
-    // Open: the wake function is dropped with the last thread.
+fn dropping_a_background_connection_ends_its_threads_in_every_state() {
+    // While open. The wake function is dropped with the last thread.
     let (listener, url) = listen();
     let (sender, wakes) = channel();
-    let chat = in_background().connect(&url, wake_by(sender)).unwrap();
+    let chat = background_options().connect(&url, wake_by(sender)).unwrap();
     let server = accept(&listener);
     wakes.recv().unwrap();
     drop(chat);
     assert_eq!(close_code(&server), 1001);
     assert_eq!(wakes.iter().count(), 0);
 
-    // With a full queue of events.
+    // With a full event queue.
     let (sender, wakes) = channel();
-    let chat = in_background().event_capacity(1).connect(&url, wake_by(sender)).unwrap();
+    let chat = background_options().event_capacity(1).connect(&url, wake_by(sender)).unwrap();
     let server = accept(&listener);
     server.send("one").unwrap();
     wakes.recv().unwrap();
@@ -444,19 +444,19 @@ fn dropping_it_ends_its_threads_whatever_they_do() {
     assert_eq!(close_code(&server), 1001);
     assert_eq!(wakes.iter().count(), 0);
 
-    // Waiting to connect again.
-    let patient = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
+    // While waiting to reconnect.
+    let long_delay = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
     let (sender, wakes) = channel();
-    let chat = in_background().reconnect(patient).connect(&url, wake_by(sender)).unwrap();
+    let chat = background_options().reconnect(long_delay).connect(&url, wake_by(sender)).unwrap();
     drop(listener.accept().unwrap());
     wakes.recv().unwrap();
     drop(chat);
     assert_eq!(wakes.iter().count(), 0);
 
-    // Sending to a peer that takes nothing.
+    // While sending to a peer that reads nothing.
     let (sender, wakes) = channel();
-    let chat = in_background().connect(&url, wake_by(sender)).unwrap();
-    let _stalled = accept(&listener);
+    let chat = background_options().connect(&url, wake_by(sender)).unwrap();
+    let _server = accept(&listener);
     wakes.recv().unwrap();
     chat.send(vec![7; 12 << 20]).unwrap();
     drop(chat);
@@ -464,56 +464,56 @@ fn dropping_it_ends_its_threads_whatever_they_do() {
 }
 
 #[test]
-fn closing_on_a_peer_that_takes_nothing_ends_within_the_close_timeout() {
+fn closing_ends_within_close_timeout_when_the_peer_reads_nothing() {
     let (listener, url) = listen();
     let via = uncompressed().close_timeout(Some(Duration::from_millis(100)));
-    let chat = in_background().via(via).connect(&url, || {}).unwrap();
-    let _stalled = accept(&listener);
+    let chat = background_options().via(via).connect(&url, || {}).unwrap();
+    let _server = accept(&listener);
     opened(chat.events());
     let large = Message::from(vec![7; 12 << 20]);
     chat.send(large.clone()).unwrap();
     chat.send("next").unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
     assert!(matches!(ended(chat.events()), End::Failed(_)));
-    assert!(chat.unsent() == [large, "next".into()], "handed back in order");
+    assert!(chat.unsent() == [large, "next".into()], "not returned in order");
 }
 
 #[test]
-fn refusals_are_tried_again_where_that_may_help() {
+fn a_503_is_retried_and_a_403_is_not() {
     let (listener, url) = listen();
-    let chat = in_background().connect(&url, || {}).unwrap();
-    let refuse = |status: u16| {
+    let chat = background_options().connect(&url, || {}).unwrap();
+    let reject = |status: u16| {
         let options = AcceptOptions::new().inspect(move |_| Err(Refusal::new(status, "not now")));
         assert!(options.accept(listener.accept().unwrap().0).is_err());
     };
-    refuse(503);
+    reject(503);
     let Event::Reconnecting { cause, .. } = next(chat.events()) else { panic!() };
     assert_eq!(failed(&cause), ErrorKind::Rejected);
-    refuse(403);
+    reject(403);
     assert_eq!(failed(&ended(chat.events())), ErrorKind::Rejected);
 }
 
 #[test]
-fn attempts_are_bounded_where_asked_for() {
+fn max_attempts_limits_the_attempts() {
     let (listener, url) = listen();
     drop(listener);
     let thrice = Reconnect::new().first_delay(Duration::ZERO).max_attempts(Some(3));
-    let chat = in_background().reconnect(thrice).connect(&url, || {}).unwrap();
+    let chat = background_options().reconnect(thrice).connect(&url, || {}).unwrap();
     for expected in 1..=3 {
         assert!(matches!(next(chat.events()), Event::Reconnecting { attempt, .. } if attempt == expected));
     }
     assert_eq!(failed(&ended(chat.events())), ErrorKind::Connect);
-    let never = in_background().no_reconnect().connect(&url, || {}).unwrap();
+    let never = background_options().no_reconnect().connect(&url, || {}).unwrap();
     assert_eq!(failed(&ended(never.events())), ErrorKind::Connect);
-    let unusable = in_background().connect("http://example.com/", || {}).unwrap();
+    let unusable = background_options().connect("http://example.com/", || {}).unwrap();
     assert_eq!(failed(&ended(unusable.events())), ErrorKind::Url);
 }
 
 #[test]
-fn attempts_wait_while_nobody_takes_the_events() {
+fn attempts_wait_while_the_event_queue_is_full() {
     let (listener, url) = listen();
     let (sender, wakes) = channel();
-    let chat = in_background().event_capacity(1).connect(&url, wake_by(sender)).unwrap();
+    let chat = background_options().event_capacity(1).connect(&url, wake_by(sender)).unwrap();
     drop(listener.accept().unwrap());
     wakes.recv().unwrap();
     assert!(matches!(next(chat.events()), Event::Reconnecting { attempt: 1, .. }));
@@ -523,16 +523,16 @@ fn attempts_wait_while_nobody_takes_the_events() {
 }
 
 #[test]
-fn panics_of_the_program_are_contained_and_told() {
+fn panics_in_the_wake_function_and_the_policy_end_the_connection() {
     let (listener, url) = listen();
-    let chat = in_background().connect(&url, || panic!("no window")).unwrap();
+    let chat = background_options().connect(&url, || panic!("no window")).unwrap();
     let server = accept(&listener);
     assert_eq!(close_code(&server), 1011);
     opened(chat.events());
     assert_eq!(ended(chat.events()).to_string(), "the wake function panicked: no window");
 
     let broken = Reconnect::new().worth(|_| panic!("no policy"));
-    let chat = in_background().reconnect(broken).connect(&url, || {}).unwrap();
+    let chat = background_options().reconnect(broken).connect(&url, || {}).unwrap();
     let server: TcpStream = listener.accept().unwrap().0;
     drop(server);
     assert_eq!(ended(chat.events()).to_string(), "the reconnect policy panicked: no policy");

@@ -1,4 +1,4 @@
-//! Sending many messages in one call: all of them, in order, written when it returns, and no more after one that fails.
+//! `send_all`: it sends all messages in order, has written them when it returns, and stops at the first that fails.
 
 use std::cell::Cell;
 use std::sync::Barrier;
@@ -8,13 +8,14 @@ use std::time::Duration;
 use crate::support::*;
 use wsync::{AcceptOptions, ErrorKind, Message, MessageRef, WebSocket};
 
-/// The frame that comes of a message that is not compressed.
+/// The frame of this message without compression.
 fn frame_of(message: &Message) -> Frame {
     Frame::new(FIN | if message.is_text() { TEXT } else { BINARY }, message.as_bytes())
 }
 
-/// Both ways to send, in turn: large ones behind a few and behind many, last and first.
-fn mixed() -> Vec<Message> {
+/// Messages that are sent directly and messages that are queued, in all orders: large ones first, last, after a few small
+/// ones and after many.
+fn mixed_sizes() -> Vec<Message> {
     let small = |count: u32| (0..count).map(|number| Message::from(format!("{number}: smørrebrød")));
     let binary = |length: usize| Message::from(pattern(length, length as u32));
     let mut messages = vec![
@@ -27,7 +28,7 @@ fn mixed() -> Vec<Message> {
     messages.extend(small(3));
     messages.push(binary(2 * MASK_CHUNK + 5));
     messages.push(binary(MASK_CHUNK));
-    // More than what is written in one go, and more than what may be queued.
+    // More than one write takes, and more than the queue may hold.
     messages.extend(small(5000));
     messages.extend((0..20).map(|number| binary(30_000 + number)));
     messages.push(Message::from("€".repeat(MASK_CHUNK / 3 + 1)));
@@ -36,10 +37,10 @@ fn mixed() -> Vec<Message> {
 }
 
 #[test]
-fn messages_of_every_size_come_whole_and_in_order() {
+fn messages_of_every_size_arrive_in_order() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
-        let messages = mixed();
+        let messages = mixed_sizes();
         thread::scope(|scope| {
             scope.spawn(|| ws.send_all(&messages).unwrap());
             for (number, message) in messages.iter().enumerate() {
@@ -54,13 +55,13 @@ fn messages_of_every_size_come_whole_and_in_order() {
     });
 }
 
-/// Those from the threshold on are compressed, each with what went before as its history.
+/// Messages of at least the threshold are compressed with the history of the earlier ones.
 #[test]
-fn messages_of_every_size_with_compression() {
+fn messages_of_every_size_arrive_with_compression() {
     on_every_pair(|side, layer| {
         for threshold in [0, 70_000] {
             let (ws, mut peer) = deflate_pair(side, layer, threshold);
-            let messages = mixed();
+            let messages = mixed_sizes();
             let mut codec = Codec::new();
             thread::scope(|scope| {
                 scope.spawn(|| ws.send_all(&messages).unwrap());
@@ -77,7 +78,7 @@ fn messages_of_every_size_with_compression() {
     });
 }
 
-/// The peer has all of it although nobody calls anything any more. All that a message can be made of can be a batch.
+/// Everything is written when the call returns. Every type that converts to a message can be sent in a batch.
 #[test]
 fn all_is_written_when_it_returns() {
     on_every_pair(|side, layer| {
@@ -98,9 +99,9 @@ fn all_is_written_when_it_returns() {
     });
 }
 
-/// The first ones do not wait for the last.
+/// The first messages do not wait for the last.
 #[test]
-fn a_long_batch_is_written_as_it_goes() {
+fn a_long_batch_is_written_while_the_iterator_runs() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let payload = |number: usize| pattern(100, number as u32);
@@ -109,7 +110,7 @@ fn a_long_batch_is_written_as_it_goes() {
         let messages = batch.iter().inspect(|_| {
             asked += 1;
             if asked == batch.len() {
-                // 64 KiB of them: without what this very batch has to write yet.
+                // 600 messages are more than the 64 KiB at which a batch is written. Later ones may still be unwritten.
                 (0..600).for_each(|number| assert!(peer.frame().payload == payload(number), "{number}"));
             }
         });
@@ -119,19 +120,19 @@ fn a_long_batch_is_written_as_it_goes() {
 }
 
 #[test]
-fn an_empty_batch_is_nothing() {
+fn an_empty_batch_sends_nothing_and_never_fails() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         ws.send_all::<&str>([]).unwrap();
         ws.send("x").unwrap();
         assert_eq!(peer.frame(), Frame::new(FIN | TEXT, b"x"));
         ws.abort();
-        // No message of it could not be sent.
+        // Succeeds: there is no message that could fail.
         ws.send_all::<&str>([]).unwrap();
     });
 }
 
-/// Large messages and small ones: the first that cannot be sent is the last that is asked for.
+/// After the first message that fails, the iterator is not called again.
 #[test]
 fn the_end_of_the_connection_ends_a_batch() {
     on_every_pair(|side, layer| {
@@ -188,9 +189,9 @@ fn an_abort_ends_a_batch() {
     });
 }
 
-/// A batch without end, to a peer that takes nothing.
+/// An infinite batch, to a peer that reads nothing.
 #[test]
-fn a_batch_is_bounded_by_the_send_timeout() {
+fn send_timeout_ends_a_batch() {
     on_every_pair(|side, layer| {
         let bound = Some(Duration::from_millis(50));
         for length in [1000, 1_000_000] {
@@ -210,9 +211,9 @@ fn a_batch_is_bounded_by_the_send_timeout() {
     });
 }
 
-/// Batches and single messages of several threads: nothing is torn, and each thread's order is kept.
+/// Several threads send batches and single messages: all arrive complete, and in the order of each thread.
 #[test]
-fn batches_at_once_keep_each_its_order() {
+fn concurrent_batches_keep_the_order_of_each_thread() {
     on_every_pair(|side, layer| {
         for compressed in [false, true] {
             const SENDERS: usize = 3;
@@ -255,9 +256,9 @@ fn batches_at_once_keep_each_its_order() {
     });
 }
 
-/// What a call that never waits has left behind goes first, whichever way the batch begins.
+/// What `try_send` has queued is written first, whether the batch starts with a small or a large message.
 #[test]
-fn a_batch_behind_what_the_socket_did_not_take() {
+fn a_batch_follows_what_try_send_has_queued() {
     on_every_pair(|side, layer| {
         for length in [10, 3_000_000] {
             let (ws, mut peer) = pair(side, layer);

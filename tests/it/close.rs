@@ -1,4 +1,4 @@
-//! The closing handshake from either side in either role, the peers that do not keep to it, and `abort`.
+//! The closing handshake from either side in either role, peers that do not follow it, and `abort`.
 
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 use wsync::{AcceptOptions, CloseCode, ErrorKind, ReadyState, WebSocket};
 
-const BOUND: Duration = Duration::from_millis(200);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A pair whose side of ours closes within [`BOUND`].
-fn impatient(side: Side, layer: Layer) -> (WebSocket, Peer) {
+/// A pair with `close_timeout` set to [`CLOSE_TIMEOUT`].
+fn short_close_timeout_pair(side: Side, layer: Layer) -> (WebSocket, Peer) {
     match side {
-        Side::Client => connected(layer, &options().close_timeout(Some(BOUND))),
-        Side::Server => accepted(layer, &AcceptOptions::new().close_timeout(Some(BOUND))),
+        Side::Client => connected(layer, &options().close_timeout(Some(CLOSE_TIMEOUT))),
+        Side::Server => accepted(layer, &AcceptOptions::new().close_timeout(Some(CLOSE_TIMEOUT))),
     }
 }
 
-/// A peer that answers the close frame it waits for with these bytes, and then ends properly; gives back all it read.
-fn answering(side: Side, mut peer: Peer, code: u16) -> Job<Vec<Frame>> {
+/// A peer that waits for a close frame, answers it with this code, and then ends. Returns all frames that it read.
+fn closing_peer(side: Side, mut peer: Peer, code: u16) -> Job<Vec<Frame>> {
     spawn("peer", move || {
         let mut frames = Vec::new();
         while frames.last().is_none_or(|frame: &Frame| frame.first != CLOSE) {
@@ -33,17 +33,17 @@ fn answering(side: Side, mut peer: Peer, code: u16) -> Job<Vec<Frame>> {
 }
 
 #[test]
-fn closing_from_this_side() {
+fn closing_from_this_side_completes_the_handshake() {
     on_every_pair(|side, layer| {
         let (ws, peer) = pair(side, layer);
         ws.send("before").unwrap();
-        let peer = answering(side, peer, 4002);
+        let peer = closing_peer(side, peer, 4002);
         ws.close(4001.into(), "ours").unwrap();
         assert_eq!(ws.ready_state(), ReadyState::Closed);
         assert_eq!((ws.close_code(), ws.close_reason().as_deref()), (code(4002), Some("the peer's")));
         assert_eq!((kind(ws.recv()), kind(ws.try_recv())), (Ok(None), Ok(None)));
         assert_eq!(kind(ws.send("after")), Err(ErrorKind::Closed));
-        // A second one is no error, and sends nothing.
+        // A second close succeeds and sends nothing.
         ws.close(CloseCode::NORMAL, "again").unwrap();
         let expected = [Frame::new(FIN | TEXT, b"before"), Frame::new(CLOSE, &close_payload(4001, "ours"))];
         assert_eq!(wait_for(peer), expected);
@@ -51,7 +51,7 @@ fn closing_from_this_side() {
 }
 
 #[test]
-fn closing_from_the_peers_side() {
+fn closing_from_the_peers_side_completes_the_handshake() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         peer.send(FIN | TEXT, b"before");
@@ -67,21 +67,21 @@ fn closing_from_the_peers_side() {
 }
 
 #[test]
-fn both_close_at_once() {
+fn both_sides_may_close_at_once() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         peer.send(CLOSE, &close_payload(4004, ""));
         peer.cut();
         ws.close(4005.into(), "").unwrap();
         assert_eq!(ws.close_code(), code(4004));
-        // Whichever this side saw first, it sent one close frame.
+        // One close frame, with the code of whichever close this side processed first.
         let frames = peer.frames();
         assert!(frames == [Frame::close(4005)] || frames == [Frame::close(4004)], "{frames:?}");
     });
 }
 
 #[test]
-fn close_while_another_thread_receives() {
+fn close_ends_another_threads_receive() {
     on_every_pair(|side, layer| {
         for wait in [None, Some(Duration::from_secs(60))] {
             let (ws, mut peer) = pair(side, layer);
@@ -90,7 +90,7 @@ fn close_while_another_thread_receives() {
                 kind(wait.map_or_else(|| receiver.recv(), |wait| receiver.recv_timeout(wait)))
             });
             wait_for_receiver(&mut peer);
-            let peer = answering(side, peer, 1000);
+            let peer = closing_peer(side, peer, 1000);
             ws.close(1000.into(), "").unwrap();
             assert_eq!(wait_for(receiver), Ok(None));
             assert_eq!((ws.close_code(), ws.ready_state()), (code(1000), ReadyState::Closed));
@@ -99,9 +99,9 @@ fn close_while_another_thread_receives() {
     });
 }
 
-/// One closing handshake, and nobody waits longer than it takes.
+/// There is one closing handshake, and no call waits longer than it takes.
 #[test]
-fn close_from_many_threads_at_once() {
+fn many_threads_may_close_at_once() {
     on_every_pair(|side, layer| {
         for _ in 0..20 {
             let (ws, peer) = pair(side, layer);
@@ -122,10 +122,10 @@ fn close_from_many_threads_at_once() {
                     (name, job)
                 })
                 .collect();
-            let peer = answering(side, peer, 1000);
+            let peer = closing_peer(side, peer, 1000);
             for (name, closer) in closers {
                 let took = wait_for(closer);
-                // close_timeout is 5 s: whoever waits for that has missed the end.
+                // close_timeout is 5 s: a call that takes that long has missed the end.
                 assert!(took < Duration::from_secs(4), "{took:?} for {name}");
             }
             assert_eq!(wait_for(peer), [Frame::close(1000)]);
@@ -133,9 +133,9 @@ fn close_from_many_threads_at_once() {
     });
 }
 
-/// What the peer sent before its close frame is there to receive after ours.
+/// Messages that the peer sends between our close frame and its own can be received after `close`.
 #[test]
-fn messages_that_come_while_closing_are_received_afterwards() {
+fn messages_that_arrive_while_closing_are_received_afterwards() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         peer.send(FIN | TEXT, b"on its way");
@@ -155,18 +155,18 @@ fn messages_that_come_while_closing_are_received_afterwards() {
         assert_eq!(ws.close_code(), code(1000));
         assert_eq!(kind(ws.recv()), Ok(text("on its way")));
         assert_eq!(kind(ws.try_recv()), Ok(text("in pieces")));
-        assert_eq!(kind(ws.recv_timeout(BOUND)), Ok(binary(&[b'x'; 100_000])));
+        assert_eq!(kind(ws.recv_timeout(CLOSE_TIMEOUT)), Ok(binary(&[b'x'; 100_000])));
         assert_eq!(kind(ws.recv()), Ok(None));
         assert_eq!(wait_for(peer), []);
     });
 }
 
-/// Peers that do not keep to the closing handshake: it is over by `close_timeout`, and the connection is gone.
+/// A peer that never sends a close frame: `close` fails after `close_timeout`, and the connection is closed.
 #[test]
-fn peers_that_do_not_close() {
+fn close_timeout_ends_the_wait_for_the_peers_close_frame() {
     on_every_pair(|side, layer| {
-        /// Says things until nobody listens.
-        fn talk(peer: &mut Peer, first: u8, payload: &[u8]) {
+        /// Starts a message, and sends this frame until the connection ends.
+        fn send_until_the_end(peer: &mut Peer, first: u8, payload: &[u8]) {
             peer.send(BINARY, b"");
             let frame = if peer.is_client { masked(first, payload) } else { frame(first, payload) };
             while peer.try_write(&frame).is_ok() {}
@@ -175,17 +175,17 @@ fn peers_that_do_not_close() {
         let scripts: [(&str, Script); 5] = [
             ("silent", |_| ()),
             ("half an answer", |peer| peer.write(b"\x88")),
-            ("pings", |peer| talk(peer, PING, b"p")),
-            ("messages", |peer| (peer.send(BINARY, b""), peer.send(FIN, b""), talk_messages(peer)).2),
-            ("an endless message", |peer| talk(peer, 0, &[0; 1000])),
+            ("pings", |peer| send_until_the_end(peer, PING, b"p")),
+            ("messages", |peer| (peer.send(BINARY, b""), peer.send(FIN, b""), send_messages_until_the_end(peer)).2),
+            ("an endless message", |peer| send_until_the_end(peer, 0, &[0; 1000])),
         ];
-        fn talk_messages(peer: &mut Peer) {
+        fn send_messages_until_the_end(peer: &mut Peer) {
             let frame = if peer.is_client { masked(FIN | TEXT, b"x") } else { frame(FIN | TEXT, b"x") };
             while peer.try_write(&frame).is_ok() {}
         }
         for (name, script) in scripts {
-            let (ws, mut peer) = impatient(side, layer);
-            let talker = spawn(name, move || {
+            let (ws, mut peer) = short_close_timeout_pair(side, layer);
+            let sender = spawn(name, move || {
                 script(&mut peer);
                 peer
             });
@@ -194,7 +194,7 @@ fn peers_that_do_not_close() {
             assert_eq!(error.kind(), ErrorKind::Timeout, "{name}: {error}");
             assert!(error.to_string().contains("close_timeout"), "{name}: {error}");
             assert!(
-                start.elapsed() >= BOUND && start.elapsed() < Duration::from_secs(10),
+                start.elapsed() >= CLOSE_TIMEOUT && start.elapsed() < Duration::from_secs(10),
                 "{name}: {:?}",
                 start.elapsed()
             );
@@ -206,16 +206,16 @@ fn peers_that_do_not_close() {
             assert!(!matches!(end, Ok(None) | Err(ErrorKind::Timeout)), "{name}: {end:?}");
             assert_eq!(kind(ws.send("x")), Err(ErrorKind::Closed), "{name}");
             drop(ws);
-            wait_for(talker).rest();
+            wait_for(sender).rest();
         }
     });
 }
 
-/// The peer answered, so the end is clean, though it holds the TCP connection open.
+/// The closing handshake is complete, so the end is clean although the peer keeps the TCP connection open.
 #[test]
-fn a_peer_that_answers_and_does_not_end() {
+fn close_succeeds_when_the_peer_answers_but_keeps_tcp_open() {
     on_every_pair(|side, layer| {
-        let (ws, mut peer) = impatient(side, layer);
+        let (ws, mut peer) = short_close_timeout_pair(side, layer);
         peer.send(CLOSE, &close_payload(1000, ""));
         let start = Instant::now();
         ws.close(1000.into(), "").unwrap();
@@ -225,7 +225,7 @@ fn a_peer_that_answers_and_does_not_end() {
     });
 }
 
-/// What a receiver is told does not wait for the end of the TCP connection, which `close` waits for.
+/// A receiving call returns the end before TCP ends. Only `close` waits for that.
 #[test]
 fn receivers_do_not_wait_for_the_end_of_tcp() {
     on_every_layer(|layer| {
@@ -245,7 +245,7 @@ fn receivers_do_not_wait_for_the_end_of_tcp() {
     });
 }
 
-/// Senders race a close: whatever gets in is whole, and nothing follows the close frame.
+/// Threads send during a close: all frames before the close frame are complete, and nothing follows it.
 #[test]
 fn nothing_follows_the_close_frame() {
     on_every_pair(|side, layer| {
@@ -260,7 +260,7 @@ fn nothing_follows_the_close_frame() {
                     })
                 })
                 .into();
-            let peer = answering(side, peer, 1000);
+            let peer = closing_peer(side, peer, 1000);
             ws.close(1000.into(), "").unwrap();
             for sender in senders {
                 assert_eq!(wait_for(sender), Err(ErrorKind::Closed));
@@ -273,9 +273,9 @@ fn nothing_follows_the_close_frame() {
     });
 }
 
-/// The end comes while a sender is stuck: the receiver is told soon, and the sender is freed.
+/// The receiver returns the end without waiting for the blocked send, and the send fails.
 #[test]
-fn ends_behind_a_stuck_send() {
+fn the_end_of_the_connection_ends_a_blocked_send() {
     on_every_pair(|side, layer| {
         type Case<'a> = (u8, &'a [u8], Result<(), ErrorKind>, u16);
         let cases: [Case; 2] = [(CLOSE, &[3, 232], Ok(()), 1000), (0x83, b"", Err(ErrorKind::Protocol), 1006)];
@@ -294,9 +294,9 @@ fn ends_behind_a_stuck_send() {
     });
 }
 
-/// A client lets the server end the TCP connection first (§7.1.1), a server does so at once.
+/// A client waits for the server to end TCP, a server ends it immediately (RFC 6455 §7.1.1).
 #[test]
-fn who_ends_the_connection_first() {
+fn the_server_ends_tcp_first() {
     bounded(|| {
         let (ws, mut peer) = connected(Layer::Plain, &options());
         let closer = ws.clone();
@@ -317,9 +317,9 @@ fn who_ends_the_connection_first() {
 }
 
 #[test]
-fn a_close_behind_a_stuck_send_is_bounded_and_frees_it() {
+fn close_timeout_ends_a_blocked_send() {
     on_every_pair(|side, layer| {
-        let (ws, mut peer) = impatient(side, layer);
+        let (ws, mut peer) = short_close_timeout_pair(side, layer);
         let sender = ws.clone();
         let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
         peer.wait_until_full();
@@ -330,7 +330,7 @@ fn a_close_behind_a_stuck_send_is_bounded_and_frees_it() {
 }
 
 #[test]
-fn close_after_the_end_is_no_error() {
+fn close_after_the_end_succeeds() {
     on_every_pair(|side, layer| {
         type End = fn(&WebSocket, &mut Peer);
         let ends: [(End, u16); 4] = [
@@ -348,9 +348,9 @@ fn close_after_the_end_is_no_error() {
     });
 }
 
-/// The loss is met by `close` itself.
+/// `close` itself detects the loss.
 #[test]
-fn a_peer_that_goes_instead_of_answering() {
+fn close_fails_when_the_connection_is_lost_instead_of_answered() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         peer.end();
@@ -359,7 +359,7 @@ fn a_peer_that_goes_instead_of_answering() {
         assert_eq!(kind(ws.recv()), Err(ErrorKind::Io));
 
         let (ws, peer) = pair(side, layer);
-        ws.send("left unread").unwrap();
+        ws.send("unread").unwrap();
         peer.reset();
         let error = ws.close(CloseCode::NORMAL, "").unwrap_err();
         assert_eq!((error.kind(), ws.close_code()), (ErrorKind::Io, code(1006)), "{error}");
@@ -367,7 +367,7 @@ fn a_peer_that_goes_instead_of_answering() {
 }
 
 #[test]
-fn the_last_handle_to_go_says_goodbye() {
+fn dropping_the_last_handle_sends_going_away() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let other = ws.clone();
@@ -376,7 +376,7 @@ fn the_last_handle_to_go_says_goodbye() {
         drop(other);
         assert_eq!(peer.frames(), [Frame::new(FIN | TEXT, b"still here"), Frame::close(1001)]);
 
-        // Never waits, not even for a peer that reads nothing.
+        // Dropping never waits, not even for a peer that reads nothing.
         let (ws, mut peer) = pair(side, layer);
         let sender = ws.clone();
         let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
@@ -387,9 +387,9 @@ fn the_last_handle_to_go_says_goodbye() {
     });
 }
 
-/// `abort` ends every call that blocks, at once, whoever made it.
+/// `abort` immediately ends the blocking calls of all threads.
 #[test]
-fn abort_wakes_every_blocked_call() {
+fn abort_ends_every_blocked_call() {
     on_every_pair(|side, layer| {
         type Call = fn(&WebSocket) -> wsync::Result<()>;
         let calls: [(&str, Call); 5] = [
@@ -421,7 +421,7 @@ fn abort_wakes_every_blocked_call() {
 }
 
 #[test]
-fn abort_wakes_a_close() {
+fn abort_ends_a_close() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = match side {
             Side::Client => connected(layer, &options().close_timeout(None)),
@@ -437,9 +437,9 @@ fn abort_wakes_a_close() {
     });
 }
 
-/// Nothing but the socket's end: no close frame.
+/// The peer sees the end of TCP without a close frame.
 #[test]
-fn abort_sends_nothing() {
+fn abort_sends_no_close_frame() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         ws.abort();

@@ -1,11 +1,11 @@
-//! Connecting: what is sent, and what comes glued to the answer.
+//! Connecting: the request, and frames that arrive together with the response.
 
 use std::net::TcpStream;
 
 use crate::support::*;
 use wsync::{Compression, ConnectOptions, ErrorKind, ReadyState};
 
-/// Sends the request for `url` over loopback, whatever its host; returns the request's head.
+/// Connects to `url` over loopback, whatever its host. The returned peer has the request's head.
 fn request(url: &str, options: ConnectOptions) -> Peer {
     let server = Server::tcp(|stream| {
         let mut peer = Peer::serve(stream, Layer::Plain);
@@ -19,7 +19,7 @@ fn request(url: &str, options: ConnectOptions) -> Peer {
 }
 
 #[test]
-fn the_request_is_what_section_4_1_asks_for() {
+fn the_request_has_the_headers_of_rfc_6455_section_4_1() {
     on_every_layer(|layer| {
         let (ws, peer) = connected(layer, &options().user_agent("test/1").compression(Compression::off()));
         let host = peer.header("Host")[0].to_string();
@@ -41,7 +41,7 @@ fn the_request_is_what_section_4_1_asks_for() {
 }
 
 #[test]
-fn each_connection_has_a_key_of_its_own() {
+fn each_connection_has_its_own_key() {
     bounded(|| {
         let keys: std::collections::HashSet<String> =
             (0..20).map(|_| request("ws://h/", options()).header("Sec-WebSocket-Key")[0].to_string()).collect();
@@ -50,7 +50,7 @@ fn each_connection_has_a_key_of_its_own() {
 }
 
 #[test]
-fn the_url_becomes_host_and_target() {
+fn host_and_target_come_from_the_url() {
     bounded(|| {
         for (url, host, target) in [
             ("ws://example.com", "example.com", "/"),
@@ -73,7 +73,7 @@ fn the_url_becomes_host_and_target() {
 }
 
 #[test]
-fn user_information_is_basic_authentication_and_nothing_else() {
+fn user_information_in_the_url_becomes_basic_authentication() {
     bounded(|| {
         for (url, header) in [
             ("ws://u%40:p%3A@h/", Some("Basic dUA6cDo=")),
@@ -95,7 +95,7 @@ fn user_information_is_basic_authentication_and_nothing_else() {
 }
 
 #[test]
-fn the_callers_headers_are_sent_as_given_but_for_those_of_the_handshake() {
+fn the_callers_headers_are_sent_except_those_of_the_handshake() {
     bounded(|| {
         let peer = request(
             "ws://h/",
@@ -128,7 +128,7 @@ fn the_callers_headers_are_sent_as_given_but_for_those_of_the_handshake() {
 }
 
 #[test]
-fn subprotocols_are_offered_in_order_and_the_servers_choice_is_shown() {
+fn subprotocols_are_offered_in_order_and_the_servers_choice_is_returned() {
     bounded(|| {
         let options = options().protocols(["v2.chat", "v1.chat"]);
         assert_eq!(request("ws://h/", options.clone()).header("Sec-WebSocket-Protocol"), ["v2.chat, v1.chat"]);
@@ -140,7 +140,7 @@ fn subprotocols_are_offered_in_order_and_the_servers_choice_is_shown() {
 }
 
 #[test]
-fn the_name_that_tls_checks_is_the_urls_wherever_the_address_is_from() {
+fn tls_checks_the_name_in_the_url_with_resolve() {
     bounded(|| {
         for layer in LAYERS {
             let server = Server::new(*layer, |mut peer| {
@@ -156,7 +156,7 @@ fn the_name_that_tls_checks_is_the_urls_wherever_the_address_is_from() {
 }
 
 #[test]
-fn a_good_answer_byte_by_byte() {
+fn a_response_may_arrive_byte_by_byte() {
     on_every_layer(|layer| {
         let server = Server::new(layer, |mut peer| {
             peer.read_head();
@@ -173,9 +173,9 @@ fn a_good_answer_byte_by_byte() {
 }
 
 #[test]
-fn frames_glued_to_the_answer_are_the_first_ones() {
+fn frames_that_arrive_with_the_response_are_received_first() {
     on_every_layer(|layer| {
-        let glued = |frames: Vec<u8>, close: bool| {
+        let connect_with = |frames: Vec<u8>, close: bool| {
             let server = Server::new(layer, move |mut peer| {
                 peer.read_head();
                 let accept = peer.accept_key();
@@ -187,20 +187,20 @@ fn frames_glued_to_the_answer_are_the_first_ones() {
             });
             (options().connect(&server.url).unwrap(), server.join())
         };
-        let (ws, _peer) = glued(vec![0x81, 0x02, 0x68, 0x69], false);
+        let (ws, _peer) = connect_with(vec![0x81, 0x02, 0x68, 0x69], false);
         assert_eq!(kind(ws.try_recv()), Ok(text("hi")));
 
-        let (ws, mut peer) = glued(vec![0x88, 0x02, 0x03, 0xe8], true);
+        let (ws, mut peer) = connect_with(vec![0x88, 0x02, 0x03, 0xe8], true);
         assert_eq!((kind(ws.recv()), ws.close_code()), (Ok(None), code(1000)));
         assert_eq!(peer.frames(), [Frame::close(1000)]);
 
-        // The pong goes out although nobody sends.
-        let (ws, mut peer) = glued([frame(PING, b"p"), frame(TEXT, b"a")].concat(), false);
+        // The pong is sent without a sending call.
+        let (ws, mut peer) = connect_with([frame(PING, b"p"), frame(TEXT, b"a")].concat(), false);
         peer.send(FIN, b"b");
         assert_eq!(kind(ws.recv()), Ok(text("ab")));
         assert_eq!(peer.frame(), Frame::new(PONG, b"p"));
 
-        let (ws, mut peer) = glued(vec![0x83, 0x00], false);
+        let (ws, mut peer) = connect_with(vec![0x83, 0x00], false);
         assert_eq!(kind(ws.recv()), Err(ErrorKind::Protocol));
         assert_eq!(peer.frames(), [Frame::close(1002)]);
     });

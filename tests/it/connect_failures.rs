@@ -1,4 +1,4 @@
-//! Servers that fall silent, go, or are not who they should be, at each stage of connecting.
+//! Servers that stop sending, disconnect, or have a wrong certificate, at each stage of connecting.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 use wsync::ErrorKind;
 
-/// A server that falls silent, or whispers, at each stage: one deadline ends the wait.
+/// The server stops sending, or sends single bytes.
 #[test]
-fn the_deadline_holds_at_every_stage() {
-    /// Writes single bytes until the other side has gone.
-    fn whisper(peer: &mut Peer) {
+fn connect_timeout_holds_at_every_stage() {
+    /// Sends single bytes until the connection ends.
+    fn send_single_bytes(peer: &mut Peer) {
         while peer.try_write(b"a").is_ok() {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -19,14 +19,14 @@ fn the_deadline_holds_at_every_stage() {
     let http: [(&str, Script); 4] = [
         ("nothing", |_| ()),
         ("half a head", |peer| peer.write(b"HTTP/1.1 101 Switching")),
-        ("byte by byte", |peer| (peer.write(b"HTTP/1.1 101 x\r\nX: "), whisper(peer)).1),
-        ("not reading either", |_| ()),
+        ("byte by byte", |peer| (peer.write(b"HTTP/1.1 101 x\r\nX: "), send_single_bytes(peer)).1),
+        ("reading nothing more", |_| ()),
     ];
     let tcp: [(&str, Script); 3] = [
         ("no TLS", |_| ()),
         ("half a record", |peer| peer.write(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03")),
         ("a record byte by byte", |peer| {
-            (peer.write(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03"), whisper(peer)).1
+            (peer.write(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03"), send_single_bytes(peer)).1
         }),
     ];
     let bound = Duration::from_millis(900);
@@ -77,9 +77,9 @@ fn the_deadline_holds_at_every_stage() {
     jobs.into_iter().for_each(wait_for);
 }
 
-/// A status that came is told although its body never ends.
+/// The response is returned with the part of its body that arrived in time.
 #[test]
-fn the_deadline_cuts_a_body_short() {
+fn connect_timeout_ends_the_wait_for_a_body() {
     bounded(|| {
         let server = Server::new(Layer::Plain, |mut peer| {
             peer.read_head();
@@ -93,7 +93,7 @@ fn the_deadline_cuts_a_body_short() {
 }
 
 #[test]
-fn a_connection_that_ends_at_any_stage_is_an_error_that_says_where() {
+fn a_connection_that_ends_during_the_handshake_is_an_error_that_names_the_stage() {
     on_every_layer(|layer| {
         type Script = fn(Peer);
         let ends: [(&str, Script, ErrorKind, &str); 6] = [
@@ -127,22 +127,22 @@ fn a_connection_that_ends_at_any_stage_is_an_error_that_says_where() {
 }
 
 #[test]
-fn a_connection_that_ends_during_tls() {
+fn a_connection_that_ends_during_tls_is_an_error() {
     bounded(|| {
         if LAYERS.len() == 1 {
             return;
         }
         type Script = fn(Peer);
         let ends: [(&str, Script); 4] = [
-            ("FIN", |peer| drop(peer.tcp_read_all())),
+            ("FIN", |peer| drop(peer.end_and_read_all())),
             ("RST", Peer::reset),
             ("half a record", |mut peer| {
                 peer.write(b"\x16\x03\x03\x00\x7a\x02");
-                drop(peer.tcp_read_all());
+                drop(peer.end_and_read_all());
             }),
             ("junk", |mut peer| {
                 peer.write(&[b'j'; 100]);
-                drop(peer.tcp_read_all());
+                drop(peer.end_and_read_all());
             }),
         ];
         for (name, script) in ends {
@@ -155,22 +155,22 @@ fn a_connection_that_ends_during_tls() {
     });
 }
 
-trait ReadAll {
-    fn tcp_read_all(self) -> Self;
+trait EndAndReadAll {
+    fn end_and_read_all(self) -> Self;
 }
 
-impl ReadAll for Peer {
-    /// Ends this side and waits for the other's end.
-    fn tcp_read_all(mut self) -> Peer {
+impl EndAndReadAll for Peer {
+    /// Ends this side's output and reads until the end.
+    fn end_and_read_all(mut self) -> Peer {
         self.cut();
         self.rest();
         self
     }
 }
 
-/// A listener that goes with the connection still in its backlog resets it.
+/// Closing a listener resets the connections in its backlog.
 #[test]
-fn a_server_that_goes_before_it_accepts() {
+fn a_server_that_closes_its_listener_is_an_error() {
     bounded(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -191,9 +191,9 @@ mod certificates {
     use super::*;
     use crate::support::tls::*;
 
-    /// No byte of HTTP goes to a server whose certificate is not good.
+    /// A server with an invalid certificate receives no byte of HTTP.
     #[test]
-    fn bad_certificates() {
+    fn invalid_certificates_are_rejected() {
         on_every_layer(|layer| {
             if layer == Layer::Plain {
                 return;
@@ -204,25 +204,25 @@ mod certificates {
             for (identity, named) in cases {
                 let server = Server::tcp(move |stream| {
                     let mut byte = [0];
-                    // TLS 1.3's server is done before it has the client's alert.
+                    // A TLS 1.3 server completes its handshake before it receives the client's alert.
                     accept_as(identity, stream, layer).is_ok_and(|mut tls| tls.ssl_read(&mut byte).is_ok())
                 });
                 let error = options().connect(&server.url.replace("ws:", "wss:")).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
                 assert!(error.to_string().contains(named), "{error}");
-                assert!(!server.join(), "the server got plain bytes");
+                assert!(!server.join(), "the server received data");
             }
         });
     }
 
     #[test]
-    fn tls_to_a_plain_server_and_the_reverse_say_so() {
+    fn a_mismatch_of_tls_and_plain_tcp_names_the_other_scheme() {
         bounded(|| {
             let server = Server::tcp(|stream| {
                 let mut peer = Peer::serve(stream, Layer::Plain);
                 peer.wait_for_bytes();
                 peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-                peer.tcp_read_all();
+                peer.end_and_read_all();
             });
             let error = options().connect(&server.url.replace("ws:", "wss:")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
@@ -233,7 +233,7 @@ mod certificates {
                 let mut peer = Peer::serve(stream, Layer::Plain);
                 peer.read_head();
                 peer.write(b"\x15\x03\x03\x00\x02\x02\x0a"); // a fatal alert, "unexpected message"
-                peer.tcp_read_all();
+                peer.end_and_read_all();
             });
             let error = options().connect(&server.url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Handshake, "{error}");

@@ -6,7 +6,7 @@ use wsync::{Compression, ErrorKind};
 const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
 
 #[test]
-fn the_offer() {
+fn the_offer_follows_the_options() {
     bounded(|| {
         let deflate = Compression::default;
         for (compression, offer) in [
@@ -31,14 +31,14 @@ fn the_offer() {
     });
 }
 
-/// The examples of RFC 7692 §7.2.3, one after the other on one connection.
+/// The examples of RFC 7692 §7.2.3, in sequence on one connection.
 #[test]
-fn the_examples_of_the_rfc() {
+fn the_examples_of_the_rfc_are_decoded() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = deflate_pair(side, layer, 0);
         let examples: [(&[u8], &str); 8] = [
             (HELLO, "Hello"),
-            (&[0xf2, 0x00, 0x11, 0x00, 0x00], "Hello"), // by the history
+            (&[0xf2, 0x00, 0x11, 0x00, 0x00], "Hello"), // uses the history
             (&[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00], "Hello"), // stored
             (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00], "Hello"), // a final block
             (HELLO, "Hello"),
@@ -50,7 +50,7 @@ fn the_examples_of_the_rfc() {
             peer.send(FIN | TEXT | COMPRESSED, bytes);
             assert_eq!(kind(ws.recv()), Ok(text(message)), "{bytes:02x?}");
         }
-        // In fragments, with a ping between them, and uncompressed ones among them.
+        // Fragments with a ping between them, and an uncompressed message between compressed ones.
         peer.send(TEXT | COMPRESSED, &HELLO[..3]);
         peer.send(PING, b"p");
         peer.send(0, b"");
@@ -66,7 +66,7 @@ fn the_examples_of_the_rfc() {
 }
 
 #[test]
-fn both_ways_with_history() {
+fn both_directions_use_their_history() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = deflate_pair(side, layer, 0);
         let mut codec = Codec::new();
@@ -83,7 +83,7 @@ fn both_ways_with_history() {
             peer.send(FIN | TEXT | COMPRESSED, &payload);
             assert_eq!(kind(ws.recv()), Ok(text(message)));
         }
-        // What goes uncompressed is not part of the history.
+        // An uncompressed message is not part of the history.
         ws.send_uncompressed(&words).unwrap();
         assert_eq!(peer.frame(), Frame::new(FIN | TEXT, words.as_bytes()));
         ws.send(&words).unwrap();
@@ -91,9 +91,9 @@ fn both_ways_with_history() {
     });
 }
 
-/// Many threads compress at once: the frames go out in the order of the one history.
+/// Many threads compress at once: the frames are sent in the order in which they were compressed.
 #[test]
-fn many_senders_share_one_history() {
+fn concurrent_senders_share_one_history() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = deflate_pair(side, layer, 0);
         let mut codec = Codec::new();
@@ -125,9 +125,9 @@ fn many_senders_share_one_history() {
     });
 }
 
-/// What must not come: what the caller gets, and what the peer is told.
+/// The error that the caller gets, and the close code that the peer gets.
 #[test]
-fn broken_compression() {
+fn invalid_compression_is_an_error() {
     on_every_pair(|side, layer| {
         let not_utf8 = Codec::new().deflate(b"ab\xff");
         let cut = Codec::new().deflate("ab€".as_bytes()[..4].into());
@@ -148,20 +148,20 @@ fn broken_compression() {
             ("not UTF-8", &[(FIN | TEXT | COMPRESSED, &not_utf8)], ErrorKind::Utf8, 1007),
             ("cut code point", &[(FIN | TEXT | COMPRESSED, &cut)], ErrorKind::Utf8, 1007),
         ];
-        for (name, frames, expected, told) in cases {
+        for (name, frames, expected, sent) in cases {
             let (ws, mut peer) = deflate_pair(side, layer, 0);
             for (first, payload) in frames {
                 peer.send(*first, payload);
             }
             assert_eq!(kind(ws.recv()), Err(expected), "{name}");
-            assert_eq!(peer.frames(), [Frame::close(told)], "{name}");
+            assert_eq!(peer.frames(), [Frame::close(sent)], "{name}");
         }
     });
 }
 
-/// The limit is that of the inflated message.
+/// The limit applies to the inflated size.
 #[test]
-fn the_limit_holds_while_it_inflates() {
+fn max_message_size_holds_while_inflating() {
     bounded(|| {
         let zeros = Codec::new().deflate(&vec![0; 100_001]);
         for (size, fits) in [(100_001, true), (100_000, false)] {
@@ -176,9 +176,9 @@ fn the_limit_holds_while_it_inflates() {
     });
 }
 
-/// Without takeover each message stands for itself, in the direction that it was agreed for.
+/// Without context takeover no message refers to an earlier one.
 #[test]
-fn without_takeover() {
+fn messages_without_context_takeover_are_independent() {
     bounded(|| {
         let line =
             "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n";
@@ -192,6 +192,6 @@ fn without_takeover() {
             assert_eq!(kind(ws.recv()), Ok(text(&words)));
         }
         peer.send(FIN | TEXT | COMPRESSED, &[0xf2, 0x00, 0x11, 0x00, 0x00]);
-        assert_eq!(kind(ws.recv()), Err(ErrorKind::Protocol), "a reference to the history");
+        assert_eq!(kind(ws.recv()), Err(ErrorKind::Protocol), "a message that refers to the history");
     });
 }

@@ -1,17 +1,17 @@
-//! Both directions at once, where a lock or a buffer too few would end in silence.
+//! Sending and receiving at the same time, where a shared lock or a full buffer would deadlock.
 
 use std::thread;
 
 use crate::support::*;
 use wsync::{AcceptOptions, Compression, ConnectOptions, WebSocket};
 
-/// The peer writes all that it has before it reads a byte, and it is more than all the sockets' buffers hold.
+/// The peer writes everything before it reads a byte, and it is more than the sockets' buffers hold.
 #[test]
 fn each_side_writes_64_mib_before_it_reads() {
-    on_every_pair(|side, layer| crossing(side, layer, 64 << 20));
+    on_every_pair(|side, layer| send_and_receive_at_once(side, layer, 64 << 20));
 }
 
-fn crossing(side: Side, layer: Layer, size: usize) {
+fn send_and_receive_at_once(side: Side, layer: Layer, size: usize) {
     let (ws, mut peer) = pair(side, layer);
     let (ours, theirs) = (pattern(size, 1), pattern(size, 2));
     thread::scope(|scope| {
@@ -27,7 +27,7 @@ fn crossing(side: Side, layer: Layer, size: usize) {
     });
 }
 
-/// Two of ours against each other, with many messages of all sizes both ways.
+/// Two ends of this crate, with many messages of all sizes in both directions.
 fn against_itself(layer: Layer, client: &ConnectOptions, server: &AcceptOptions) {
     let (client, server) = both_ends(layer, client, server);
 
@@ -52,7 +52,7 @@ fn against_itself(layer: Layer, client: &ConnectOptions, server: &AcceptOptions)
             scope.spawn(move || read(ws));
             for writer in 0..WRITERS {
                 let message = &message;
-                // Every other one in batches.
+                // Every second writer sends batches.
                 scope.spawn(move || match writer % 2 {
                     0 => (0..EACH).for_each(|number| ws.send(&message(writer, number)).unwrap()),
                     _ => {
@@ -78,7 +78,7 @@ fn many_writers_and_a_blocked_reader_on_each_side() {
 }
 
 #[test]
-fn the_same_with_compression() {
+fn many_writers_and_a_blocked_reader_on_each_side_with_compression() {
     for layer in server_layers() {
         bounded(move || against_itself(layer, &options(), &AcceptOptions::new()));
     }

@@ -1,4 +1,4 @@
-//! What errors, `Debug` and the log tell: enough to mend it, and nothing that is secret.
+//! Errors, `Debug` output and the log: they name the cause, and contain no secret.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -13,16 +13,16 @@ fn assert_no_secret(shown: &str) {
     }
 }
 
-fn secretive() -> wsync::ConnectOptions {
+fn options_with_secrets() -> wsync::ConnectOptions {
     options().header("Authorization", "Bearer s3cr3t-token").header("Cookie", "id=s3cr3t-cookie")
 }
 
-fn with_secrets(url: &str) -> String {
+fn url_with_secrets(url: &str) -> String {
     url.replace("://", "://user:hunter2@") + "path?token=s3cr3t-query"
 }
 
 #[test]
-fn every_failure_to_connect_names_what_it_is_about() {
+fn every_failure_to_connect_names_its_cause() {
     bounded(|| {
         let refused = TcpListener::bind("127.0.0.1:0").unwrap();
         let closed_port = refused.local_addr().unwrap();
@@ -48,7 +48,7 @@ fn every_failure_to_connect_names_what_it_is_about() {
                 script(&mut peer);
                 peer.rest();
             });
-            let error = secretive().connect(&with_secrets(&server.url)).unwrap_err();
+            let error = options_with_secrets().connect(&url_with_secrets(&server.url)).unwrap_err();
             server.join();
             assert_eq!(error.kind(), expected, "{error}");
             named.iter().for_each(|name| assert!(error.to_string().contains(name), "{name}: {error}"));
@@ -61,7 +61,7 @@ fn every_failure_to_connect_names_what_it_is_about() {
             ("ws://127.0.0.1/#f".into(), ErrorKind::Url, "fragment".into()),
             ("ws://127.0.0.1:x/".into(), ErrorKind::Url, "port".into()),
         ] {
-            let error = secretive().connect(&with_secrets(&url)).unwrap_err();
+            let error = options_with_secrets().connect(&url_with_secrets(&url)).unwrap_err();
             assert_eq!(error.kind(), expected, "{error}");
             assert!(error.to_string().contains(&named), "{error}");
             assert_no_secret(&format!("{error} {error:?}"));
@@ -78,15 +78,15 @@ fn every_failure_to_connect_names_what_it_is_about() {
 }
 
 #[test]
-fn what_is_shown_of_values_is_no_secret() {
+fn debug_output_has_no_secret() {
     bounded(|| {
         let server = Server::new(Layer::Plain, |mut peer| {
             peer.upgrade("Set-Cookie: id=s3cr3t-cookie\r\n");
             peer
         });
-        let url = with_secrets(&server.url);
+        let url = url_with_secrets(&server.url);
         let proxy = Proxy::new("http://user:pr0xy-pass@127.0.0.1:1").unwrap();
-        let options = secretive();
+        let options = options_with_secrets();
         assert_no_secret(&format!(
             "{options:?} {:?} {proxy:?} {:?}",
             options.clone().proxy(proxy.clone()),
@@ -94,7 +94,7 @@ fn what_is_shown_of_values_is_no_secret() {
         ));
         let ws = options.connect(&url).unwrap();
         let mut peer = server.join();
-        assert!(ws.url().unwrap().as_str().contains("s3cr3t-query"), "the caller may know");
+        assert!(ws.url().unwrap().as_str().contains("s3cr3t-query"), "url() lacks the query");
         assert!(!format!("{ws:?}").contains("hunter2"), "{ws:?}");
         peer.send(FIN | TEXT, b"s3cr3t-payload");
         let message = ws.recv().unwrap().unwrap();
@@ -109,7 +109,7 @@ fn what_is_shown_of_values_is_no_secret() {
 }
 
 #[test]
-fn errors_of_an_open_connection_say_what_was_wrong() {
+fn errors_of_an_open_connection_name_their_cause() {
     bounded(|| {
         for (bytes, named) in [
             (frame(0xc1, b""), "reserved bits"),
@@ -131,7 +131,7 @@ fn errors_of_an_open_connection_say_what_was_wrong() {
     });
 }
 
-/// All that is logged at the level of debugging, over a whole life of connections.
+/// Everything that is logged while connections open, exchange messages and end.
 #[test]
 fn the_log_has_no_secret() {
     let log = Capture::start();
@@ -140,7 +140,10 @@ fn the_log_has_no_secret() {
             peer.upgrade("Set-Cookie: id=s3cr3t-cookie\r\n");
             peer
         });
-        let ws = secretive().header("Connection", "s3cr3t-token").connect(&with_secrets(&server.url)).unwrap();
+        let ws = options_with_secrets()
+            .header("Connection", "s3cr3t-token")
+            .connect(&url_with_secrets(&server.url))
+            .unwrap();
         let mut peer = server.join();
         ws.send("s3cr3t-payload").unwrap();
         ws.ping(b"s3cr3t-payload").unwrap();
@@ -159,7 +162,7 @@ fn the_log_has_no_secret() {
             peer.write(b"HTTP/1.1 403 x\r\nSet-Cookie: s3cr3t-cookie\r\nContent-Length: 14\r\n\r\ns3cr3t-payload");
             peer.rest();
         });
-        let error = secretive().connect(&with_secrets(&server.url)).unwrap_err();
+        let error = options_with_secrets().connect(&url_with_secrets(&server.url)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Rejected);
         server.join();
     });
@@ -172,14 +175,17 @@ fn the_log_has_no_secret() {
         }
     });
     let shown = log.lines();
-    assert!(shown.contains("DEBUG wsync") && shown.contains("101") && shown.contains("4000"), "it logs: {shown}");
-    assert!(shown.contains("WARN") && shown.contains("Connection"), "an ignored header is told: {shown}");
+    assert!(
+        shown.contains("DEBUG wsync") && shown.contains("101") && shown.contains("4000"),
+        "log lines are missing: {shown}"
+    );
+    assert!(shown.contains("WARN") && shown.contains("Connection"), "the ignored header is not logged: {shown}");
     assert_no_secret(&shown);
 }
 
-/// A program's `main` may return these errors, and threads may hand them on.
+/// `main` can return these errors, and threads can send them to each other.
 #[test]
-fn errors_go_anywhere() {
+fn errors_are_send_sync_and_clone_and_convert_to_io_errors() {
     fn anywhere<T: std::error::Error + Send + Sync + Clone + 'static>(_: &T) {}
     let error = WebSocket::connect("http://h/").unwrap_err();
     anywhere(&error);

@@ -1,4 +1,4 @@
-//! What the README promises of the examples: `echo` runs, `wscat` works in a pipe and exits as `--help` says.
+//! The examples: `echo` runs, `server --chat` forwards messages, `wscat` works in a pipe and exits as `--help` says.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -41,17 +41,17 @@ fn wscat(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut wscat = example("wscat");
     wscat.arg("--no-proxy").args(arguments);
     let mut child = wscat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Fails when it has exited already, which is for its exit code to tell.
+    // Fails if it has already exited. Then the caller sees its exit code.
     let _ = child.stdin.take().unwrap().write_all(input);
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// The URL of a server that does this with its one connection.
-fn server(talk: impl FnOnce(WebSocket) -> wsync::Result<()> + Send + 'static) -> String {
+/// The URL of a server that accepts one connection and runs this function with it.
+fn server(serve: impl FnOnce(WebSocket) -> wsync::Result<()> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
-    thread::spawn(move || talk(WebSocket::accept(listener.accept().unwrap().0)?));
+    thread::spawn(move || serve(WebSocket::accept(listener.accept().unwrap().0)?));
     url
 }
 
@@ -63,14 +63,14 @@ fn echo(ws: WebSocket) -> wsync::Result<()> {
 }
 
 #[test]
-fn echo_runs() {
+fn echo_runs_to_its_end() {
     let output = example("echo").output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().contains("closed with 1000"));
 }
 
 #[test]
-fn a_chat_reaches_all_but_the_sender() {
+fn the_chat_server_forwards_to_all_but_the_sender() {
     let mut server = example("server");
     server.args(["--chat", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut server = server.spawn().unwrap();
@@ -78,14 +78,14 @@ fn a_chat_reaches_all_but_the_sender() {
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let connect = || WebSocket::options().no_proxy().connect(line.trim().strip_prefix("listening at ").unwrap());
     let (one, other) = (connect().unwrap(), connect().unwrap());
-    // Who is heard is in the room.
-    let is_heard = |from: &WebSocket, to: &WebSocket| {
+    // A connection whose messages are forwarded has joined the chat.
+    let has_joined = |from: &WebSocket, to: &WebSocket| {
         (0..200).any(|_| {
             from.send("are you there?").unwrap();
             to.recv_timeout(Duration::from_millis(50)).is_ok()
         })
     };
-    assert!(is_heard(&one, &other) && is_heard(&other, &one));
+    assert!(has_joined(&one, &other) && has_joined(&other, &one));
     one.send("from one").unwrap();
     other.send("from the other").unwrap();
     let last = |ws: &WebSocket| ws.messages().map(|message| message.unwrap()).find(|m| *m != "are you there?".into());
@@ -96,7 +96,7 @@ fn a_chat_reaches_all_but_the_sender() {
 }
 
 #[test]
-fn lines_go_out_and_come_back() {
+fn wscat_sends_lines_and_prints_messages() {
     let lines: String = (0..1000).map(|number| format!("line {number}\n")).collect();
     assert_eq!(wscat(&[&server(echo)], lines.as_bytes()), (0, lines, String::new()));
     let hex = wscat(&["--binary", &server(echo)], b"\xc3\xa4b\r\n");
@@ -104,7 +104,7 @@ fn lines_go_out_and_come_back() {
 }
 
 #[test]
-fn binary_messages_are_shown_in_hex() {
+fn wscat_prints_binary_messages_in_hex() {
     let url = server(|ws| {
         ws.send(&[0, 255])?;
         ws.close(CloseCode::NORMAL, "")
@@ -113,10 +113,10 @@ fn binary_messages_are_shown_in_hex() {
 }
 
 #[test]
-fn the_exit_code_says_how_it_ended() {
+fn the_exit_code_of_wscat_tells_how_the_connection_ended() {
     let busy = server(|ws| ws.close(CloseCode::INTERNAL_ERROR, "busy"));
-    let (code, _, told) = wscat(&[&busy], b"");
-    assert_eq!((code, told.as_str()), (0, "wscat: closed with 1011 internal error: busy\n"));
+    let (code, _, stderr) = wscat(&[&busy], b"");
+    assert_eq!((code, stderr.as_str()), (0, "wscat: closed with 1011 internal error: busy\n"));
 
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(wscat(&[&format!("ws://{unused}/")], b"").0, 1);
@@ -132,7 +132,7 @@ fn the_exit_code_says_how_it_ended() {
     });
     assert_eq!(wscat(&[&lost], b"hello\n").0, 3);
 
-    let (code, _, told) = wscat(&[&server(echo)], b"\xff\n");
+    let (code, _, stderr) = wscat(&[&server(echo)], b"\xff\n");
     assert_eq!(code, 4);
-    assert!(told.contains("line 1 of stdin is not UTF-8"), "{told}");
+    assert!(stderr.contains("line 1 of stdin is not UTF-8"), "{stderr}");
 }

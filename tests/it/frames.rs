@@ -1,35 +1,35 @@
-//! What every frame, good and bad, must come to: what the caller gets, and every byte that the peer gets.
+//! Valid and invalid frames: what the caller receives, and every byte that the peer receives.
 
 use crate::support::*;
 use wsync::{AcceptOptions, ErrorKind, Message, WebSocket};
 
-/// The largest message that these connections take.
+/// The `max_message_size` of these connections.
 const LIMIT: usize = 1000;
-const MOST_FRAGMENTS: usize = 131_072;
+const MAX_FRAGMENTS: usize = 131_072;
 
 struct Case {
     name: String,
     bytes: Vec<u8>,
     messages: Vec<Message>,
     end: End,
-    /// What the peer is sent before the closing frame.
+    /// The frames that the peer receives before the close frame.
     replies: Vec<Frame>,
 }
 
-/// What the caller gets after the messages.
+/// What the caller receives after the messages.
 enum End {
-    /// Nothing yet; the connection is good.
+    /// Nothing: the connection stays open.
     Open,
-    /// A clean end, with this code to show, answered with this payload.
+    /// A clean end: `close_code` returns this code, and the close frame to the peer has this payload.
     Clean(u16, Vec<u8>),
-    /// An error of this kind, and the close code that the peer is sent.
+    /// An error of this kind: the close frame to the peer has this code.
     Broken(ErrorKind, u16),
 }
 
 use ErrorKind::{Protocol, TooBig, Utf8};
 
 impl Side {
-    /// A frame as this side's peer must write it.
+    /// A frame as the peer of this side must write it.
     fn frame(self, first: u8, payload: &[u8]) -> Vec<u8> {
         match self {
             Side::Client => frame(first, payload),
@@ -37,7 +37,7 @@ impl Side {
         }
     }
 
-    /// The same with the mask that there must not be, or without the one that there must be.
+    /// A frame that is masked although it must not be, or not masked although it must be.
     fn wrongly_masked(self, first: u8, payload: &[u8]) -> Vec<u8> {
         match self {
             Side::Client => masked(first, payload),
@@ -45,7 +45,7 @@ impl Side {
         }
     }
 
-    /// A header that declares a length, which nothing follows.
+    /// A header without its payload.
     fn header(self, first: u8, seven_bits: u8, rest: &[u8]) -> Vec<u8> {
         match self {
             Side::Client => [&[first, seven_bits], rest].concat(),
@@ -70,7 +70,7 @@ fn cases(side: Side) -> Vec<Case> {
     let text = |text: &str| Message::from(text);
     let bytes = |bytes: &[u8]| Message::from(bytes);
 
-    // Good messages.
+    // Valid messages.
     add("text", &[f(FIN | TEXT, "smørrebrød €𝄞".as_bytes())], &[text("smørrebrød €𝄞")], &[], End::Open);
     add("binary", &[f(FIN | BINARY, &[0, 255, 128])], &[bytes(&[0, 255, 128])], &[], End::Open);
     add("empty", &[f(FIN | TEXT, b""), f(FIN | BINARY, b"")], &[text(""), bytes(b"")], &[], End::Open);
@@ -101,7 +101,7 @@ fn cases(side: Side) -> Vec<Case> {
     add("pings", &[f(PING, b""), f(PING, &longest)], &[], &[Frame::new(PONG, b""), pong], End::Open);
     add("unsolicited pongs", &[f(PONG, b""), f(PONG, b"wsync 1"), f(FIN | TEXT, b"x")], &[text("x")], &[], End::Open);
 
-    // Good closes.
+    // Valid close frames.
     add("close without code", &[f(CLOSE, b"")], &[], &[], End::Clean(1005, vec![]));
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999] {
         let payload = close_payload(code, "");
@@ -115,7 +115,7 @@ fn cases(side: Side) -> Vec<Case> {
     add("message, ping, close", before, &[text("last")], replies, End::Clean(1000, payload.clone()));
     add("close inside a message", &[f(TEXT, b"half"), f(CLOSE, &payload)], &[], &[], End::Clean(1000, payload));
 
-    // Bad frames.
+    // Invalid frames.
     let broken = |kind, code| End::Broken(kind, code);
     for bit in [0x40, 0x20, 0x10] {
         for opcode in [TEXT, BINARY, CLOSE, PING] {
@@ -161,11 +161,11 @@ fn cases(side: Side) -> Vec<Case> {
     add("only declared, over the limit", &[side.header(FIN | TEXT, 126, &[4, 0])], &[], &[], broken(TooBig, 1009));
     let fragments = &[f(BINARY, &long), f(FIN, b"x")];
     add("fragments over the limit", fragments, &[], &[], broken(TooBig, 1009));
-    let most = f(0, b"").repeat(MOST_FRAGMENTS - 1);
+    let most = f(0, b"").repeat(MAX_FRAGMENTS - 1);
     add("too many fragments", &[f(TEXT, b""), most.clone(), f(0, b"")], &[], &[], broken(Protocol, 1008));
     add("most fragments", &[f(TEXT, b""), most[f(0, b"").len()..].to_vec(), f(FIN, b"")], &[text("")], &[], End::Open);
 
-    // Close frames.
+    // Invalid close frames.
     add("close of one byte", &[f(CLOSE, b"\x03")], &[], &[], broken(Protocol, 1002));
     for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
         let payload = close_payload(code, "");
@@ -174,7 +174,7 @@ fn cases(side: Side) -> Vec<Case> {
     add("close reason", &[f(CLOSE, b"\x03\xe8ab\xff")], &[], &[], broken(Utf8, 1007));
     add("cut close reason", &[f(CLOSE, b"\x03\xe8\xe2\x82")], &[], &[], broken(Utf8, 1007));
 
-    // Text.
+    // Invalid text.
     for (name, bad) in [
         ("overlong", &b"a\xc0\xaf"[..]),
         ("overlong in three", b"\xe0\x80\xaf"),
@@ -199,10 +199,10 @@ fn cases(side: Side) -> Vec<Case> {
 
 fn check(ws: WebSocket, mut peer: Peer, case: Case) {
     let name = &case.name;
-    // More than the sockets hold may be on its way.
+    // On another thread, because the bytes may exceed the sockets' buffers.
     let (bytes, writer_name) = (case.bytes, name.clone());
     let peer = spawn(name, move || {
-        // It may be cut short when the other side has read enough.
+        // Fails if the other side has closed the connection before the last byte.
         let _ = peer.try_write(&bytes).map_err(|error| eprintln!("{writer_name}: {error}"));
         peer
     });
@@ -222,23 +222,23 @@ fn check(ws: WebSocket, mut peer: Peer, case: Case) {
             assert_eq!(peer.frames(), [Frame::close(1001)], "{name}");
             return;
         }
-        End::Clean(shown, echoed) => {
+        End::Clean(close_code, payload) => {
             for _ in 0..3 {
                 assert_eq!(kind(ws.recv()), Ok(None), "{name}");
             }
-            assert_eq!((ws.close_code(), ws.close_reason().as_deref()), (code(shown), Some("")), "{name}");
-            expected.push(Frame::new(CLOSE, &echoed));
+            assert_eq!((ws.close_code(), ws.close_reason().as_deref()), (code(close_code), Some("")), "{name}");
+            expected.push(Frame::new(CLOSE, &payload));
         }
-        End::Broken(error, told) => {
+        End::Broken(error, sent) => {
             for _ in 0..3 {
                 assert_eq!(kind(ws.recv()), Err(error), "{name}");
             }
             assert_eq!(ws.close_code(), code(1006), "{name}");
-            expected.push(Frame::close(told));
+            expected.push(Frame::close(sent));
         }
     }
     assert_eq!(kind(ws.send("more")), Err(ErrorKind::Closed), "{name}");
-    // The end comes although the handle is still there.
+    // TCP ends although the handle still exists.
     assert_eq!(wait_for(peer).frames(), expected, "{name}");
     drop(ws);
 }
@@ -248,7 +248,7 @@ trait FrameInto {
 }
 
 impl FrameInto for Peer {
-    /// Reads the next of the expected frames; says whether there are more.
+    /// Reads the first of the expected frames and removes it. Returns whether there are more.
     fn frame_into(&mut self, expected: &mut Vec<Frame>, name: &str) -> bool {
         assert_eq!(self.frame(), expected.remove(0), "{name}");
         !expected.is_empty()
@@ -256,12 +256,13 @@ impl FrameInto for Peer {
 }
 
 #[test]
-fn every_frame_comes_to_what_it_must() {
+fn every_frame_has_the_expected_result() {
     on_every_pair(|side, layer| {
         let client = options().max_message_size(LIMIT);
         let server = AcceptOptions::new().max_message_size(LIMIT);
-        let all_but_floods = |case: &Case| layer == Layer::Plain || case.bytes.len() < 2 * MOST_FRAGMENTS;
-        for case in cases(side).into_iter().filter(all_but_floods) {
+        // Large cases only without TLS, which is slow in a build without optimisation.
+        let is_small_or_plain = |case: &Case| layer == Layer::Plain || case.bytes.len() < 2 * MAX_FRAGMENTS;
+        for case in cases(side).into_iter().filter(is_small_or_plain) {
             let (ws, peer) = match side {
                 Side::Client => connected(layer, &client),
                 Side::Server => accepted(layer, &server),
@@ -271,9 +272,9 @@ fn every_frame_comes_to_what_it_must() {
     });
 }
 
-/// Bytes of the same frames, however they are cut, come to the same.
+/// The result does not depend on how the bytes are split.
 #[test]
-fn every_frame_byte_by_byte() {
+fn frames_may_arrive_byte_by_byte() {
     on_every_pair(|side, layer| {
         if layer != Layer::Plain {
             return;

@@ -1,4 +1,4 @@
-//! Connections whose opening handshake somebody else did.
+//! Connections whose opening handshake another library has done.
 
 use crate::support::*;
 use wsync::{Compression, ErrorKind, ReadyState, Role, WebSocket};
@@ -11,7 +11,7 @@ fn upgraded_ends(compression: &Compression) -> (WebSocket, WebSocket) {
 }
 
 #[test]
-fn both_roles_talk_with_every_compression() {
+fn both_roles_exchange_messages_with_every_compression() {
     bounded(|| {
         let on = Compression::default().threshold(0);
         for (compression, shown) in [
@@ -46,9 +46,9 @@ fn both_roles_talk_with_every_compression() {
     });
 }
 
-/// The roles are told apart by who masks.
+/// The role decides about masking.
 #[test]
-fn two_of_the_same_role_do_not_talk() {
+fn two_ends_with_the_same_role_are_a_protocol_error() {
     bounded(|| {
         for role in [Role::Client, Role::Server] {
             let (a, b) = sockets();
@@ -60,9 +60,9 @@ fn two_of_the_same_role_do_not_talk() {
     });
 }
 
-/// Whatever the stream was set to before does not show.
+/// Receiving blocks although the stream was non-blocking.
 #[test]
-fn a_stream_that_was_set_to_be_impatient() {
+fn earlier_settings_of_the_stream_have_no_effect() {
     bounded(|| {
         let (ours, other) = sockets();
         ours.set_nonblocking(true).unwrap();

@@ -1,4 +1,4 @@
-//! One message to many, and many closed at once.
+//! Groups: one message to many connections, and closing many connections at once.
 
 use std::sync::mpsc;
 use std::thread;
@@ -12,7 +12,7 @@ fn client_and_server(compression: Compression) -> (WebSocket, WebSocket) {
 }
 
 #[test]
-fn a_prepared_message_arrives_between_others_with_every_history() {
+fn a_prepared_message_arrives_between_others_with_every_compression() {
     let kinds = [
         Compression::off(),
         Compression::default(),
@@ -39,7 +39,7 @@ fn a_prepared_message_arrives_between_others_with_every_history() {
 }
 
 #[test]
-fn a_slow_receiver_misses_messages_and_holds_nobody_up() {
+fn a_slow_receiver_misses_messages_and_does_not_delay_others() {
     let (slow, slow_server) = client_and_server(Compression::off());
     let (quick, quick_server) = client_and_server(Compression::off());
     let group = Group::new();
@@ -47,7 +47,7 @@ fn a_slow_receiver_misses_messages_and_holds_nobody_up() {
     group.add(&quick_server);
     let message = Prepared::new(&vec![7; 100_000]);
     let mut sent = 0;
-    // The slow one reads nothing, the quick one each message before the next.
+    // The slow client reads nothing, the quick client reads each message before the next.
     let missed = loop {
         let missed = group.send(&message);
         sent += 1;
@@ -58,19 +58,19 @@ fn a_slow_receiver_misses_messages_and_holds_nobody_up() {
     };
     assert_eq!(missed.len(), 1);
     assert_eq!(missed[0].peer_addr().unwrap(), slow.local_addr().unwrap());
-    // All that was accepted for it arrives, whole and in order, once it reads.
+    // The messages that were queued for the slow client arrive when it reads.
     for _ in 1..sent {
         if let Err(error) = slow_server.try_recv() {
             assert_eq!(error.kind(), ErrorKind::Timeout);
         }
         assert_eq!(slow.recv_timeout(Duration::from_secs(10)).unwrap().unwrap().len(), 100_000);
     }
-    slow_server.try_send("room again").unwrap();
-    assert_eq!(slow.recv().unwrap().unwrap(), Message::from("room again"));
+    slow_server.try_send("space again").unwrap();
+    assert_eq!(slow.recv().unwrap().unwrap(), Message::from("space again"));
 }
 
 #[test]
-fn a_group_closes_those_that_answer_and_drops_the_others_in_time() {
+fn a_group_closes_members_that_answer_and_aborts_the_others_after_the_timeout() {
     let group = Group::new();
     let (polite, polite_server) = client_and_server(Compression::off());
     let (silent, silent_server) = client_and_server(Compression::off());
@@ -80,20 +80,20 @@ fn a_group_closes_those_that_answer_and_drops_the_others_in_time() {
     }
     drop((gone, gone_server));
     assert_eq!(group.members().len(), 2);
-    let (told, waits) = mpsc::channel();
+    let (started, is_started) = mpsc::channel();
     let reading = thread::spawn(move || {
-        told.send(()).unwrap();
+        started.send(()).unwrap();
         let end = polite.recv();
         (end, polite.close_code())
     });
-    waits.recv().unwrap();
+    is_started.recv().unwrap();
     assert_eq!(group.close(CloseCode::GOING_AWAY, "restart", Duration::from_millis(200)).unwrap(), 1);
     let (end, code) = reading.join().unwrap();
     assert_eq!((end.unwrap(), code), (None, Some(CloseCode::GOING_AWAY)));
     assert_eq!(polite_server.recv().unwrap(), None);
     assert_eq!(silent_server.recv().unwrap_err().kind(), ErrorKind::Io);
     drop(silent);
-    // A latecomer is told the same.
+    // A connection that is added later is closed with the same code.
     let (late, late_server) = client_and_server(Compression::off());
     group.add(&late_server);
     assert_eq!(late.recv().unwrap(), None);
@@ -101,19 +101,19 @@ fn a_group_closes_those_that_answer_and_drops_the_others_in_time() {
     assert_eq!(group.close(1006.into(), "", Duration::ZERO).unwrap_err().kind(), ErrorKind::Options);
 }
 
-/// A stop is bounded, whoever stands first and whatever the threads of the server are doing.
+/// Members that do not answer do not delay the close of the others, whatever the server's threads are doing.
 #[test]
-fn a_stop_reaches_all_behind_those_that_do_not_answer() {
+fn close_reaches_all_members_within_its_timeout() {
     let group = Group::new();
     let serve = |run: fn(WebSocket)| {
         let (client, server) = client_and_server(Compression::default());
         group.add(&server);
         (client, thread::spawn(move || run(server)))
     };
-    // They read nothing. The first one's thread is stuck in a send, the second's in a receive.
+    // These clients read nothing. One server thread is blocked in a send, the other in a receive.
     let silent =
         [serve(|ws| while ws.send_uncompressed(&[0; 100_000]).is_ok() {}), serve(|ws| assert!(ws.recv().is_err()))];
-    // Half of the others have a thread that receives, half have one that does something else.
+    // Of the other servers, half have a thread that receives.
     let (stop, stopped) = mpsc::channel::<()>();
     let mut idle = Vec::new();
     let polite: Vec<_> = (0..40)
@@ -146,7 +146,7 @@ fn a_stop_reaches_all_behind_those_that_do_not_answer() {
 }
 
 #[test]
-fn bytes_read_behind_somebody_elses_handshake_come_first() {
+fn bytes_read_after_another_librarys_handshake_are_received_first() {
     let (client, stream) = sockets();
     let options = AcceptOptions::new().compression(Compression::off());
     let server = options.from_upgraded(stream, Role::Client, Some("v1"), b"\x81\x02hi\x81").unwrap();

@@ -1,4 +1,4 @@
-//! What a caller must not ask for is refused before any I/O, with an error that names it.
+//! Invalid arguments are errors that name the argument, and are returned before any I/O.
 
 use std::io::ErrorKind::WouldBlock;
 use std::net::{TcpListener, TcpStream};
@@ -8,31 +8,31 @@ use crate::support::*;
 use wsync::ErrorKind::{Options, Url};
 use wsync::{AcceptOptions, CloseCode, Compression, ConnectOptions, Role, WebSocket};
 
-/// A listener that says whether anybody has come.
-struct Door(TcpListener);
+/// A listener that can tell whether a client has connected.
+struct Listener(TcpListener);
 
-impl Door {
-    fn new() -> Door {
+impl Listener {
+    fn new() -> Listener {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        Door(listener)
+        Listener(listener)
     }
 
     fn url(&self) -> String {
         format!("ws://{}/", self.0.local_addr().unwrap())
     }
 
-    fn assert_untouched(&self, name: &str) {
-        assert_eq!(self.0.accept().unwrap_err().kind(), WouldBlock, "{name}: something came");
+    fn assert_no_connection(&self, name: &str) {
+        assert_eq!(self.0.accept().unwrap_err().kind(), WouldBlock, "{name}: something was sent");
     }
 }
 
 #[test]
-fn urls() {
+fn invalid_urls_are_errors() {
     bounded(|| {
-        let door = Door::new();
-        let at = door.url();
-        let port = door.0.local_addr().unwrap().port();
+        let listener = Listener::new();
+        let at = listener.url();
+        let port = listener.0.local_addr().unwrap().port();
         for (url, named) in [
             (format!("{at}#fragment"), "fragment"),
             (format!("{at}#"), "fragment"),
@@ -61,15 +61,15 @@ fn urls() {
             let error = options().connect(&url).expect_err(&url);
             assert_eq!(error.kind(), Url, "{url:?}: {error}");
             assert!(error.to_string().contains(named), "{url:?}: {error}");
-            door.assert_untouched(&url);
+            listener.assert_no_connection(&url);
         }
     });
 }
 
 #[test]
-fn options_for_connecting() {
+fn invalid_connect_options_are_errors() {
     bounded(|| {
-        let door = Door::new();
+        let listener = Listener::new();
         let deflate = Compression::default;
         let zero = Some(Duration::ZERO);
         let cases: Vec<(ConnectOptions, &str)> = vec![
@@ -84,7 +84,7 @@ fn options_for_connecting() {
             (options().header("X\tA", "a"), "X"),
             (options().header("X-\u{e4}", "a"), "\u{e4}"),
             (options().header("", "a"), "header"),
-            // Refused although it would be ignored.
+            // An error although the handshake ignores this header.
             (options().header("Connection", "a\r\nb"), "Connection"),
             (options().user_agent("a\r\nb"), "User-Agent"),
             (options().protocols([""]), "subprotocol"),
@@ -108,24 +108,24 @@ fn options_for_connecting() {
         ];
         for (index, (options, named)) in cases.into_iter().enumerate() {
             let name = format!("{index} ({named})");
-            let error = options.connect(&door.url()).expect_err(&name);
+            let error = options.connect(&listener.url()).expect_err(&name);
             assert_eq!(error.kind(), Options, "{name}: {error}");
             assert!(error.to_string().contains(named), "{name}: {error}");
             assert!(!error.to_string().contains(['\r', '\n', '\0']), "{name}: {error:?}");
-            door.assert_untouched(&name);
+            listener.assert_no_connection(&name);
 
-            let stream = TcpStream::connect(door.0.local_addr().unwrap()).unwrap();
-            let (mut other, _) = door.0.accept().unwrap();
+            let stream = TcpStream::connect(listener.0.local_addr().unwrap()).unwrap();
+            let (mut other, _) = listener.0.accept().unwrap();
             assert_eq!(kind(options.connect_over("ws://h/", stream)).err(), Some(Options), "{name}");
-            assert_eq!(std::io::Read::read(&mut other, &mut [0]).unwrap(), 0, "{name}: something came");
+            assert_eq!(std::io::Read::read(&mut other, &mut [0]).unwrap(), 0, "{name}: something was sent");
         }
     });
 }
 
 #[test]
-fn options_for_accepting() {
+fn invalid_accept_options_are_errors() {
     bounded(|| {
-        let door = Door::new();
+        let listener = Listener::new();
         let deflate = Compression::default;
         let zero = Some(Duration::ZERO);
         let cases: Vec<(AcceptOptions, &str)> = vec![
@@ -139,27 +139,27 @@ fn options_for_accepting() {
             (AcceptOptions::new().ping_interval(zero), "ping_interval"),
         ];
         for (options, named) in cases {
-            let mut other = TcpStream::connect(door.0.local_addr().unwrap()).unwrap();
-            let (stream, _) = door.0.accept().unwrap();
+            let mut other = TcpStream::connect(listener.0.local_addr().unwrap()).unwrap();
+            let (stream, _) = listener.0.accept().unwrap();
             let error = options.accept(stream).expect_err(named);
             assert_eq!(error.kind(), Options, "{error}");
             assert!(error.to_string().contains(named), "{error}");
-            assert_eq!(std::io::Read::read(&mut other, &mut [0]).unwrap(), 0, "{named}: something came");
+            assert_eq!(std::io::Read::read(&mut other, &mut [0]).unwrap(), 0, "{named}: something was sent");
         }
     });
 }
 
 #[test]
-fn taking_over() {
+fn invalid_arguments_of_from_upgraded_are_errors() {
     bounded(|| {
-        let door = Door::new();
+        let listener = Listener::new();
         for (role, protocol, compression, named) in [
             (Role::Client, Some("a b"), Compression::off(), "a b"),
             (Role::Client, Some(""), Compression::off(), "subprotocol"),
             (Role::Client, None, Compression::default().client_max_window_bits(8), "8"),
             (Role::Server, None, Compression::default().server_max_window_bits(16), "16"),
         ] {
-            let stream = TcpStream::connect(door.0.local_addr().unwrap()).unwrap();
+            let stream = TcpStream::connect(listener.0.local_addr().unwrap()).unwrap();
             let error = WebSocket::from_upgraded(stream, role, protocol, compression).unwrap_err();
             assert_eq!(error.kind(), Options, "{error}");
             assert!(error.to_string().contains(named), "{error}");
@@ -167,9 +167,9 @@ fn taking_over() {
     });
 }
 
-/// The connection is as good afterwards as it was before.
+/// The connection still works after the errors.
 #[test]
-fn closes_and_pings() {
+fn invalid_closes_and_pings_are_errors() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {

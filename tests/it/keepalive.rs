@@ -1,4 +1,4 @@
-//! Pings on our own account: when they go out, what a missing pong comes to, and how long a ping took.
+//! Keepalive: when pings are sent, what follows a missing pong, and the latency.
 
 use std::time::{Duration, Instant};
 
@@ -6,36 +6,36 @@ use crate::support::*;
 use wsync::{AcceptOptions, ErrorKind, ReadyState, WebSocket};
 
 const INTERVAL: Duration = Duration::from_millis(250);
-/// So much later than it should be that something else must have ended the wait.
+/// Longer than keepalive may take, and shorter than any other timeout.
 const LATE: Duration = Duration::from_secs(4);
 
-fn lively(side: Side, layer: Layer) -> (WebSocket, Peer) {
+fn keepalive_pair(side: Side, layer: Layer) -> (WebSocket, Peer) {
     match side {
         Side::Client => connected(layer, &options().ping_interval(Some(INTERVAL))),
         Side::Server => accepted(layer, &AcceptOptions::new().ping_interval(Some(INTERVAL))),
     }
 }
 
-fn assert_dead(ws: &WebSocket, since: Instant) {
+fn assert_keepalive_timeout(ws: &WebSocket, since: Instant) {
     let error = ws.recv().unwrap_err();
     let took = since.elapsed();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.to_string().contains("ping_interval"), "{error}");
     assert!(took >= INTERVAL && took < LATE, "{took:?}");
     assert_eq!((ws.close_code(), ws.ready_state()), (code(1001), ReadyState::Closed));
-    // Not a bound that may be tried again: it is over.
+    // The connection has ended, so every later call returns the same error.
     assert_eq!((kind(ws.recv()), kind(ws.try_recv())), (Err(ErrorKind::Timeout), Err(ErrorKind::Timeout)));
     assert_eq!(kind(ws.send("x")), Err(ErrorKind::Closed));
 }
 
 #[test]
-fn a_peer_that_never_pongs_is_dropped() {
+fn a_peer_that_never_answers_pings_is_disconnected() {
     on_every_pair(|side, layer| {
-        let (ws, mut peer) = lively(side, layer);
+        let (ws, mut peer) = keepalive_pair(side, layer);
         assert_eq!(ws.ping_interval(), Some(INTERVAL));
-        assert_dead(&ws, Instant::now());
+        assert_keepalive_timeout(&ws, Instant::now());
         assert_eq!(ws.latency(), None);
-        // Somebody else's pong is none.
+        // There was one ping, and the close frame.
         let frames = peer.frames();
         assert!(
             matches!(&frames[..], [ping, close] if ping.first == PING && *close == Frame::close(1001)),
@@ -45,9 +45,9 @@ fn a_peer_that_never_pongs_is_dropped() {
 }
 
 #[test]
-fn other_traffic_is_no_pong() {
+fn other_traffic_does_not_replace_a_pong() {
     on_every_layer(|layer| {
-        let (ws, mut peer) = lively(Side::Client, layer);
+        let (ws, mut peer) = keepalive_pair(Side::Client, layer);
         let since = Instant::now();
         let chatter = spawn("chatter", move || {
             while peer.try_write(&[frame(PONG, b"unsolicited"), frame(FIN | TEXT, b"x")].concat()).is_ok() {
@@ -57,16 +57,16 @@ fn other_traffic_is_no_pong() {
         while let Ok(message) = ws.recv() {
             assert_eq!(message, text("x"));
         }
-        assert_dead(&ws, since);
+        assert_keepalive_timeout(&ws, since);
         drop(ws);
         wait_for(chatter);
     });
 }
 
 #[test]
-fn a_peer_that_pongs_is_pinged_again() {
+fn a_peer_that_answers_is_pinged_again() {
     on_every_pair(|side, layer| {
-        let (ws, mut peer) = lively(side, layer);
+        let (ws, mut peer) = keepalive_pair(side, layer);
         let receiver = ws.clone();
         let receiver = spawn("receiver", move || kind(receiver.recv()));
         let mut payloads = std::collections::HashSet::new();
@@ -85,11 +85,11 @@ fn a_peer_that_pongs_is_pinged_again() {
     });
 }
 
-/// The pong lay in the socket while nobody received: that is not the peer's fault.
+/// No thread received while the pong was in the socket. It still counts.
 #[test]
-fn a_pong_that_lies_unread_counts() {
+fn a_pong_that_was_not_read_in_time_counts() {
     on_every_layer(|layer| {
-        let (ws, mut peer) = lively(Side::Client, layer);
+        let (ws, mut peer) = keepalive_pair(Side::Client, layer);
         assert_eq!(kind(ws.recv_timeout(INTERVAL * 3 / 2)), Err(ErrorKind::Timeout));
         let ping = peer.frame();
         peer.send(FIN | TEXT, b"first");
@@ -101,23 +101,23 @@ fn a_pong_that_lies_unread_counts() {
     });
 }
 
-/// A sender that is stuck keeps nobody from finding out that the peer is dead, and is freed by it.
+/// While a send is blocked, the receiver still detects the missing pong, and the send fails.
 #[test]
-fn a_stuck_send_does_not_hinder() {
+fn a_blocked_send_does_not_delay_keepalive() {
     on_every_pair(|side, layer| {
-        let (ws, mut peer) = lively(side, layer);
+        let (ws, mut peer) = keepalive_pair(side, layer);
         let sender = ws.clone();
         let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
         peer.wait_until_full();
         assert!(sender.is_running());
-        assert_dead(&ws, Instant::now() - INTERVAL);
+        assert_keepalive_timeout(&ws, Instant::now() - INTERVAL);
         assert!(matches!(wait_for(sender), Err(ErrorKind::Closed | ErrorKind::Io | ErrorKind::Timeout)));
     });
 }
 
-/// The receiver goes by an interval that is set while it blocks.
+/// A blocked receiver uses the new interval.
 #[test]
-fn set_while_another_thread_receives() {
+fn the_interval_may_be_set_while_another_thread_receives() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         assert_eq!(ws.ping_interval(), None);
@@ -132,15 +132,15 @@ fn set_while_another_thread_receives() {
             peer.send(PONG, &ping.payload);
         }
         assert!(start.elapsed() < LATE, "{:?}", start.elapsed());
-        // From now on the peer says nothing.
+        // From now on the peer sends nothing.
         assert_eq!(wait_for(receiver), Err(ErrorKind::Timeout));
         assert_eq!(ws.close_code(), code(1001));
     });
 }
 
-/// With no pong to wake it, the receiver looks by itself: later, but not never.
+/// Without arriving data, the receiver notices the new interval at the end of its current socket wait.
 #[test]
-fn set_while_another_thread_receives_from_a_dead_peer() {
+fn the_interval_may_be_set_while_another_thread_receives_from_a_silent_peer() {
     bounded(|| {
         let (ws, mut peer) = connected(Layer::Plain, &options());
         let receiver = ws.clone();
@@ -152,10 +152,10 @@ fn set_while_another_thread_receives_from_a_dead_peer() {
 }
 
 #[test]
-fn set_to_none_or_zero_ends_it() {
+fn an_interval_of_none_or_zero_turns_keepalive_off() {
     on_every_layer(|layer| {
         for off in [None, Some(Duration::ZERO)] {
-            let (ws, mut peer) = lively(Side::Client, layer);
+            let (ws, mut peer) = keepalive_pair(Side::Client, layer);
             assert_eq!(kind(ws.recv_timeout(INTERVAL * 3 / 2)), Err(ErrorKind::Timeout));
             assert_eq!(peer.frame().first, PING);
             ws.set_ping_interval(off);
@@ -168,23 +168,23 @@ fn set_to_none_or_zero_ends_it() {
     });
 }
 
-/// Polling drives it as well as blocking does.
+/// `try_recv` sends pings and detects missing pongs too.
 #[test]
-fn driven_by_polling() {
+fn keepalive_works_with_try_recv() {
     on_every_layer(|layer| {
-        let (ws, mut peer) = lively(Side::Client, layer);
+        let (ws, mut peer) = keepalive_pair(Side::Client, layer);
         let start = Instant::now();
         while ws.ready_state() == ReadyState::Open {
             assert_eq!(kind(ws.try_recv()), Err(ErrorKind::Timeout));
             assert!(start.elapsed() < LATE);
         }
-        assert_dead(&ws, start);
+        assert_keepalive_timeout(&ws, start);
         assert_eq!(peer.frame().first, PING);
     });
 }
 
 #[test]
-fn latency_is_of_the_ping_that_was_answered() {
+fn latency_is_that_of_the_answered_ping() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         assert_eq!(ws.latency(), None);
@@ -201,7 +201,7 @@ fn latency_is_of_the_ping_that_was_answered() {
         assert_eq!(kind(ws.recv_timeout(wait)), Err(ErrorKind::Timeout));
         let latency = ws.latency().unwrap();
         assert!(latency >= wait && latency <= start.elapsed(), "{latency:?}");
-        // The older one is answered with the newer, and a second pong is nobody's.
+        // Pongs for an older ping, and second pongs, are ignored.
         peer.send(PONG, b"one");
         peer.send(PONG, b"two");
         assert_eq!(kind(ws.recv_timeout(wait)), Err(ErrorKind::Timeout));

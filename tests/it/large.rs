@@ -1,4 +1,4 @@
-//! Large messages: the sizes around every block and step in which they are sent and received, in every way to call.
+//! Large messages: sizes around each chunk in which they are sent and received, with every receiving call.
 
 use std::io::Read;
 use std::thread;
@@ -8,7 +8,7 @@ use crate::support::*;
 use wsync::{AcceptOptions, ErrorKind, Message, MessageKind, WebSocket};
 
 const KB: usize = 1024;
-/// A bound that nothing here reaches.
+/// A timeout that no test here reaches.
 const LONG: Duration = Duration::from_secs(3600);
 
 fn sizes() -> impl Iterator<Item = usize> {
@@ -23,7 +23,7 @@ fn limited(side: Side, layer: Layer, max_message_size: usize) -> (WebSocket, Pee
 }
 
 #[test]
-fn what_is_sent_comes_whole() {
+fn large_sent_messages_arrive_complete() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         for size in sizes() {
@@ -44,10 +44,10 @@ fn what_is_sent_comes_whole() {
     });
 }
 
-/// Receives a message, perhaps into the buffer.
+/// Receives a message. `recv_into` uses the buffer.
 type Receive = fn(&WebSocket, &mut Vec<u8>) -> Message;
 
-const WAYS: [(&str, Receive); 5] = [
+const CALLS: [(&str, Receive); 5] = [
     ("recv", |ws, _| ws.recv().unwrap().unwrap()),
     ("recv_timeout", |ws, _| ws.recv_timeout(LONG).unwrap().unwrap()),
     ("polled", |ws, _| {
@@ -67,7 +67,7 @@ const WAYS: [(&str, Receive); 5] = [
     ("recv_reader", |ws, _| {
         let mut reader = ws.recv_reader().unwrap().unwrap();
         let mut bytes = Vec::new();
-        // Not in blocks that fit those of the reader.
+        // A size that is no divisor of the reader's chunks.
         let mut block = [0; 10_007];
         while let count @ 1.. = reader.read(&mut block).unwrap() {
             bytes.extend_from_slice(&block[..count]);
@@ -76,16 +76,16 @@ const WAYS: [(&str, Receive); 5] = [
     }),
 ];
 
-/// In one frame; in fragments of odd sizes with pings between them; always with small messages right behind it.
+/// In one frame, and in fragments of odd sizes with pings between them. Small messages follow immediately.
 #[test]
-fn what_is_received_comes_whole() {
+fn large_received_messages_are_complete() {
     on_every_pair(|side, layer| {
         let f = if side == Side::Client { frame } else { masked };
         for (number, size) in sizes().enumerate() {
             let first = if number % 4 == 3 { TEXT } else { BINARY };
             let payload = if first == TEXT { mixed_text(size).into_bytes() } else { pattern(size, size as u32) };
             let mut bytes = f(FIN | first, &payload);
-            bytes.extend([f(FIN | TEXT, b"behind"), f(FIN | BINARY, b"")].concat());
+            bytes.extend([f(FIN | TEXT, b"after"), f(FIN | BINARY, b"")].concat());
             bytes.extend(f(first, b""));
             let mut rest = &payload[..];
             for length in [1, 2 * DIRECT_SEND_MIN + 7, DIRECT_SEND_MIN, 130, 99_999].into_iter().cycle() {
@@ -98,9 +98,9 @@ fn what_is_received_comes_whole() {
                 }
             }
             bytes.extend([f(FIN, b""), f(FIN | TEXT, b"the last")].concat());
-            for (way, (name, receive)) in WAYS.into_iter().enumerate() {
-                // The largest take their time: each in one way.
-                if size > 3 * DIRECT_SEND_MIN && number % WAYS.len() != way {
+            for (way, (name, receive)) in CALLS.into_iter().enumerate() {
+                // The largest take long, so each is received with one call only.
+                if size > 3 * DIRECT_SEND_MIN && number % CALLS.len() != way {
                     continue;
                 }
                 let (ws, mut peer) = pair(side, layer);
@@ -113,7 +113,7 @@ fn what_is_received_comes_whole() {
                         assert_eq!(message.is_text(), first == TEXT, "{name}, {size} in {layout}");
                         assert!(message.as_bytes() == payload, "{name}, {size} in {layout}");
                         if layout == "one frame" {
-                            assert_eq!((next(), next()), (Message::from("behind"), Message::from(&b""[..])));
+                            assert_eq!((next(), next()), (Message::from("after"), Message::from(&b""[..])));
                         }
                     }
                     assert_eq!(next(), Message::from("the last"), "{name}, {size}");
@@ -124,9 +124,9 @@ fn what_is_received_comes_whole() {
     });
 }
 
-/// The peer sends a part and waits until it has been looked for: a step may be filled to the last byte, or end a frame.
+/// A receiving call follows each part that the peer sends, so chunks end anywhere, also at the end of a frame.
 #[test]
-fn what_comes_in_parts_comes_whole() {
+fn large_messages_that_arrive_in_parts_are_complete() {
     on_every_pair(|side, layer| {
         let f = if side == Side::Client { frame } else { masked };
         for last in DIRECT_SEND_MIN - 1..=DIRECT_SEND_MIN + 1 {
@@ -138,7 +138,7 @@ fn what_comes_in_parts_comes_whole() {
                 if !fin {
                     bytes.extend([f(PING, b"p"), f(FIN, b"end")].concat());
                 }
-                bytes.extend(f(FIN | TEXT, b"behind"));
+                bytes.extend(f(FIN | TEXT, b"after"));
                 let mut received = Vec::new();
                 let mut rest = &bytes[..];
                 for length in [3, 1, 15, 70_000, 1, DIRECT_SEND_MIN, 40_000, end - last] {
@@ -151,7 +151,7 @@ fn what_comes_in_parts_comes_whole() {
                     }
                 }
                 assert_eq!(bytes.len() - rest.len(), end - last);
-                // The last part of the frame alone, or with what is behind it.
+                // The last part of the frame alone, or together with the data after it.
                 let (part, after) = rest.split_at(if fin { last } else { rest.len() });
                 for part in [part, after] {
                     peer.write(part);
@@ -167,21 +167,21 @@ fn what_comes_in_parts_comes_whole() {
                 }
                 let tail: &[u8] = if fin { b"" } else { b"end" };
                 assert!(received[0].as_bytes() == [&payload, tail].concat(), "{last}, {fin}");
-                assert_eq!(received[1..], [Message::from("behind")], "{last}, {fin}");
+                assert_eq!(received[1..], [Message::from("after")], "{last}, {fin}");
             }
         }
     });
 }
 
-/// A message of which one call has received half: every other way to receive goes on with it.
+/// One call has received half of a message: every other receiving call continues it.
 #[test]
-fn another_call_goes_on_with_half_a_message() {
+fn another_call_continues_half_a_message() {
     on_every_pair(|side, layer| {
         let f = if side == Side::Client { frame } else { masked };
         for kind_of in [BINARY, TEXT] {
             let payload = if kind_of == TEXT { mixed_text(500_000).into_bytes() } else { pattern(500_000, 2) };
-            let bytes = [f(FIN | kind_of, &payload), f(FIN | TEXT, b"behind")].concat();
-            for (name, receive) in WAYS {
+            let bytes = [f(FIN | kind_of, &payload), f(FIN | TEXT, b"after")].concat();
+            for (name, receive) in CALLS {
                 let (ws, mut peer) = pair(side, layer);
                 for part in bytes[..250_000].chunks(50_000) {
                     peer.write(part);
@@ -195,10 +195,10 @@ fn another_call_goes_on_with_half_a_message() {
                     let message = receive(&ws, &mut buffer);
                     assert_eq!(message.is_text(), kind_of == TEXT, "{name}");
                     assert!(message.as_bytes() == payload, "{name}");
-                    assert_eq!(receive(&ws, &mut buffer), Message::from("behind"), "{name}");
+                    assert_eq!(receive(&ws, &mut buffer), Message::from("after"), "{name}");
                 });
             }
-            // Or leaves it out.
+            // Or skips it: a reader that is dropped early discards the rest.
             let (ws, mut peer) = pair(side, layer);
             peer.write(&bytes[..200_000]);
             (0..10).for_each(|_| assert_eq!(kind(ws.try_recv()), Err(ErrorKind::Timeout)));
@@ -207,16 +207,16 @@ fn another_call_goes_on_with_half_a_message() {
             assert_eq!(byte, payload[..1]);
             thread::scope(|scope| {
                 scope.spawn(|| peer.write(&[&bytes[200_000..], &bytes].concat()));
-                assert_eq!(kind(ws.recv()), Ok(text("behind")));
+                assert_eq!(kind(ws.recv()), Ok(text("after")));
                 assert!(ws.recv().unwrap().unwrap().as_bytes() == payload);
             });
         }
     });
 }
 
-/// Fragments count together, however each of them is read.
+/// The sizes of all fragments are added.
 #[test]
-fn the_limit_is_that_of_the_whole_message() {
+fn max_message_size_limits_the_whole_message() {
     on_every_pair(|side, layer| {
         let f = if side == Side::Client { frame } else { masked };
         for size in [DIRECT_SEND_MIN + 1, 2 * DIRECT_SEND_MIN, 1024 * KB, 2048 * KB] {
@@ -233,7 +233,7 @@ fn the_limit_is_that_of_the_whole_message() {
 
                 let (ws, mut peer) = limited(side, layer, size - 1);
                 thread::scope(|scope| {
-                    // No more than is read: of one frame the header is enough to refuse it.
+                    // Only what will be read: for one frame, the header is enough to reject it.
                     let sent = if name == "one frame" { &bytes[..100] } else { bytes };
                     scope.spawn(|| peer.write(sent));
                     assert_eq!(kind(ws.recv()), Err(ErrorKind::TooBig), "{name}, {size}");
@@ -244,9 +244,9 @@ fn the_limit_is_that_of_the_whole_message() {
     });
 }
 
-/// Keepalive has its turn inside a large message: the ping goes out, and the pong between two fragments counts.
+/// The ping is sent inside a large message, and the pong between two fragments counts.
 #[test]
-fn keepalive_inside_a_large_message() {
+fn keepalive_works_inside_a_large_message() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = match side {
             Side::Client => connected(layer, &options().ping_interval(Some(LONG))),
@@ -269,9 +269,9 @@ fn keepalive_inside_a_large_message() {
     });
 }
 
-/// The connection is lost within a step of a large message, or aborted.
+/// The connection is lost or aborted inside a chunk of a large message.
 #[test]
-fn an_end_inside_a_large_message() {
+fn an_end_inside_a_large_message_is_an_error() {
     on_every_pair(|side, layer| {
         for is_aborted in [false, true] {
             let (ws, mut peer) = pair(side, layer);

@@ -1,8 +1,8 @@
-//! A network that fails at every byte of a whole connection: connect, exchange, close, with and without TLS.
+//! Network faults at every byte of a whole connection: connect, exchange, close, with and without TLS.
 //!
-//! Both ends are this crate, so every fault is seen in both roles. Between them stands a relay, which passes on so many
-//! bytes in one direction, and then ends, resets or stalls it. Whatever it does, both ends come to an end of their own,
-//! and each has received a beginning of what the other has sent, every message once.
+//! Both ends are this crate, so both roles see every fault. A relay between them forwards a number of bytes in one
+//! direction, and then ends, resets or stalls the connection. In each case both ends terminate, and each has received
+//! the first messages that the other sent: none is missing in between, and none is received twice.
 
 use std::io::{ErrorKind as Io, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -17,27 +17,27 @@ use wsync::{AcceptOptions, CloseCode, ErrorKind, Message, WebSocket};
 
 static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(tls::native_acceptor);
 
-/// What one direction of the relay does once it has passed on so many bytes.
+/// What the relay does in one direction after it has forwarded a number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
-    /// FIN to the receiver; what the sender says still is taken and lost.
+    /// Sends FIN to the receiver, and discards what the sender sends afterwards.
     End,
-    /// RST to both.
+    /// Sends RST to both sides.
     Reset,
-    /// Nothing any more, for ever.
+    /// Forwards nothing more.
     Stall,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
     tls: bool,
-    /// Who closes.
+    /// The side that closes the connection.
     closer: Side,
-    /// The direction that the fault is in, by who sends.
+    /// The sender of the direction that has the fault.
     from: Side,
     fault: Fault,
     after: usize,
-    /// How many bytes the relay passes on at once.
+    /// The number of bytes that the relay forwards at once.
     step: usize,
 }
 
@@ -50,25 +50,25 @@ const WHOLE: Case = Case {
     step: usize::MAX,
 };
 
-/// How an end saw the connection.
+/// What one end observed.
 #[derive(Debug)]
-struct Seen {
+struct Observed {
     received: Vec<Message>,
-    /// How receiving ended; `Ok` is a close frame. Absent if connecting failed.
+    /// How receiving ended. `Ok` is a close frame. `None` if connecting failed.
     end: Option<Result<(), ErrorKind>>,
     connected: Result<(), ErrorKind>,
     closed: Option<Result<(), ErrorKind>>,
 }
 
-/// A whole connection over the relay: what the client and the server saw, and how many bytes each has sent.
+/// What the client and the server observed, and how many bytes each has sent.
 struct Outcome {
-    client: Seen,
-    server: Seen,
-    passed: [usize; 2],
+    client: Observed,
+    server: Observed,
+    forwarded: [usize; 2],
 }
 
 #[test]
-fn a_connection_that_comes_byte_by_byte_is_whole() {
+fn a_connection_that_is_forwarded_byte_by_byte_works() {
     for tls in [false, true] {
         for closer in [Side::Client, Side::Server] {
             let case = Case { tls, closer, step: 1, ..WHOLE };
@@ -78,14 +78,14 @@ fn a_connection_that_comes_byte_by_byte_is_whole() {
 }
 
 #[test]
-fn an_end_or_a_reset_at_every_byte_is_survived() {
+fn an_end_or_a_reset_at_every_byte_is_handled() {
     for closer in [Side::Client, Side::Server] {
         for (from, total) in totals(false, closer) {
             let mut received = 0;
             for after in 0..=total {
                 check(Case { closer, from, fault: Fault::Reset, after, ..WHOLE });
                 let now = check(Case { closer, from, fault: Fault::End, after, ..WHOLE });
-                assert!(now == received || now == received + 1, "what came before the end is there, at {after}");
+                assert!(now == received || now == received + 1, "messages before the end are missing, at {after}");
                 received = now;
             }
             assert_eq!(received, messages().len());
@@ -94,7 +94,7 @@ fn an_end_or_a_reset_at_every_byte_is_survived() {
 }
 
 #[test]
-fn an_end_or_a_reset_at_every_byte_of_tls_is_survived() {
+fn an_end_or_a_reset_at_every_byte_of_tls_is_handled() {
     for closer in [Side::Client, Side::Server] {
         for (from, total) in totals(true, closer) {
             for (i, after) in (0..=total).enumerate() {
@@ -106,7 +106,7 @@ fn an_end_or_a_reset_at_every_byte_of_tls_is_survived() {
 }
 
 #[test]
-fn a_stall_at_any_byte_ends_with_the_bound_of_the_call() {
+fn a_stall_ends_with_the_timeout_of_the_call() {
     let mut cases = Vec::new();
     for (tls, step) in [(false, 11), (true, 131)] {
         for closer in [Side::Client, Side::Server] {
@@ -116,7 +116,7 @@ fn a_stall_at_any_byte_ends_with_the_bound_of_the_call() {
             }
         }
     }
-    // They mostly wait: many at once.
+    // The cases mostly wait, so many run at once.
     for cases in cases.chunks(32) {
         thread::scope(|scope| {
             for &case in cases {
@@ -126,39 +126,40 @@ fn a_stall_at_any_byte_ends_with_the_bound_of_the_call() {
     }
 }
 
-/// How many bytes each side sends when nothing goes wrong.
+/// The number of bytes that each side sends without a fault.
 fn totals(tls: bool, closer: Side) -> [(Side, usize); 2] {
     let case = Case { tls, closer, ..WHOLE };
     let outcome = run(case);
     check_whole(&outcome, case);
-    [(Side::Client, outcome.passed[0]), (Side::Server, outcome.passed[1])]
+    [(Side::Client, outcome.forwarded[0]), (Side::Server, outcome.forwarded[1])]
 }
 
 fn check_whole(outcome: &Outcome, case: Case) {
-    for (seen, side) in [(&outcome.client, Side::Client), (&outcome.server, Side::Server)] {
-        assert_eq!(seen.received, messages(), "{case:?}: {side:?}");
-        assert_eq!(seen.end, Some(Ok(())), "{case:?}: {side:?}");
-        assert_eq!(seen.closed, (side == case.closer).then_some(Ok(())), "{case:?}: {side:?}");
+    for (observed, side) in [(&outcome.client, Side::Client), (&outcome.server, Side::Server)] {
+        assert_eq!(observed.received, messages(), "{case:?}: {side:?}");
+        assert_eq!(observed.end, Some(Ok(())), "{case:?}: {side:?}");
+        assert_eq!(observed.closed, (side == case.closer).then_some(Ok(())), "{case:?}: {side:?}");
     }
 }
 
-/// Returns how many messages the one received whose bytes the fault cuts.
+/// Returns how many messages the receiver of the faulty direction received.
 fn check(case: Case) -> usize {
     let outcome = run(case);
     let all = messages();
-    for (seen, side) in [(&outcome.client, Side::Client), (&outcome.server, Side::Server)] {
-        let context = || format!("{case:?}: the {side:?} saw {seen:?}");
-        assert!(all.starts_with(&seen.received), "lost or doubled: {}", context());
-        if seen.end == Some(Ok(())) {
-            assert_eq!(seen.received, all, "a close frame comes behind all messages: {}", context());
+    for (observed, side) in [(&outcome.client, Side::Client), (&outcome.server, Side::Server)] {
+        let context = || format!("{case:?}: the {side:?} observed {observed:?}");
+        assert!(all.starts_with(&observed.received), "lost or repeated messages: {}", context());
+        if observed.end == Some(Ok(())) {
+            assert_eq!(observed.received, all, "a close frame before the last message: {}", context());
         }
-        if seen.closed == Some(Ok(())) {
-            assert_eq!(seen.end, Some(Ok(())), "closed without the other's close frame: {}", context());
+        if observed.closed == Some(Ok(())) {
+            assert_eq!(observed.end, Some(Ok(())), "closed without the other side's close frame: {}", context());
         }
-        let errors = [seen.connected.err(), seen.end.and_then(Result::err), seen.closed.and_then(Result::err)];
+        let errors =
+            [observed.connected.err(), observed.end.and_then(Result::err), observed.closed.and_then(Result::err)];
         for kind in errors.into_iter().flatten() {
             let expected: &[ErrorKind] = match case.fault {
-                // The bound of the one side's call is the end of the other's connection.
+                // The side whose call times out ends the connection, which is an I/O error for the other side.
                 Fault::Stall => &[ErrorKind::Timeout, ErrorKind::Io, ErrorKind::Handshake, ErrorKind::Tls],
                 Fault::Reset => &[ErrorKind::Io, ErrorKind::Handshake, ErrorKind::Tls, ErrorKind::Connect],
                 Fault::End => &[ErrorKind::Io, ErrorKind::Handshake, ErrorKind::Tls],
@@ -166,27 +167,27 @@ fn check(case: Case) -> usize {
             assert!(expected.contains(&kind), "{kind:?}: {}", context());
         }
         if case.after == 0 && side != case.from {
-            assert!(seen.connected.is_err(), "{}", context());
+            assert!(observed.connected.is_err(), "{}", context());
         }
     }
-    let seen = if case.from == Side::Client { outcome.server } else { outcome.client };
-    seen.received.len()
+    let observed = if case.from == Side::Client { outcome.server } else { outcome.client };
+    observed.received.len()
 }
 
-/// What both sides send: compressed with history, empty, uncompressed, and of both kinds.
+/// What both sides send: text and binary, compressed with history, uncompressed, and empty.
 fn messages() -> Vec<Message> {
     let text = "every message once, every message in order";
     vec![text.repeat(3).into(), "".into(), b"\0\xff\x80".to_vec().into(), text.repeat(2).into()]
 }
 
-/// Runs the case; panics when one of its ends hangs.
+/// Runs the case. Panics if one end hangs.
 fn run(case: Case) -> Outcome {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let relay = TcpListener::bind("127.0.0.1:0").unwrap();
     let (to_server, to_relay) = (server.local_addr().unwrap(), relay.local_addr().unwrap());
     let scheme = if case.tls { "wss" } else { "ws" };
     let url = format!("{scheme}://localhost:{}/", to_relay.port());
-    // Long enough for a busy machine where nothing stalls.
+    // Short only for stalls: other cases must not time out on a busy machine.
     let bound = Some(if case.fault == Fault::Stall { Duration::from_millis(60) } else { Duration::from_secs(10) });
 
     let is_over = Arc::new(AtomicBool::new(false));
@@ -208,45 +209,45 @@ fn run(case: Case) -> Outcome {
     });
     let (client, server) = (wait_for(client), wait_for(server));
     is_over.store(true, Ordering::Relaxed);
-    Outcome { client, server, passed: relay.join().unwrap() }
+    Outcome { client, server, forwarded: relay.join().unwrap() }
 }
 
-/// Sends all messages, receives them, and closes or waits for the close.
-fn converse(connected: wsync::Result<WebSocket>, case: Case, bound: Option<Duration>) -> Seen {
-    let mut seen = Seen::new(&connected);
-    let Ok(ws) = connected else { return seen };
+/// Sends all messages, receives them back, and closes or waits for the close.
+fn converse(connected: wsync::Result<WebSocket>, case: Case, bound: Option<Duration>) -> Observed {
+    let mut observed = Observed::new(&connected);
+    let Ok(ws) = connected else { return observed };
     for message in &messages() {
         if ws.send(message).is_err() {
             break;
         }
     }
     let count = messages().len();
-    seen.receive(&ws, bound, |seen| case.closer == Side::Client && seen.received.len() == count);
-    seen.finish(&ws, bound, case.closer == Side::Client);
-    seen
+    observed.receive(&ws, bound, |observed| case.closer == Side::Client && observed.received.len() == count);
+    observed.finish(&ws, bound, case.closer == Side::Client);
+    observed
 }
 
-/// Sends every message back, and closes behind them or waits for the close.
-fn serve(accepted: wsync::Result<WebSocket>, case: Case, bound: Option<Duration>) -> Seen {
-    let mut seen = Seen::new(&accepted);
-    let Ok(ws) = accepted else { return seen };
+/// Sends every message back, and then closes or waits for the close.
+fn serve(accepted: wsync::Result<WebSocket>, case: Case, bound: Option<Duration>) -> Observed {
+    let mut observed = Observed::new(&accepted);
+    let Ok(ws) = accepted else { return observed };
     let count = messages().len();
-    seen.receive(&ws, bound, |seen| {
-        let _ = ws.send(seen.received.last().unwrap());
-        case.closer == Side::Server && seen.received.len() == count
+    observed.receive(&ws, bound, |observed| {
+        let _ = ws.send(observed.received.last().unwrap());
+        case.closer == Side::Server && observed.received.len() == count
     });
-    seen.finish(&ws, bound, case.closer == Side::Server);
-    seen
+    observed.finish(&ws, bound, case.closer == Side::Server);
+    observed
 }
 
-impl Seen {
-    fn new(connected: &wsync::Result<WebSocket>) -> Seen {
+impl Observed {
+    fn new(connected: &wsync::Result<WebSocket>) -> Observed {
         let connected = connected.as_ref().map(|_| ()).map_err(|error| error.kind());
-        Seen { received: Vec::new(), end: None, connected, closed: None }
+        Observed { received: Vec::new(), end: None, connected, closed: None }
     }
 
-    /// Receives until the end, or until `is_enough` after a message.
-    fn receive(&mut self, ws: &WebSocket, bound: Option<Duration>, mut is_enough: impl FnMut(&Seen) -> bool) {
+    /// Receives until the end, or until `is_enough` returns true after a message.
+    fn receive(&mut self, ws: &WebSocket, bound: Option<Duration>, mut is_enough: impl FnMut(&Observed) -> bool) {
         while self.end.is_none() {
             match ws.recv_timeout(bound.unwrap()) {
                 Ok(Some(message)) => {
@@ -261,14 +262,14 @@ impl Seen {
         }
     }
 
-    /// Closes if this side is to, and sees how the connection ended; it says so again and again.
+    /// Closes if this side is the closer, receives until the end, and checks that later calls return the same.
     fn finish(&mut self, ws: &WebSocket, bound: Option<Duration>, is_closer: bool) {
         if is_closer && self.end.is_none() {
             self.closed = Some(ws.close(CloseCode::NORMAL, "done").map_err(|error| error.kind()));
         }
         self.receive(ws, bound, |_| false);
         if self.end == Some(Err(ErrorKind::Timeout)) {
-            return ws.abort(); // It may still be open.
+            return ws.abort(); // the connection may still be open
         }
         let again = ws.recv_timeout(bound.unwrap()).map(|message| assert_eq!(message, None));
         assert_eq!(Some(again.map_err(|error| error.kind())), self.end);
@@ -278,28 +279,28 @@ impl Seen {
     }
 }
 
-/// Passes on bytes in both directions by one thread, so that it can reset: the last handle of a socket does that.
-/// Returns how many bytes the client and the server have sent.
+/// Forwards bytes in both directions on one thread. The thread has the only handles of the sockets, so that dropping them
+/// can reset the connection. Returns how many bytes the client and the server have sent.
 fn relay_between(client: TcpStream, server: TcpStream, case: Case, is_over: &AtomicBool) -> [usize; 2] {
     for socket in [&client, &server] {
         socket.set_nonblocking(true).unwrap();
         socket.set_nodelay(true).unwrap();
     }
-    let mut passed = [0; 2];
+    let mut forwarded = [0; 2];
     let mut ended = [false; 2];
     let mut idle = 0;
-    let reset = |passed| {
+    let reset = |forwarded| {
         for socket in [&client, &server] {
             let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
-        passed
+        forwarded
     };
     while ended != [true; 2] && !is_over.load(Ordering::Relaxed) {
         idle += 1;
         for (i, side, from, to) in [(0, Side::Client, &client, &server), (1, Side::Server, &server, &client)] {
-            let mut left = if case.from == side { case.after - passed[i] } else { usize::MAX };
+            let mut left = if case.from == side { case.after - forwarded[i] } else { usize::MAX };
             if left == 0 && case.fault == Fault::Reset {
-                return reset(passed);
+                return reset(forwarded);
             }
             if left == 0 && case.fault == Fault::End && !ended[i] {
                 let _ = to.shutdown(Shutdown::Write);
@@ -322,14 +323,14 @@ fn relay_between(client: TcpStream, server: TcpStream, case: Case, is_over: &Ato
                 Ok(_) if is_lost => idle = 0,
                 Ok(count) => {
                     idle = 0;
-                    passed[i] += count;
-                    // So little is on its way that it always fits.
+                    forwarded[i] += count;
+                    // The messages are small, so they always fit in the socket's buffer.
                     if { to }.write_all(&block[..count]).is_err() {
-                        return reset(passed);
+                        return reset(forwarded);
                     }
                 }
                 Err(error) if error.kind() == Io::WouldBlock => {}
-                Err(_) => return reset(passed),
+                Err(_) => return reset(forwarded),
             }
         }
         match idle {
@@ -338,5 +339,5 @@ fn relay_between(client: TcpStream, server: TcpStream, case: Case, is_over: &Ato
             _ => thread::sleep(Duration::from_micros(200)),
         }
     }
-    passed
+    forwarded
 }

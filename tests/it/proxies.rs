@@ -1,5 +1,5 @@
-//! Scripted HTTP and SOCKS5 proxies in front of this crate's server: what they are told, what the server is, and what
-//! nobody is.
+//! Scripted HTTP and SOCKS5 proxies in front of this crate's server: what the proxy receives, what the server receives,
+//! and that no secret is logged.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use wsync::{AcceptOptions, ErrorKind, Proxy};
 
 type Headers = Vec<(String, String)>;
 
-/// This crate's server of one message, which it sends back. It returns the request's headers.
+/// This crate's echo server for one connection, and its port. Its job returns the request's headers.
 fn server(identity: Option<&LazyLock<Identified>>) -> (u16, Job<wsync::Result<Headers>>) {
     let mut options = AcceptOptions::new();
     if let Some(identity) = identity {
@@ -35,13 +35,13 @@ fn server(identity: Option<&LazyLock<Identified>>) -> (u16, Job<wsync::Result<He
     (port, job)
 }
 
-/// What a proxy was told: where to connect to, and by whom.
-type Told = (String, String);
+/// What a proxy was asked for: the target and the user.
+type ProxyRequest = (String, String);
 
-/// A proxy for one connection. Whatever name it is told, it connects to this port of loopback.
-fn proxy(script: fn(&mut TcpStream) -> Told, answer: &'static [u8], port: u16) -> (u16, Job<Told>) {
+/// A proxy for one connection. It connects to this port of loopback, whatever name it is asked for.
+fn proxy(script: fn(&mut TcpStream) -> ProxyRequest, answer: &'static [u8], port: u16) -> (u16, Job<ProxyRequest>) {
     let server = Server::tcp(move |mut client| {
-        let told = script(&mut client);
+        let request = script(&mut client);
         let target = TcpStream::connect(("127.0.0.1", port)).unwrap();
         client.write_all(answer).unwrap();
         let back = thread::spawn({
@@ -50,20 +50,20 @@ fn proxy(script: fn(&mut TcpStream) -> Told, answer: &'static [u8], port: u16) -
         });
         relay(client, target);
         back.join().unwrap();
-        told
+        request
     });
     (server.port, spawn("proxy", || server.join()))
 }
 
 fn relay(mut from: TcpStream, mut to: TcpStream) {
-    let _ = io::copy(&mut from, &mut to); // a reset is an end as well
+    let _ = io::copy(&mut from, &mut to); // a reset counts as an end
     let _ = to.shutdown(Shutdown::Write);
 }
 
 const CONNECTED: &[u8] = b"HTTP/1.0 200 Connection established\r\nContent-Length: 5\r\n\r\n";
 const SUCCEEDED: &[u8] = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00";
 
-fn http(client: &mut TcpStream) -> Told {
+fn http(client: &mut TcpStream) -> ProxyRequest {
     let mut peer = Peer::serve(client.try_clone().unwrap(), Layer::Plain);
     let head = peer.read_head();
     let target = head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_owned();
@@ -74,7 +74,7 @@ fn http(client: &mut TcpStream) -> Told {
     (target, peer.header("Proxy-Authorization").concat())
 }
 
-fn socks(client: &mut TcpStream) -> Told {
+fn socks(client: &mut TcpStream) -> ProxyRequest {
     let mut write = client.try_clone().unwrap();
     let mut read = |count: usize| {
         let mut bytes = vec![0; count];
@@ -110,8 +110,8 @@ fn socks(client: &mut TcpStream) -> Told {
     (format!("{host}:{}", u16::from_be_bytes([port[0], port[1]])), user)
 }
 
-/// Scheme, user information, script, the answer that ends it, and what the proxy should be told about the user.
-type Kind = (&'static str, &'static str, fn(&mut TcpStream) -> Told, &'static [u8], &'static str);
+/// Scheme, user information, script, the last reply of the proxy, and what the proxy receives about the user.
+type Kind = (&'static str, &'static str, fn(&mut TcpStream) -> ProxyRequest, &'static [u8], &'static str);
 const KINDS: [Kind; 5] = [
     ("http", "", http, CONNECTED, ""),
     ("http", "user:pr0xy%40pass@", http, CONNECTED, "Basic dXNlcjpwcjB4eUBwYXNz"),
@@ -121,7 +121,7 @@ const KINDS: [Kind; 5] = [
 ];
 
 #[test]
-fn ws_and_wss_go_through_and_the_server_is_not_told_about_the_proxy() {
+fn ws_and_wss_work_through_a_proxy_and_the_server_learns_nothing_about_it() {
     let log = Capture::start();
     bounded(|| {
         for (scheme, user, script, answer, expected) in KINDS {
@@ -129,7 +129,7 @@ fn ws_and_wss_go_through_and_the_server_is_not_told_about_the_proxy() {
             for identity in [None, Some(good)] {
                 let (port, server) = server(identity);
                 let (proxy_port, proxy) = proxy(script, answer, port);
-                // A name that nobody but the proxy knows shows who looks it up; `socks5` does it here.
+                // Only the proxy knows this name, so the proxy must resolve it. With `socks5` this machine resolves.
                 let host = if scheme == "socks5" { "127.0.0.1" } else { "elsewhere.example" };
                 let options = options()
                     .proxy(Proxy::new(&format!("{scheme}://{user}127.0.0.1:{proxy_port}")).unwrap())
@@ -170,11 +170,11 @@ fn ws_and_wss_go_through_and_the_server_is_not_told_about_the_proxy() {
 }
 
 #[test]
-fn the_servers_certificate_is_checked_through_the_proxy() {
+fn the_servers_certificate_is_checked_through_a_proxy() {
     bounded(|| {
         for (scheme, user, script, answer, _) in KINDS {
             if scheme == "socks5" {
-                continue; // it would look the name up here
+                continue; // this machine cannot resolve the name
             }
             let (port, server) = server(Some(&GOOD));
             let (proxy_port, proxy) = proxy(script, answer, port);
@@ -183,14 +183,14 @@ fn the_servers_certificate_is_checked_through_the_proxy() {
             assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
             assert!(error.to_string().contains("TLS handshake with elsewhere.example"), "{error}");
             wait_for(proxy);
-            assert!(wait_for(server).is_err(), "it got a request");
+            assert!(wait_for(server).is_err(), "the server received a request");
         }
     });
 }
 
-/// Each hop asks the proxy, and the proxy's credentials go to no one else.
+/// Each redirect uses the proxy, and only the proxy receives its credentials.
 #[test]
-fn redirects_go_through_the_proxy_too() {
+fn redirects_use_the_proxy() {
     bounded(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let through = format!("http://user:pr0xy-pass@{}", listener.local_addr().unwrap());
@@ -221,9 +221,9 @@ fn redirects_go_through_the_proxy_too() {
     });
 }
 
-/// A refusal, garbage, silence and an end, told from what the server would answer.
+/// A rejection, invalid data and an end are errors of the proxy, not of the server behind it.
 #[test]
-fn what_a_proxy_answers_instead() {
+fn other_replies_of_a_proxy_are_errors() {
     bounded(|| {
         for (answer, expected, named) in [
             ("HTTP/1.1 407 x\r\nProxy-Authenticate: Basic\r\n\r\n", ErrorKind::Proxy, "put them in the proxy's URL"),
@@ -235,12 +235,12 @@ fn what_a_proxy_answers_instead() {
             ("HTTP/1.1 200 x\r\n", ErrorKind::Proxy, "before its answer was complete"),
             ("", ErrorKind::Proxy, "before its answer was complete"),
             ("HTTP/1.1 200 x\r\n\r\n", ErrorKind::Handshake, "h:80 closed the connection"),
-            ("HTTP/1.1 200 x\r\n\r\nglued junk\r\n\r\n", ErrorKind::Handshake, "glued"),
+            ("HTTP/1.1 200 x\r\n\r\nextra junk\r\n\r\n", ErrorKind::Handshake, "extra"),
         ] {
             let server = Server::new(Layer::Plain, move |mut peer| {
                 peer.read_head();
                 peer.write(answer.as_bytes());
-                let _ = peer.tcp().shutdown(Shutdown::Write); // unless the client has read enough, and gone
+                let _ = peer.tcp().shutdown(Shutdown::Write); // fails if the client has already disconnected
                 peer.rest();
             });
             let through = Proxy::new(&format!("127.0.0.1:{}", server.port)).unwrap();

@@ -1,4 +1,4 @@
-//! Receiving: with and without a wait, at every byte, and what it says after the end.
+//! Receiving: with and without a timeout, at every byte, and after the end.
 
 use std::sync::mpsc;
 use std::thread;
@@ -17,9 +17,9 @@ fn fragmented(side: Side) -> Vec<u8> {
         .concat()
 }
 
-/// After each byte of the stream, TLS records included, a receiving call times out. The messages still arrive whole.
+/// A receiving call follows each byte of the stream, TLS records included, and times out. The messages are complete.
 #[test]
-fn a_wait_that_ends_at_any_byte_loses_nothing() {
+fn a_timeout_at_any_byte_loses_nothing() {
     on_every_pair(|side, layer| {
         type Call = fn(&WebSocket) -> wsync::Result<Option<Message>>;
         let calls: [Call; 2] = [|ws| ws.try_recv(), |ws| ws.recv_timeout(SHORT)];
@@ -35,7 +35,7 @@ fn a_wait_that_ends_at_any_byte_loses_nothing() {
                 }
                 assert_eq!((ws.ready_state(), ws.close_code()), (ReadyState::Open, None));
             }
-            // What is in one TLS record comes out with its last byte, one message a call.
+            // The messages in one TLS record are available after its last byte, one for each call.
             while received.len() < 2 {
                 received.push(ws.recv_timeout(LONG).unwrap());
             }
@@ -49,7 +49,7 @@ fn a_wait_that_ends_at_any_byte_loses_nothing() {
 }
 
 #[test]
-fn each_call_waits_as_long_as_it_says() {
+fn each_call_waits_for_its_timeout() {
     on_every_layer(|layer| {
         let (ws, _peer) = connected(layer, &options());
         let start = Instant::now();
@@ -64,17 +64,17 @@ fn each_call_waits_as_long_as_it_says() {
     });
 }
 
-/// A peer that keeps a receiver busy without a message does not keep it for ever.
+/// Frames that complete no message do not prolong the timeout.
 #[test]
-fn a_wait_ends_among_pings_and_crumbs() {
+fn a_timeout_ends_a_wait_during_a_flood_of_small_frames() {
     on_every_layer(|layer| {
-        for crumb in [frame(PING, b"p"), frame(PONG, b"p"), frame(0, b"x")] {
+        for small_frame in [frame(PING, b"p"), frame(PONG, b"p"), frame(0, b"x")] {
             let (ws, mut peer) = connected(layer, &options());
             peer.write(&frame(BINARY, b""));
             let (stop, is_stopped) = mpsc::channel::<()>();
             let flood = spawn("flood", move || {
                 while is_stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                    if peer.try_write(&crumb).is_err() {
+                    if peer.try_write(&small_frame).is_err() {
                         break;
                     }
                 }
@@ -89,7 +89,7 @@ fn a_wait_ends_among_pings_and_crumbs() {
 }
 
 #[test]
-fn messages_glued_together_come_one_by_one_without_a_wait() {
+fn messages_that_arrive_together_are_received_one_by_one_without_waiting() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let f = if side == Side::Client { frame } else { masked };
@@ -103,9 +103,9 @@ fn messages_glued_together_come_one_by_one_without_a_wait() {
     });
 }
 
-/// What `recv`, its bounded forms and the iterator say once the connection has ended, and go on to say.
+/// What the receiving calls and the iterator return after the end of the connection.
 #[test]
-fn the_end_is_said_again_and_again() {
+fn every_call_after_the_end_returns_the_same_end() {
     on_every_layer(|layer| {
         type Script = fn(&mut Peer);
         type End = (&'static str, Script, Result<(), ErrorKind>, u16, &'static str);
@@ -122,9 +122,9 @@ fn the_end_is_said_again_and_again() {
         ];
         for (name, script, end, shown, reason) in ends {
             let (ws, mut peer) = connected(layer, &options());
-            peer.send(FIN | TEXT, b"last words");
+            peer.send(FIN | TEXT, b"last message");
             script(&mut peer);
-            assert_eq!(kind(ws.recv()), Ok(text("last words")), "{name}");
+            assert_eq!(kind(ws.recv()), Ok(text("last message")), "{name}");
             for _ in 0..2 {
                 assert_eq!(kind(ws.recv()), end.map(|()| None), "{name}");
                 assert_eq!(kind(ws.recv_timeout(SHORT)), end.map(|()| None), "{name}");
@@ -139,7 +139,7 @@ fn the_end_is_said_again_and_again() {
 }
 
 #[test]
-fn a_lost_connection_says_where() {
+fn a_lost_connection_is_an_error_that_names_the_place() {
     on_every_layer(|layer| {
         let cuts: [(&[u8], &str); 4] =
             [(b"", "between messages"), (b"\x81", "inside"), (b"\x82\x05ab", "inside"), (b"\x01\x01a", "inside")];
@@ -151,7 +151,7 @@ fn a_lost_connection_says_where() {
             assert!(error.contains(place), "{:?}: {error}", bytes.escape_ascii());
 
             let (ws, mut peer) = connected(layer, &options());
-            ws.send("to be left unread").unwrap();
+            ws.send("unread").unwrap();
             peer.write(bytes);
             peer.reset();
             let error = ws.recv().unwrap_err();
@@ -192,9 +192,9 @@ fn several_receivers_share_the_messages() {
     });
 }
 
-/// A receiver with a bound keeps it although another thread sits in `recv`.
+/// A timeout also ends the wait for another thread that is in `recv`.
 #[test]
-fn a_wait_for_another_receiver_is_bounded_too() {
+fn a_timeout_ends_the_wait_for_another_receiver() {
     on_every_layer(|layer| {
         let (ws, mut peer) = connected(layer, &options());
         let other = ws.clone();
@@ -208,7 +208,7 @@ fn a_wait_for_another_receiver_is_bounded_too() {
 }
 
 #[test]
-fn a_ping_is_answered_by_the_call_that_meets_it() {
+fn a_ping_is_answered_by_the_call_that_receives_it() {
     on_every_layer(|layer| {
         let (ws, mut peer) = connected(layer, &options());
         for i in 0..5u8 {
@@ -225,9 +225,9 @@ fn a_ping_is_answered_by_the_call_that_meets_it() {
     });
 }
 
-/// Pings that the peer sends without reading the pongs cannot fill the memory, and cannot stop a message.
+/// The peer sends many pings without reading the pongs, and then a message.
 #[test]
-fn a_flood_of_pings_from_a_peer_that_reads_nothing() {
+fn a_flood_of_pings_does_not_block_receiving() {
     on_every_layer(|layer| {
         let (ws, mut peer) = connected(layer, &options());
         let flood = spawn("flood", move || {
@@ -250,7 +250,7 @@ fn a_flood_of_pings_from_a_peer_that_reads_nothing() {
 }
 
 #[test]
-fn a_large_message_comes_whole_in_one_frame_and_in_many() {
+fn a_large_message_arrives_in_one_frame_and_in_many() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let payload = pattern(4 << 20, 1);
@@ -268,9 +268,9 @@ fn a_large_message_comes_whole_in_one_frame_and_in_many() {
     });
 }
 
-/// Records in two parts, cut at every byte; the second part comes while nobody or somebody waits for it.
+/// Records are split at every byte. The second part arrives after a receiving call, or during one.
 #[test]
-fn a_tls_record_in_two_parts_is_whole() {
+fn a_tls_record_may_arrive_in_two_parts() {
     on_every_pair(|side, layer| {
         if layer == Layer::Plain {
             return;
@@ -301,9 +301,9 @@ fn a_tls_record_in_two_parts_is_whole() {
     });
 }
 
-/// A record that TLS cannot read ends the connection, and that stays the answer.
+/// An invalid TLS record ends the connection, and every later call returns the same error.
 #[test]
-fn garbage_in_tls_is_a_lost_connection() {
+fn invalid_tls_data_is_a_lost_connection() {
     on_every_pair(|side, layer| {
         if layer == Layer::Plain {
             return;
@@ -324,19 +324,19 @@ fn garbage_in_tls_is_a_lost_connection() {
 }
 
 #[test]
-fn bounds_at_their_ends() {
+fn timeouts_and_limits_may_have_extreme_values() {
     on_every_layer(|layer| {
         let longest = Some(Duration::MAX);
-        let options =
+        let extreme =
             options().connect_timeout(longest).send_timeout(longest).close_timeout(longest).ping_interval(longest);
-        let (ws, mut peer) = connected(layer, &options.max_message_size(0));
+        let (ws, mut peer) = connected(layer, &extreme.max_message_size(0));
         peer.send(FIN | TEXT, b"");
         assert_eq!(kind(ws.recv_timeout(Duration::MAX)), Ok(text("")));
         ws.send("x").unwrap();
         assert_eq!(kind(ws.recv_timeout(Duration::from_nanos(1))), Err(ErrorKind::Timeout));
         peer.send(FIN | TEXT, b"x");
         assert_eq!(kind(ws.recv_timeout(Duration::MAX)), Err(ErrorKind::TooBig));
-        let (ws, peer) = connected(layer, &crate::support::options().connect_timeout(None).send_timeout(None));
+        let (ws, peer) = connected(layer, &options().connect_timeout(None).send_timeout(None));
         ws.send("x").unwrap();
         drop(peer);
         assert_eq!(kind(ws.recv()), Err(ErrorKind::Io));

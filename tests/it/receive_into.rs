@@ -1,4 +1,4 @@
-//! Receiving into the caller's buffer: what is in it, and whose allocation it is.
+//! `recv_into`: the contents of the caller's buffer, and the reuse of its allocation.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use wsync::{ErrorKind, MessageKind};
 #[test]
 fn text_that_is_not_utf8_leaves_the_callers_buffer_empty() {
     on_every_pair(|side, layer| {
-        // In one piece; cut short; in more pieces than one read takes.
+        // Invalid; cut inside a character; longer than one read.
         let long = [&[b'a'; 200_000][..], b"\xff"].concat();
         let cases = [
             (&b"ab\xff"[..], "0xff at offset 2"),
@@ -46,9 +46,9 @@ fn text_that_is_not_utf8_leaves_the_callers_buffer_empty() {
     });
 }
 
-/// However a message comes: in one read or in many, past the buffer or through it, text or binary.
+/// In one read or in many, with or without the read buffer, text or binary.
 #[test]
-fn the_callers_buffer_is_used_again() {
+fn the_callers_allocation_is_reused() {
     on_every_pair(|side, layer| {
         for size in [300, 100_000, 1_000_000] {
             let (ws, mut peer) = pair(side, layer);
@@ -80,16 +80,16 @@ fn the_callers_buffer_is_used_again() {
     });
 }
 
-/// What came while this side was closing comes into the caller's buffer too, and then the end.
+/// Messages that arrived while this side was closing are received, and then the end.
 #[test]
-fn the_callers_buffer_after_a_close() {
+fn recv_into_works_after_a_close() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let large = pattern(500_000, 1);
         let f = if side == Side::Client { frame } else { masked };
         let frames = [f(FIN | BINARY, &large), f(FIN | TEXT, b"one"), f(FIN | BINARY, b"two")].concat();
         let (first, second) = frames.split_at(200_000);
-        // Half of it has been received before.
+        // Half of it is received before the close.
         peer.write(first);
         (0..20).for_each(|_| assert_eq!(kind(ws.try_recv()), Err(ErrorKind::Timeout)));
         thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Redirects, from origin to origin over loopback.
+//! Redirects between servers on loopback.
 
 use std::net::{Shutdown, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::support::*;
 use wsync::{ErrorKind, WebSocket};
 
-/// A server with a port that is known before its answers are.
+/// A server whose port is known before its responses are chosen.
 struct Origin {
     listener: TcpListener,
     layer: Layer,
@@ -25,15 +25,15 @@ impl Origin {
         format!("{}://{}{path}", scheme(self.layer), self.authority())
     }
 
-    /// Gives one connection each of these answers: `status location`, or nothing for the upgrade.
-    fn answer<S: Into<String>>(self, answers: impl IntoIterator<Item = S>) -> Job<Vec<Peer>> {
-        let answers: Vec<String> = answers.into_iter().map(Into::into).collect();
-        spawn("origin", move || answers.iter().map(|answer| self.answer_one(answer)).collect())
+    /// Serves one connection for each of these responses: `STATUS LOCATION`, or an empty string for the upgrade.
+    fn serve<S: Into<String>>(self, responses: impl IntoIterator<Item = S>) -> Job<Vec<Peer>> {
+        let responses: Vec<String> = responses.into_iter().map(Into::into).collect();
+        spawn("origin", move || responses.iter().map(|response| self.serve_one(response)).collect())
     }
 
-    fn answer_one(&self, answer: &str) -> Peer {
+    fn serve_one(&self, response: &str) -> Peer {
         let mut peer = Peer::serve(self.listener.accept().unwrap().0, self.layer);
-        match answer.split_once(' ') {
+        match response.split_once(' ') {
             None => peer.upgrade(""),
             Some((status, location)) => {
                 peer.read_head();
@@ -46,7 +46,7 @@ impl Origin {
     }
 }
 
-/// What the requests asked for.
+/// The targets of the requests.
 fn targets(peers: &[Peer]) -> Vec<&str> {
     peers.iter().map(|peer| peer.head.split(' ').nth(1).unwrap()).collect()
 }
@@ -56,13 +56,13 @@ fn urls(ws: &WebSocket) -> Vec<&str> {
 }
 
 #[test]
-fn every_redirect_status_and_kind_of_location_is_followed() {
+fn every_redirect_status_and_every_form_of_location_is_followed() {
     on_every_layer(|layer| {
         let origin = Origin::new(layer);
         let (scheme, authority) = (if layer == Layer::Plain { "http" } else { "https" }, origin.authority());
         let start = origin.url("/a/b?c");
         let whole = origin.url("/f?x=1");
-        let server = origin.answer([
+        let server = origin.serve([
             "301 d".to_string(),
             "302 /e?f".into(),
             format!("303 {scheme}://{authority}/g"),
@@ -88,12 +88,12 @@ fn every_redirect_status_and_kind_of_location_is_followed() {
 }
 
 #[test]
-fn more_redirects_than_wanted_are_an_error_with_the_chain() {
+fn too_many_redirects_are_an_error_that_names_all_of_them() {
     bounded(|| {
         for most in [1, 2, 5] {
             let origin = Origin::new(Layer::Plain);
             let (url, authority) = (origin.url("/0?token=secret"), origin.authority());
-            let server = origin.answer((1..=most + 1).map(|hop| format!("302 /{hop}")));
+            let server = origin.serve((1..=most + 1).map(|hop| format!("302 /{hop}")));
             let error = options().max_redirects(most).connect(&url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Redirect, "{error}");
             assert_eq!(error.response().map(|response| response.status()), Some(302));
@@ -105,7 +105,7 @@ fn more_redirects_than_wanted_are_an_error_with_the_chain() {
         }
         let origin = Origin::new(Layer::Plain);
         let url = origin.url("/");
-        let server = origin.answer(["302 /x"]);
+        let server = origin.serve(["302 /x"]);
         let error = options().max_redirects(0).connect(&url).unwrap_err();
         assert_eq!((error.kind(), error.response().unwrap().body()), (ErrorKind::Rejected, b"hi" as &[u8]));
         wait_for(server);
@@ -113,12 +113,12 @@ fn more_redirects_than_wanted_are_an_error_with_the_chain() {
 }
 
 #[test]
-fn an_answer_behind_redirects_names_them() {
+fn an_error_after_redirects_names_them() {
     bounded(|| {
         for (answer, expected) in [("404 -", ErrorKind::Rejected), ("302 ftp://h/", ErrorKind::Redirect)] {
             let origin = Origin::new(Layer::Plain);
             let url = origin.url("/first");
-            let server = origin.answer(["302 /second", answer]);
+            let server = origin.serve(["302 /second", answer]);
             let error = options().connect(&url).unwrap_err();
             assert_eq!(error.kind(), expected, "{error}");
             assert!(error.to_string().contains("/first"), "{error}");
@@ -127,9 +127,9 @@ fn an_answer_behind_redirects_names_them() {
     });
 }
 
-/// Ports tell the origins apart here. What was said for the first is not said to the second, nor on the way back.
+/// The origins differ in their ports. Credentials for the first are not sent to the second, nor after a redirect back.
 #[test]
-fn credentials_stay_with_their_origin_and_do_not_come_back() {
+fn credentials_are_not_sent_after_a_redirect_to_another_origin() {
     bounded(|| {
         let own = [
             ("authorization", "Bearer own"),
@@ -151,8 +151,8 @@ fn credentials_stay_with_their_origin_and_do_not_come_back() {
             }
             let back = a.url("/3").replace("//", "//eve:eve@");
             let to_b = b.url("/b");
-            let first = a.answer(["302 /2".to_string(), format!("307 {to_b}"), String::new()]);
-            let second = b.answer([format!("308 {back}")]);
+            let first = a.serve(["302 /2".to_string(), format!("307 {to_b}"), String::new()]);
+            let second = b.serve([format!("308 {back}")]);
             let ws = options.connect(&url).unwrap();
             assert!(urls(&ws).iter().all(|url| !url.contains('@')), "{:?}", urls(&ws));
             let (first, second) = (wait_for(first), wait_for(second));
@@ -177,11 +177,11 @@ fn credentials_stay_with_their_origin_and_do_not_come_back() {
 }
 
 #[test]
-fn the_hook_decides_about_each_hop() {
+fn the_hook_decides_about_each_redirect() {
     bounded(|| {
         let origin = Origin::new(Layer::Plain);
         let (url, base) = (origin.url("/1"), origin.url(""));
-        let server = origin.answer(["301 /2", "302 /3"]);
+        let server = origin.serve(["301 /2", "302 /3"]);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let hook = {
             let seen = seen.clone();
@@ -200,12 +200,12 @@ fn the_hook_decides_about_each_hop() {
 }
 
 #[test]
-fn frames_behind_the_last_answer_are_the_first_ones() {
+fn frames_that_arrive_with_the_last_response_are_received_first() {
     on_every_layer(|layer| {
         let origin = Origin::new(layer);
         let url = origin.url("/1");
         let server = spawn("origin", move || {
-            // A body as long as the connection, and then it ends.
+            // The end of the connection ends this body.
             let mut first = Peer::serve(origin.listener.accept().unwrap().0, layer);
             first.read_head();
             first.write(b"HTTP/1.1 302 x\r\nLocation: /2\r\n\r\nmoved");
@@ -224,12 +224,12 @@ fn frames_behind_the_last_answer_are_the_first_ones() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn into_tls_but_never_out_of_it() {
+fn redirects_from_ws_to_wss_are_followed_and_the_reverse_is_an_error() {
     bounded(|| {
         for scheme in ["https", "wss"] {
             let (plain, tls) = (Origin::new(Layer::Plain), Origin::new(Layer::Tls13));
             let url = plain.url("/");
-            let (first, second) = (plain.answer([format!("301 {scheme}://{}/x", tls.authority())]), tls.answer([""]));
+            let (first, second) = (plain.serve([format!("301 {scheme}://{}/x", tls.authority())]), tls.serve([""]));
             let ws = options().header("Cookie", "a=b").connect(&url).unwrap();
             wait_for(first);
             let second = wait_for(second);
@@ -239,14 +239,14 @@ fn into_tls_but_never_out_of_it() {
         for scheme in ["http", "ws"] {
             let (plain, tls) = (Origin::new(Layer::Plain), Origin::new(Layer::Tls13));
             let url = tls.url("/");
-            let server = tls.answer([format!("302 {scheme}://{}/", plain.authority())]);
-            let asked = |_: &wsync::Response, _: &url::Url| panic!("the hook is not asked");
-            let error = options().on_redirect(asked).connect(&url).unwrap_err();
+            let server = tls.serve([format!("302 {scheme}://{}/", plain.authority())]);
+            let never_called = |_: &wsync::Response, _: &url::Url| panic!("the hook was called");
+            let error = options().on_redirect(never_called).connect(&url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Redirect, "{error}");
             assert!(error.to_string().contains("wss to ws"), "{error}");
             wait_for(server);
             plain.listener.set_nonblocking(true).unwrap();
-            assert!(plain.listener.accept().is_err(), "it was connected to");
+            assert!(plain.listener.accept().is_err(), "the client connected to it");
         }
     });
 }

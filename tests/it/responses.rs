@@ -1,20 +1,20 @@
-//! What a server may answer, and what every wrong answer comes to.
+//! Responses to the client's opening handshake: valid, invalid, and rejections.
 
 use crate::support::*;
 use wsync::{Compression, ConnectOptions, ErrorKind, WebSocket};
 
-/// The lines that a correct 101 must have.
-const MUST: &str = "Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Accept: {accept}";
+/// The lines that a 101 response must have.
+const REQUIRED: &str = "Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Accept: {accept}";
 
-/// Lines of a head, `|` between them; `{must}` and `{accept}` stand for what is correct.
+/// The bytes of a head, from lines with `|` between them. `{required}` and `{accept}` stand for the correct values.
 fn head(lines: &str, accept: &str) -> Vec<u8> {
-    let lines = lines.replace("{must}", MUST).replace("{accept}", accept);
+    let lines = lines.replace("{required}", REQUIRED).replace("{accept}", accept);
     let lines = lines.replace("{accept, lower case}", &accept.to_lowercase()).replace('|', "\r\n");
     (lines + "\r\n\r\n").into_bytes()
 }
 
-/// Connects to a server that answers with this head and a frame glued to it, and gives back what else it read.
-fn answered(layer: Layer, options: &ConnectOptions, lines: &str) -> (wsync::Result<WebSocket>, Server<Vec<u8>>) {
+/// Connects to a server that sends this head and, immediately after it, a frame. The server returns what else it read.
+fn connect_to(layer: Layer, options: &ConnectOptions, lines: &str) -> (wsync::Result<WebSocket>, Server<Vec<u8>>) {
     let lines = lines.to_string();
     let server = Server::new(layer, move |mut peer| {
         peer.read_head();
@@ -26,47 +26,47 @@ fn answered(layer: Layer, options: &ConnectOptions, lines: &str) -> (wsync::Resu
     (options.connect(&server.url), server)
 }
 
-fn offering() -> ConnectOptions {
+fn options_with_protocols() -> ConnectOptions {
     options().protocols(["v2.chat", "v1.chat"])
 }
 
 #[test]
-fn good_answers() {
+fn valid_responses_are_accepted() {
     on_every_layer(|layer| {
-        let headers = |count: usize| format!("HTTP/1.1 101 x|{{must}}{}", "|X: y".repeat(count - 3));
-        let total = |size: usize| format!("HTTP/1.1 101 x|{{must}}|X: {}", "y".repeat(size - 116));
+        let headers = |count: usize| format!("HTTP/1.1 101 x|{{required}}{}", "|X: y".repeat(count - 3));
+        let total = |size: usize| format!("HTTP/1.1 101 x|{{required}}|X: {}", "y".repeat(size - 116));
         assert_eq!(head(&total(1000), &"k".repeat(28)).len(), 1000);
         let cases = [
-            "HTTP/1.1 101|{must}",
-            "HTTP/1.1 101 |{must}",
-            "HTTP/1.1 101 Switching Protocols|{must}",
-            "HTTP/1.1 101 x|{must}|Server: \u{fc}n\u{ef}c\u{f6}de",
+            "HTTP/1.1 101|{required}",
+            "HTTP/1.1 101 |{required}",
+            "HTTP/1.1 101 Switching Protocols|{required}",
+            "HTTP/1.1 101 x|{required}|Server: \u{fc}n\u{ef}c\u{f6}de",
             "HTTP/1.1 101 x|upgrade: WebSocket|CONNECTION: upgrade|sec-websocket-accept: {accept}",
             "HTTP/1.1 101 x|Upgrade: WEBSOCKET|Connection: keep-alive, UPGRADE|Sec-WebSocket-Accept: {accept}",
             "HTTP/1.1 101 x|Upgrade: websocket|Connection: keep-alive|Connection: Upgrade|Sec-WebSocket-Accept: {accept}",
             "HTTP/1.1 101 x|Upgrade:websocket|Connection:,upgrade,|Sec-WebSocket-Accept: \t {accept} \t ",
             "HTTP/1.1 101 x|Upgrade: websocket|Connection: keep-alive,| Upgrade|Sec-WebSocket-Accept:|\t{accept}",
-            "HTTP/1.1 101 x|{must}|X-Empty:|X-Empty: ",
-            "HTTP/1.1 100 Continue||HTTP/1.1 101 x|{must}",
-            "HTTP/1.1 103 Early Hints|Link: </a>||HTTP/1.1 103 Early Hints||HTTP/1.1 101 x|{must}",
-            "HTTP/1.1 101 x|{must}|Sec-WebSocket-Protocol: v1.chat",
-            "HTTP/1.1 101 x|{must}|Sec-WebSocket-Extensions: permessage-deflate",
-            "HTTP/1.1 101 x|{must}|Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=8; client_max_window_bits=9",
-            "HTTP/1.1 101 x|{must}|Sec-WebSocket-Extensions: permessage-deflate;server_max_window_bits=\"12\" ; server_no_context_takeover;client_no_context_takeover",
+            "HTTP/1.1 101 x|{required}|X-Empty:|X-Empty: ",
+            "HTTP/1.1 100 Continue||HTTP/1.1 101 x|{required}",
+            "HTTP/1.1 103 Early Hints|Link: </a>||HTTP/1.1 103 Early Hints||HTTP/1.1 101 x|{required}",
+            "HTTP/1.1 101 x|{required}|Sec-WebSocket-Protocol: v1.chat",
+            "HTTP/1.1 101 x|{required}|Sec-WebSocket-Extensions: permessage-deflate",
+            "HTTP/1.1 101 x|{required}|Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=8; client_max_window_bits=9",
+            "HTTP/1.1 101 x|{required}|Sec-WebSocket-Extensions: permessage-deflate;server_max_window_bits=\"12\" ; server_no_context_takeover;client_no_context_takeover",
             &headers(128),
             &total(65536),
         ];
         for lines in cases {
-            let (ws, server) = answered(layer, &offering(), lines);
+            let (ws, server) = connect_to(layer, &options_with_protocols(), lines);
             let ws = ws.unwrap_or_else(|error| panic!("{lines}: {error}"));
             assert_eq!(kind(ws.recv()), Ok(text("first")), "{lines}");
             drop(ws);
             server.join();
         }
-        // Bare LF ends a line as CR LF does (RFC 9112 §2.2).
+        // A bare LF ends a line like CR LF (RFC 9112 §2.2).
         let server = Server::new(layer, |mut peer| {
             peer.read_head();
-            let answer = String::from_utf8(head("HTTP/1.1 101 x|{must}", &peer.accept_key())).unwrap();
+            let answer = String::from_utf8(head("HTTP/1.1 101 x|{required}", &peer.accept_key())).unwrap();
             peer.write(answer.replace('\r', "").as_bytes());
             peer
         });
@@ -75,25 +75,25 @@ fn good_answers() {
     });
 }
 
-/// Each is a `Handshake` error that names what is wrong; the socket is closed, and no frame was sent.
+/// Each is a `Handshake` error that names the cause. The client sends no frame and closes the socket.
 #[test]
-fn bad_answers() {
+fn invalid_responses_are_errors() {
     on_every_layer(|layer| {
-        let headers = |count: usize| format!("HTTP/1.1 101 x|{{must}}{}", "|X: y".repeat(count - 3));
-        let total = |size: usize| format!("HTTP/1.1 101 x|{{must}}|X: {}", "y".repeat(size - 116));
+        let headers = |count: usize| format!("HTTP/1.1 101 x|{{required}}{}", "|X: y".repeat(count - 3));
+        let total = |size: usize| format!("HTTP/1.1 101 x|{{required}}|X: {}", "y".repeat(size - 116));
         let deflate = |parameters: &str| {
-            format!("HTTP/1.1 101 x|{{must}}|Sec-WebSocket-Extensions: permessage-deflate{parameters}")
+            format!("HTTP/1.1 101 x|{{required}}|Sec-WebSocket-Extensions: permessage-deflate{parameters}")
         };
         let cases: &[(&str, &str)] = &[
-            ("HTTP/1.0 101 x|{must}", "1.0"),
-            ("HTTP/2 101|{must}", "HTTP/2"),
-            ("HTTP/2.0 101 x|{must}", "HTTP/2"),
-            ("HTP/1.1 101 x|{must}", "HTP"),
-            ("HTTP/1.1 1O1 x|{must}", "1O1"),
-            ("HTTP/1.1  101 x|{must}", "status line"),
-            ("HTTP/1.1|{must}", "status line"),
-            ("\u{1}\u{2}\u{ff}junk|{must}", "status line"),
-            ("|HTTP/1.1 101 x|{must}", "status line"),
+            ("HTTP/1.0 101 x|{required}", "1.0"),
+            ("HTTP/2 101|{required}", "HTTP/2"),
+            ("HTTP/2.0 101 x|{required}", "HTTP/2"),
+            ("HTP/1.1 101 x|{required}", "HTP"),
+            ("HTTP/1.1 1O1 x|{required}", "1O1"),
+            ("HTTP/1.1  101 x|{required}", "status line"),
+            ("HTTP/1.1|{required}", "status line"),
+            ("\u{1}\u{2}\u{ff}junk|{required}", "status line"),
+            ("|HTTP/1.1 101 x|{required}", "status line"),
             ("HTTP/1.1 101 x|Connection: Upgrade|Sec-WebSocket-Accept: {accept}", "Upgrade is absent"),
             ("HTTP/1.1 101 x|Upgrade: h2c|Connection: Upgrade|Sec-WebSocket-Accept: {accept}", "h2c"),
             ("HTTP/1.1 101 x|Upgrade: websocket|Sec-WebSocket-Accept: {accept}", "Connection is absent"),
@@ -109,25 +109,25 @@ fn bad_answers() {
                 "HTTP/1.1 101 x|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Accept: {accept, lower case}",
                 "Sec-WebSocket-Accept",
             ),
-            ("HTTP/1.1 101 x|{must}|Sec-WebSocket-Accept: {accept}", "Sec-WebSocket-Accept"),
-            ("HTTP/1.1 101 x|{must}|no colon here", "colon"),
-            ("HTTP/1.1 101 x|{must}|nocolon", "no colon"),
-            ("HTTP/1.1 101 x|{must}|: v", "header"),
-            ("HTTP/1.1 101 x|{must}|X : v", "header"),
-            ("HTTP/1.1 101 x|{must}|X: a\0b", "NUL"),
-            ("HTTP/1.1 101 x|{must}|X: a\rb", "CR"),
-            ("HTTP/1.1 101 x| folded: onto nothing|{must}", "header"),
+            ("HTTP/1.1 101 x|{required}|Sec-WebSocket-Accept: {accept}", "Sec-WebSocket-Accept"),
+            ("HTTP/1.1 101 x|{required}|no colon here", "colon"),
+            ("HTTP/1.1 101 x|{required}|nocolon", "no colon"),
+            ("HTTP/1.1 101 x|{required}|: v", "header"),
+            ("HTTP/1.1 101 x|{required}|X : v", "header"),
+            ("HTTP/1.1 101 x|{required}|X: a\0b", "NUL"),
+            ("HTTP/1.1 101 x|{required}|X: a\rb", "CR"),
+            ("HTTP/1.1 101 x| folded: onto nothing|{required}", "header"),
             (&headers(129), "128"),
             (&total(65537), "65536"),
-            ("HTTP/1.1 101 x|{must}|Sec-WebSocket-Protocol: v3.chat", "v3.chat"),
-            ("HTTP/1.1 101 x|{must}|Sec-WebSocket-Protocol: V1.chat", "V1.chat"),
-            ("HTTP/1.1 101 x|{must}|Sec-WebSocket-Protocol: v1.chat, v2.chat", "v1.chat, v2.chat"),
-            ("HTTP/1.1 101 x|{must}|Sec-WebSocket-Protocol: v1.chat|Sec-WebSocket-Protocol: v1.chat", "v1.chat"),
-            ("HTTP/1.1 101 x|{must}|Sec-WebSocket-Protocol:", "Sec-WebSocket-Protocol"),
-            ("HTTP/1.1 101 x|{must}|Sec-WebSocket-Extensions: x-webkit-deflate-frame", "x-webkit-deflate-frame"),
-            ("HTTP/1.1 101 x|{must}|Sec-WebSocket-Extensions: permessage-deflate, x-other", "x-other"),
+            ("HTTP/1.1 101 x|{required}|Sec-WebSocket-Protocol: v3.chat", "v3.chat"),
+            ("HTTP/1.1 101 x|{required}|Sec-WebSocket-Protocol: V1.chat", "V1.chat"),
+            ("HTTP/1.1 101 x|{required}|Sec-WebSocket-Protocol: v1.chat, v2.chat", "v1.chat, v2.chat"),
+            ("HTTP/1.1 101 x|{required}|Sec-WebSocket-Protocol: v1.chat|Sec-WebSocket-Protocol: v1.chat", "v1.chat"),
+            ("HTTP/1.1 101 x|{required}|Sec-WebSocket-Protocol:", "Sec-WebSocket-Protocol"),
+            ("HTTP/1.1 101 x|{required}|Sec-WebSocket-Extensions: x-webkit-deflate-frame", "x-webkit-deflate-frame"),
+            ("HTTP/1.1 101 x|{required}|Sec-WebSocket-Extensions: permessage-deflate, x-other", "x-other"),
             (
-                "HTTP/1.1 101 x|{must}|Sec-WebSocket-Extensions: permessage-deflate|Sec-WebSocket-Extensions: permessage-deflate",
+                "HTTP/1.1 101 x|{required}|Sec-WebSocket-Extensions: permessage-deflate|Sec-WebSocket-Extensions: permessage-deflate",
                 "twice",
             ),
             (&deflate("; unknown"), "unknown"),
@@ -144,23 +144,27 @@ fn bad_answers() {
             (&deflate("; ="), "broken"),
         ];
         for &(lines, named) in cases {
-            refused(answered(layer, &offering(), lines), lines, named);
+            assert_handshake_error(connect_to(layer, &options_with_protocols(), lines), lines, named);
         }
         for options in [options(), options().protocols(["v2.chat"])] {
-            let lines = "HTTP/1.1 101 x|{must}|Sec-WebSocket-Protocol: v1.chat";
-            refused(answered(layer, &options, lines), lines, "v1.chat");
+            let lines = "HTTP/1.1 101 x|{required}|Sec-WebSocket-Protocol: v1.chat";
+            assert_handshake_error(connect_to(layer, &options, lines), lines, "v1.chat");
         }
         let off = options().compression(Compression::off());
-        refused(answered(layer, &off, &deflate("")), "not offered", "permessage-deflate");
+        assert_handshake_error(connect_to(layer, &off, &deflate("")), "not offered", "permessage-deflate");
         let smaller = options().compression(Compression::default().server_max_window_bits(10));
-        refused(answered(layer, &smaller, &deflate("; server_max_window_bits=11")), "more than asked", "11");
-        refused(answered(layer, &smaller, &deflate("")), "less than asked", "15");
+        assert_handshake_error(
+            connect_to(layer, &smaller, &deflate("; server_max_window_bits=11")),
+            "larger than requested",
+            "11",
+        );
+        assert_handshake_error(connect_to(layer, &smaller, &deflate("")), "absent although requested", "15");
         let fresh = options().compression(Compression::default().server_no_context_takeover(true));
-        refused(answered(layer, &fresh, &deflate("")), "takeover", "server_no_context_takeover");
+        assert_handshake_error(connect_to(layer, &fresh, &deflate("")), "takeover", "server_no_context_takeover");
     });
 }
 
-fn refused((result, server): (wsync::Result<WebSocket>, Server<Vec<u8>>), lines: &str, named: &str) {
+fn assert_handshake_error((result, server): (wsync::Result<WebSocket>, Server<Vec<u8>>), lines: &str, named: &str) {
     let shown = &lines[..lines.len().min(300)];
     let error = result.map(|_| ()).expect_err(shown);
     assert_eq!(error.kind(), ErrorKind::Handshake, "{shown}: {error}");
@@ -169,9 +173,9 @@ fn refused((result, server): (wsync::Result<WebSocket>, Server<Vec<u8>>), lines:
     assert_eq!(server.join(), b"", "{shown}");
 }
 
-/// Any other status is `Rejected`, with all that the server said about it.
+/// The error has the status, the headers and the body.
 #[test]
-fn rejections() {
+fn every_status_except_101_is_a_rejection() {
     on_every_layer(|layer| {
         let big = "b".repeat(64 * 1024);
         let cases: &[(&str, String, u16, &str)] = &[
@@ -196,7 +200,7 @@ fn rejections() {
             let answer = [head(lines, ""), body.clone().into_bytes()].concat();
             let server = Server::new(layer, move |mut peer| {
                 peer.read_head();
-                // The client may have left before the end of a long one.
+                // Fails if the client has disconnected before the end of a long body.
                 let _ = peer.try_write(&answer);
                 peer.cut();
                 peer.rest()
@@ -227,7 +231,7 @@ fn rejections() {
 }
 
 #[test]
-fn an_endless_body_is_cut_off() {
+fn an_infinite_body_is_cut_at_64_kib() {
     on_every_layer(|layer| {
         for lines in ["HTTP/1.1 200 OK", "HTTP/1.1 200 OK|Transfer-Encoding: chunked"] {
             let mut answer = head(lines, "");

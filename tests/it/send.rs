@@ -1,4 +1,4 @@
-//! Sending: what comes out at the other end, from one thread and from many, and what a peer that takes nothing does.
+//! Sending: what the peer receives, from one thread and from many, and sends to a peer that reads nothing.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 use wsync::{AcceptOptions, ErrorKind, Message, MessageRef, ReadyState, WebSocket};
 
-/// More than the sockets' buffers hold: it cannot be sent to a peer that does not read.
+/// More bytes than the sockets' buffers hold. A send of so much blocks until the peer reads.
 const TOO_MUCH: usize = 12 << 20;
 
 #[test]
-fn messages_of_every_sort_and_size() {
+fn messages_of_every_type_and_size_arrive() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         ws.send("smørrebrød 𝄞").unwrap();
@@ -44,7 +44,7 @@ fn messages_of_every_sort_and_size() {
         for (first, payload) in expected {
             assert_eq!(peer.frame(), Frame::new(first, payload));
         }
-        // Around every length at which the header or the way out changes.
+        // Around each length at which the header or the way of sending changes.
         for length in [125, 126, 127, 65_535, 65_536, 65_537, 131_071, 131_072, 200_001] {
             let payload = pattern(length, length as u32);
             thread::scope(|scope| {
@@ -55,9 +55,9 @@ fn messages_of_every_sort_and_size() {
     });
 }
 
-/// Small ones, ones that fill what is written at once, and ones that go past the queue.
+/// Small messages, messages that fill one write, and messages that are sent without the queue.
 #[test]
-fn messages_sent_together_come_in_their_order() {
+fn messages_sent_together_arrive_in_order() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let lengths = [0, 5, 65_536, 7, 40_000, 40_000, 9, 200_001, 65_535, 1_200_000, 3];
@@ -71,7 +71,7 @@ fn messages_sent_together_come_in_their_order() {
                 assert!(peer.frame() == Frame::new(FIN | BINARY, payload), "{}", payload.len());
             }
         });
-        // An iterator may wait for the answer to what it has given, and may panic.
+        // The iterator may wait for the reply to an earlier message, and may panic.
         let replies = (0..2).map(|number| {
             if number == 1 {
                 peer.send(FIN | TEXT, b"reply");
@@ -88,7 +88,7 @@ fn messages_sent_together_come_in_their_order() {
 }
 
 #[test]
-fn large_messages() {
+fn large_messages_arrive() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         for length in [4 << 20, if (side, layer) == (Side::Client, Layer::Plain) { 64 << 20 } else { 5 << 20 }] {
@@ -103,9 +103,9 @@ fn large_messages() {
     });
 }
 
-/// 64 threads at once: each one's messages come whole and in its order, every mask is fresh.
+/// The messages of each thread arrive complete and in order, and each frame has a new mask.
 #[test]
-fn many_senders() {
+fn sixty_four_threads_may_send_at_once() {
     on_every_pair(|side, layer| {
         const SENDERS: usize = 64;
         const EACH: usize = 50;
@@ -145,9 +145,9 @@ fn many_senders() {
     });
 }
 
-/// Whoever sends while another thread is at a long write is written in its turn.
+/// Messages that other threads send during a long write are written after it.
 #[test]
-fn senders_that_come_during_a_long_write() {
+fn messages_sent_during_a_long_write_arrive_after_it() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let long = pattern(TOO_MUCH, 3);
@@ -171,9 +171,9 @@ fn senders_that_come_during_a_long_write() {
     });
 }
 
-/// A message that is sent while the receiver writes its pong does not stay behind when the receiver goes away.
+/// A message that is sent while the receiver writes a pong is written although the receiver then stops receiving.
 #[test]
-fn a_send_that_meets_the_receivers_own_write_goes_out() {
+fn a_message_sent_while_the_receiver_writes_arrives() {
     on_every_layer(|layer| {
         let (ws, mut peer) = connected(layer, &options());
         let (go, is_go) = mpsc::channel::<u32>();
@@ -191,7 +191,7 @@ fn a_send_that_meets_the_receivers_own_write_goes_out() {
             go.send(number).unwrap();
             start.wait();
             assert_eq!(kind(ws.recv()), Ok(text("x")));
-            // Nobody receives now, and the message must come all the same.
+            // No thread is receiving now. The message must still arrive.
             let mut frames = [peer.frame(), peer.frame()];
             frames.sort_by_key(|frame| frame.first);
             assert_eq!(frames[0].payload, number.to_le_bytes());
@@ -201,10 +201,10 @@ fn a_send_that_meets_the_receivers_own_write_goes_out() {
     });
 }
 
-/// The same where the socket is full, so that the receiver leaves something behind: the send must not rely on it.
+/// The same with a full socket: the receiver leaves pongs unwritten, and the send must not rely on the receiver.
 #[test]
-#[ignore = "takes ten seconds; meets the moment in one of ten rounds"]
-fn a_send_that_meets_the_receivers_own_write_to_a_full_socket_goes_out() {
+#[ignore = "takes ten seconds; only one of ten rounds has the race"]
+fn a_message_sent_while_the_receiver_writes_to_a_full_socket_arrives() {
     for _ in 0..40 {
         let (ws, mut peer) = connected(Layer::Plain, &options());
         let pings = [frame(PING, &[b'p'; 125]).repeat(64), frame(FIN | TEXT, b"x")].concat();
@@ -223,21 +223,21 @@ fn a_send_that_meets_the_receivers_own_write_to_a_full_socket_goes_out() {
         thread::sleep(Duration::from_millis(20));
         drop(stop);
         wait_for(receiver);
-        // From here on nobody receives.
+        // From here on no thread receives.
         while peer.frame() != Frame::new(FIN | TEXT, b"the message") {}
         wait_for(sender);
     }
 }
 
-fn stuck_options() -> (wsync::ConnectOptions, AcceptOptions) {
+fn short_send_timeout() -> (wsync::ConnectOptions, AcceptOptions) {
     let timeout = Some(Duration::from_millis(100));
     (options().send_timeout(timeout), AcceptOptions::new().send_timeout(timeout))
 }
 
 #[test]
-fn a_send_to_a_peer_that_reads_nothing_times_out_and_ends_sending_only() {
+fn a_send_to_a_peer_that_reads_nothing_times_out_and_receiving_continues() {
     on_every_pair(|side, layer| {
-        let (client, server) = stuck_options();
+        let (client, server) = short_send_timeout();
         let (ws, mut peer) = match side {
             Side::Client => connected(layer, &client),
             Side::Server => accepted(layer, &server),
@@ -251,7 +251,7 @@ fn a_send_to_a_peer_that_reads_nothing_times_out_and_ends_sending_only() {
             assert_eq!(kind(ws.send("more")), Err(ErrorKind::Closed));
             assert_eq!(kind(ws.ping(b"more")), Err(ErrorKind::Closed));
         }
-        // Not even what is left of the message, which would take another 100 ms.
+        // Fails immediately, without another attempt to write the rest of the message.
         assert_eq!(kind(ws.send_all([""; 0])), Err(ErrorKind::Timeout));
         peer.send(FIN | TEXT, b"received all the same");
         assert_eq!(kind(ws.recv()), Ok(text("received all the same")));
@@ -259,11 +259,11 @@ fn a_send_to_a_peer_that_reads_nothing_times_out_and_ends_sending_only() {
     });
 }
 
-/// Small messages pile up to a bound, then their senders wait, each no longer than its own bound.
+/// Small messages fill the queue, then each sender waits for its own timeout.
 #[test]
-fn many_small_sends_to_a_peer_that_reads_nothing() {
+fn many_small_sends_to_a_peer_that_reads_nothing_time_out() {
     on_every_layer(|layer| {
-        let (ws, _peer) = connected(layer, &stuck_options().0);
+        let (ws, _peer) = connected(layer, &short_send_timeout().0);
         let senders: Vec<_> = (0..8)
             .map(|_| {
                 let ws = ws.clone();
@@ -285,9 +285,9 @@ fn many_small_sends_to_a_peer_that_reads_nothing() {
     });
 }
 
-/// A sender's bound does not become that of a receiver, or of a later send that is not stuck.
+/// The timeout of a blocked send does not affect a receiver.
 #[test]
-fn a_slow_send_within_its_bound_is_fine() {
+fn a_slow_send_within_its_timeout_succeeds() {
     on_every_layer(|layer| {
         let (ws, mut peer) = connected(layer, &options().send_timeout(Some(Duration::from_secs(15))));
         let sender = ws.clone();
@@ -304,7 +304,7 @@ fn a_slow_send_within_its_bound_is_fine() {
 }
 
 #[test]
-fn abort_wakes_all_stuck_senders() {
+fn abort_ends_all_blocked_sends() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let send = |length: usize| {
@@ -314,7 +314,7 @@ fn abort_wakes_all_stuck_senders() {
                 kind(ws.send("more"))
             })
         };
-        // One is in the system call, the others wait for it.
+        // One is in the system call, the others wait for that one.
         let senders = [send(TOO_MUCH), send(1), send(100_000)];
         peer.wait_until_full();
         assert!(senders.iter().all(Job::is_running));
@@ -327,7 +327,7 @@ fn abort_wakes_all_stuck_senders() {
 }
 
 #[test]
-fn sends_after_the_end_are_refused() {
+fn sends_after_the_end_fail() {
     on_every_pair(|side, layer| {
         type End = fn(&WebSocket, &mut Peer);
         let ends: [(&str, End); 4] = [
@@ -357,31 +357,31 @@ fn sends_after_the_end_are_refused() {
     });
 }
 
-/// The peer has ended its side only; what we send still arrives.
+/// The peer has ended only its output, so it still receives.
 #[test]
-fn sends_after_the_peers_half_close() {
+fn sends_after_the_peers_half_close_arrive() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         peer.cut();
-        ws.send("still heard").unwrap();
-        assert_eq!(peer.frame(), Frame::new(FIN | TEXT, b"still heard"));
+        ws.send("still received").unwrap();
+        assert_eq!(peer.frame(), Frame::new(FIN | TEXT, b"still received"));
     });
 }
 
-/// The peer has gone: an error in the end, and no signal that kills the process.
+/// There is an error, and no SIGPIPE that ends the process.
 #[test]
-fn sends_to_a_peer_that_has_gone() {
+fn sends_to_a_peer_that_has_disconnected_fail() {
     on_every_pair(|side, layer| {
         let (ws, peer) = pair(side, layer);
-        ws.send("left unread").unwrap();
+        ws.send("unread").unwrap();
         peer.reset();
         let error = loop {
-            if let Err(error) = ws.send("anybody?") {
+            if let Err(error) = ws.send("more") {
                 break error;
             }
         };
         assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Closed), "{error}");
-        assert_eq!(kind(ws.send("anybody?")), Err(ErrorKind::Closed));
+        assert_eq!(kind(ws.send("more")), Err(ErrorKind::Closed));
         assert_eq!(kind(ws.recv()), Err(ErrorKind::Io));
         assert_eq!(ws.close_code(), code(1006));
     });

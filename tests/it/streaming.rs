@@ -1,4 +1,4 @@
-//! Messages as streams of bytes, both ways, and receiving into the caller's buffer.
+//! Messages as streams of bytes in both directions, and receiving into the caller's buffer.
 
 use std::io::{self, Read, Write};
 use std::thread;
@@ -13,7 +13,7 @@ fn client_and_server(compression: Compression, max_message_size: usize) -> (WebS
 }
 
 #[test]
-fn a_message_beyond_the_limit_streams_through_in_both_directions() {
+fn a_message_larger_than_max_message_size_can_be_streamed() {
     for compression in [Compression::off(), Compression::default()] {
         let (client, server) = client_and_server(compression, 1000);
         let sent = mixed_text(1_250_000);
@@ -34,7 +34,7 @@ fn a_message_beyond_the_limit_streams_through_in_both_directions() {
         drop(message);
         assert!(received == sent);
         assert_eq!(server.recv().unwrap().unwrap(), Message::from("after"));
-        // And the limit counts again.
+        // For whole messages the limit still holds.
         let client = writer.join().unwrap();
         client.send_uncompressed(&vec![0; 1001]).unwrap();
         assert_eq!(server.recv().unwrap_err().kind(), ErrorKind::TooBig);
@@ -42,7 +42,7 @@ fn a_message_beyond_the_limit_streams_through_in_both_directions() {
 }
 
 #[test]
-fn what_was_not_read_of_a_message_is_left_out() {
+fn the_unread_rest_of_a_message_is_discarded() {
     let (client, server) = client_and_server(Compression::default(), 1000);
     let writer = thread::spawn(move || {
         let mut message = client.send_writer(MessageKind::Binary).unwrap();
@@ -59,7 +59,7 @@ fn what_was_not_read_of_a_message_is_left_out() {
 }
 
 #[test]
-fn other_threads_messages_wait_and_pings_do_not() {
+fn messages_of_other_threads_wait_and_pings_do_not() {
     for compression in [Compression::off(), Compression::default()] {
         let (client, server) = client_and_server(compression, 1 << 20);
         let mut message = client.send_writer(MessageKind::Text).unwrap();
@@ -79,9 +79,9 @@ fn other_threads_messages_wait_and_pings_do_not() {
     }
 }
 
-/// A sender that does not want to wait for the end of the message has `try_send`, or a bound.
+/// `try_send` fails immediately, other sends fail after `send_timeout`.
 #[test]
-fn while_a_message_is_sent_in_parts_others_wait_or_fail_by_choice() {
+fn while_a_message_is_sent_in_parts_other_sends_time_out() {
     for compression in [Compression::off(), Compression::default()] {
         let bound = Duration::from_millis(50);
         let options = options().compression(compression).send_timeout(Some(bound));
@@ -112,9 +112,9 @@ fn while_a_message_is_sent_in_parts_others_wait_or_fail_by_choice() {
     }
 }
 
-/// The rest of the batch waits for the message in parts, but not what came before that.
+/// The earlier messages of the batch are written before the message in parts, the later ones after it.
 #[test]
-fn a_message_in_parts_between_two_of_a_batch() {
+fn a_message_in_parts_may_start_inside_a_batch() {
     let (client, server) = client_and_server(Compression::off(), 1000);
     let parts = client.clone();
     let batch = (0..2).map(|number| {
@@ -144,7 +144,7 @@ fn a_close_does_not_wait_for_the_end_of_a_message_in_parts() {
 }
 
 #[test]
-fn the_message_behind_one_left_out_is_read_in_parts_too() {
+fn the_message_after_a_discarded_one_can_be_read_in_parts() {
     let (client, server) = client_and_server(Compression::off(), 1000);
     let writer = thread::spawn(move || {
         for _ in 0..2 {
@@ -160,7 +160,7 @@ fn the_message_behind_one_left_out_is_read_in_parts_too() {
 }
 
 #[test]
-fn an_unfinished_message_closes_with_1011_unless_nothing_went_out() {
+fn dropping_an_unfinished_message_closes_with_1011_unless_nothing_was_sent() {
     let (client, server) = client_and_server(Compression::off(), 1 << 20);
     drop(client.send_writer(MessageKind::Text).unwrap());
     client.send("still open").unwrap();
@@ -175,7 +175,7 @@ fn an_unfinished_message_closes_with_1011_unless_nothing_went_out() {
 }
 
 #[test]
-fn text_that_is_not_utf8_is_refused_before_it_is_sent() {
+fn text_that_is_not_utf8_is_an_error_before_it_is_sent() {
     let (client, server) = client_and_server(Compression::off(), 1 << 20);
     let mut message = client.send_writer(MessageKind::Text).unwrap();
     message.write_all(b"cut: \xE2\x82").unwrap();

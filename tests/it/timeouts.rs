@@ -1,4 +1,4 @@
-//! Bounds that hold although something else goes on.
+//! Timeouts and `abort` that work during other activity.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -15,13 +15,13 @@ fn upgraded(role: Role) -> (WebSocket, TcpStream) {
     (WebSocket::from_upgraded(stream, role, None, Compression::off()).unwrap(), peer)
 }
 
-/// Bytes that keep coming do not prolong a wait, in a frame so large that it is read past the buffer.
+/// Arriving bytes do not prolong the wait. The frame is so large that it is read without the read buffer.
 #[test]
-fn a_dripping_frame_does_not_hold_up_recv_timeout() {
+fn recv_timeout_holds_while_a_frame_arrives_slowly() {
     bounded(|| {
         let (ws, mut peer) = upgraded(Role::Client);
         let (stop, is_stopped) = mpsc::channel();
-        let dripping = thread::spawn(move || {
+        let slow_peer = thread::spawn(move || {
             let mut frame = vec![0x82, 127];
             frame.extend_from_slice(&(10_u64 << 20).to_be_bytes());
             frame.extend_from_slice(&[0; 200_000]);
@@ -33,38 +33,38 @@ fn a_dripping_frame_does_not_hold_up_recv_timeout() {
         let error = ws.recv_timeout(Duration::from_millis(1200)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         stop.send(()).unwrap();
-        dripping.join().unwrap();
+        slow_peer.join().unwrap();
     });
 }
 
 #[test]
-fn a_group_of_stuck_peers_closes_within_one_bound() {
+fn a_group_of_peers_that_read_nothing_closes_within_one_timeout() {
     bounded(|| {
         let group = Group::new();
-        let stuck: Vec<_> = (0..5).map(|_| upgraded(Role::Server)).collect();
-        for (ws, _) in &stuck {
+        let full: Vec<_> = (0..5).map(|_| upgraded(Role::Server)).collect();
+        for (ws, _) in &full {
             while ws.try_send(&[0; 60_000]).is_ok() {}
             group.add(ws);
         }
         let start = Instant::now();
         assert_eq!(group.close(CloseCode::GOING_AWAY, "", Duration::from_secs(1)).unwrap(), 5);
-        // Not a second for each.
+        // The second is for all members together.
         assert!(start.elapsed() < Duration::from_secs(4));
     });
 }
 
 #[test]
-fn abort_wakes_a_recv_that_waits_behind_a_message_in_parts() {
+fn abort_ends_a_recv_that_waits_for_a_message_reader() {
     bounded(|| {
         let (ws, mut peer) = upgraded(Role::Client);
         peer.write_all(b"\x02\x03abc").unwrap();
-        let held = ws.recv_reader().unwrap().unwrap();
+        let reader = ws.recv_reader().unwrap().unwrap();
         let waiting = thread::spawn({
             let ws = ws.clone();
             move || ws.recv().unwrap_err().kind()
         });
         ws.abort();
         assert_eq!(waiting.join().unwrap(), ErrorKind::Closed);
-        drop(held);
+        drop(reader);
     });
 }

@@ -1,7 +1,7 @@
 //! Peers that change the keys of TLS while messages flow both ways: key updates (1.3) and renegotiation (1.2).
 //!
-//! The peer is `openssl s_server`, the one that does either on request: what it reads on stdin is sent, unless it is a
-//! command letter, and what comes is on its stdout.
+//! The peer is `openssl s_server`, which does both on request. It sends what it reads from stdin, except for command
+//! letters, and writes what it receives to stdout.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -22,7 +22,7 @@ struct SServer {
     commands: usize,
 }
 
-/// All that came on stdout, and how much of it has been looked at.
+/// Everything that arrived on stdout, and how much of it has been searched.
 #[derive(Default)]
 struct Output {
     state: Mutex<(Vec<u8>, usize)>,
@@ -30,7 +30,7 @@ struct Output {
 }
 
 impl Output {
-    /// Waits until `find` finds something in what has not been looked at; it says where that ends.
+    /// Waits until `find` finds something in the output after the last result. `find` also returns where that ends.
     fn wait<T>(&self, what: &str, mut find: impl FnMut(&[u8]) -> Option<(T, usize)>) -> T {
         let mut state = self.state.lock().unwrap();
         loop {
@@ -40,7 +40,7 @@ impl Output {
                 return found;
             }
             let waited = self.changed.wait_timeout(state, Duration::from_secs(30)).unwrap();
-            assert!(!waited.1.timed_out(), "waited in vain for {what}");
+            assert!(!waited.1.timed_out(), "{what} did not arrive within 30 s");
             state = waited.0;
         }
     }
@@ -94,11 +94,11 @@ impl SServer {
         self.stdin.flush().unwrap();
     }
 
-    /// Gives a command and waits until it is done: what came behind it in the same read would be lost.
+    /// Gives a command and waits until it is done. s_server would lose data after the letter in the same read.
     fn command(&mut self, letter: &[u8]) {
         self.write(letter);
         self.commands += 1;
-        // It says so somewhere among our messages, which are looked for later.
+        // s_server prints this between our messages, so it is counted and not consumed.
         let mut state = self.output.state.lock().unwrap();
         while count(&state.0, b"SSL_do_handshake -> 1") < self.commands {
             state = self.output.changed.wait(state).unwrap();
@@ -123,7 +123,7 @@ impl Drop for SServer {
     }
 }
 
-/// Where a client's frame with this payload ends, whatever its mask.
+/// Returns where the first client frame with this payload ends. The mask is unknown.
 fn end_of_frame(bytes: &[u8], payload: &[u8]) -> Option<usize> {
     let header = [FIN | BINARY, 0x80 | payload.len() as u8];
     let length = 6 + payload.len();
@@ -140,7 +140,7 @@ fn end_of_frame(bytes: &[u8], payload: &[u8]) -> Option<usize> {
         .map(|at| at + length)
 }
 
-fn messages_survive(version: &'static str, command: &'static [u8]) {
+fn assert_messages_arrive(version: &'static str, command: &'static [u8]) {
     bounded(move || {
         const ROUNDS: u32 = 10;
         let mut server = SServer::start(version);
@@ -151,11 +151,11 @@ fn messages_survive(version: &'static str, command: &'static [u8]) {
 
         let payload = |number: u32| format!("message {number:08}").into_bytes();
         let (receiver, sender) = (ws.clone(), ws.clone());
-        // Told after each message from the peer, so that commands and data do not get into each other's way.
-        let (came, has_come) = std::sync::mpsc::channel();
+        // The receiver reports each message, so that the next command waits for the last message.
+        let (received, is_received) = std::sync::mpsc::channel();
         let receiver = spawn("receiver", move || {
             for message in receiver.messages() {
-                came.send(message.unwrap()).unwrap();
+                received.send(message.unwrap()).unwrap();
             }
         });
         let is_over = Arc::new(AtomicBool::new(false));
@@ -171,14 +171,14 @@ fn messages_survive(version: &'static str, command: &'static [u8]) {
         for round in 0..ROUNDS {
             server.command(command);
             server.write(&frame(FIN | TEXT, format!("round {round}").as_bytes()));
-            let message = has_come.recv_timeout(Duration::from_secs(30)).expect("a message behind the new keys");
+            let message = is_received.recv_timeout(Duration::from_secs(30)).expect("a message with the new keys");
             assert_eq!(Some(message), text(&format!("round {round}")));
         }
         is_over.store(true, Ordering::Relaxed);
         for number in 0..wait_for(sender) {
             server.output.wait("our message", |bytes| Some(((), end_of_frame(bytes, &payload(number))?)));
         }
-        // And in quiet: nobody sends, so it is the receiver's turn to write what TLS has to say.
+        // Without a concurrent send, the receiver must write TLS's response to the command.
         server.command(command);
         server.write(&frame(PING, b"quiet"));
         ws.send(b"the end").unwrap();
@@ -190,11 +190,11 @@ fn messages_survive(version: &'static str, command: &'static [u8]) {
 }
 
 #[test]
-fn key_updates() {
-    messages_survive("-tls1_3", b"K\n");
+fn messages_arrive_across_key_updates() {
+    assert_messages_arrive("-tls1_3", b"K\n");
 }
 
 #[test]
-fn renegotiation() {
-    messages_survive("-tls1_2", b"r\n");
+fn messages_arrive_across_renegotiation() {
+    assert_messages_arrive("-tls1_2", b"r\n");
 }

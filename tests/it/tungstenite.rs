@@ -1,4 +1,4 @@
-//! Against another implementation, in both roles.
+//! Both roles against tungstenite.
 
 use std::net::{TcpListener, TcpStream};
 
@@ -33,7 +33,7 @@ fn in_both_roles(test: fn(WebSocket, tungstenite::WebSocket<TcpStream>)) {
 }
 
 #[test]
-fn messages() {
+fn messages_arrive_in_both_directions() {
     in_both_roles(|ours, mut theirs| {
         let large = "é".repeat(100_000);
         for message in ["", "text", "𝄞", &large] {
@@ -57,7 +57,7 @@ fn messages() {
 }
 
 #[test]
-fn fragments_and_pings() {
+fn fragments_and_pings_are_understood() {
     in_both_roles(|ours, mut theirs| {
         let fragment =
             |opcode, fin, bytes: &'static [u8]| Theirs::Frame(TheirFrame::message(bytes, OpCode::Data(opcode), fin));
@@ -78,7 +78,7 @@ fn fragments_and_pings() {
 }
 
 #[test]
-fn closing_from_our_side() {
+fn our_close_is_understood() {
     in_both_roles(|ours, mut theirs| {
         let closer = ours.clone();
         let closer = spawn("closer", move || closer.close(4000.into(), "reason").unwrap());
@@ -92,7 +92,7 @@ fn closing_from_our_side() {
 }
 
 #[test]
-fn closing_from_their_side() {
+fn their_close_is_understood() {
     in_both_roles(|ours, mut theirs| {
         let frame = CloseFrame { code: CloseCode::Again, reason: "later".into() };
         theirs.close(Some(frame)).unwrap();
@@ -107,7 +107,7 @@ fn closing_from_their_side() {
 }
 
 #[test]
-fn dropped_by_either() {
+fn a_drop_on_either_side_ends_the_other() {
     in_both_roles(|ours, mut theirs| {
         drop(ours);
         let frame = CloseFrame { code: CloseCode::Away, reason: "".into() };

@@ -7,9 +7,9 @@ use std::{env, fs, process};
 use crate::support::*;
 use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, ReadyState, WebSocket};
 
-/// An echo server at a path in the file system, as programs have it.
+/// The server listens at a path in the file system.
 #[test]
-fn an_echo_server() {
+fn an_echo_server_works() {
     bounded(|| {
         let path = env::temp_dir().join(format!("wsync-test-{}.socket", process::id()));
         let listener = UnixListener::bind(&path).unwrap();
@@ -46,7 +46,7 @@ fn an_echo_server() {
 }
 
 #[test]
-fn bounds_and_stops_hold() {
+fn timeouts_group_close_and_abort_work() {
     bounded(|| {
         let bound = Some(Duration::from_millis(50));
         let (_silent, stream) = UnixStream::pair().unwrap();
@@ -78,7 +78,7 @@ fn bounds_and_stops_hold() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn with_tls() {
+fn tls_works() {
     bounded(|| {
         let (one, other) = UnixStream::pair().unwrap();
         let server = acceptor(Layer::Tls12, &AcceptOptions::new());

@@ -1,6 +1,4 @@
-//! What a peer can do to memory: bombs, floods and lengths that are only declared, through the whole library.
-//!
-//! Everything is measured by a counting allocator, so this binary's tests take turns.
+//! Peers that try to exhaust memory: compression bombs, floods, and frames that declare a length without sending it.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -25,34 +23,34 @@ fn a_bomb_is_stopped_at_the_limit_while_it_inflates() {
     let zeros = in_blocks(0, 64 * KB, 256);
     assert!((16 * KB..32 * KB).contains(&zeros.len()), "{}", zeros.len());
     let message = masked(FIN | COMPRESSED | BINARY, &zeros);
-    refused("16 KB of 16 MiB", &message, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
+    assert_ends("16 KB of 16 MiB", &message, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
     let text = masked(FIN | COMPRESSED | TEXT, &in_blocks(b'a', 64 * KB, 256));
-    refused("16 KB of 16 MiB of text", &text, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
+    assert_ends("16 KB of 16 MiB of text", &text, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
 
-    // One block of a MiB that refers to nothing but zeros before it, a thousand times.
+    // A block that inflates to 1 MiB of zeros, repeated 1024 times.
     let gibibyte = in_blocks(0, MB, 1024);
     assert!((MB..2 * MB).contains(&gibibyte.len()), "{}", gibibyte.len());
     let message = masked(FIN | COMPRESSED | BINARY, &gibibyte);
-    refused("1 MB of 1 GiB", &message, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
+    assert_ends("1 MB of 1 GiB", &message, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
 
     let tiny = in_blocks(0, 258, 20_000);
     let message = masked(FIN | COMPRESSED | BINARY, &tiny);
-    refused("20,000 tiny blocks", &message, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
+    assert_ends("20,000 tiny blocks", &message, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
 
     let mut fragments = masked(COMPRESSED | BINARY, &[]);
     for block in in_blocks(0, 16 * KB, 1000).chunks(20) {
         fragments.extend(masked(CONTINUATION, block));
         fragments.extend(masked(PING, b"between"));
     }
-    refused("a bomb in fragments", &fragments, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
+    assert_ends("a bomb in fragments", &fragments, ErrorKind::TooBig, 1009, 2 * LIMIT + OVERHEAD);
 }
 
 #[test]
-fn final_blocks_must_be_worth_starting_anew() {
+fn many_final_blocks_are_limited() {
     let _turn = turn();
-    // Each makes the decoder start over with its history.
+    // After each final block the decompressor is reset and given its history again, which costs time.
     let full = finished(&vec![0; 32 * KB]).repeat(1000);
-    refused(
+    assert_ends(
         "large final blocks",
         &masked(FIN | COMPRESSED | BINARY, &full),
         ErrorKind::TooBig,
@@ -60,9 +58,9 @@ fn final_blocks_must_be_worth_starting_anew() {
         2 * LIMIT + OVERHEAD,
     );
     let empty = [3, 0].repeat(100_000);
-    refused("empty final blocks", &masked(FIN | COMPRESSED | BINARY, &empty), ErrorKind::Protocol, 1002, OVERHEAD);
+    assert_ends("empty final blocks", &masked(FIN | COMPRESSED | BINARY, &empty), ErrorKind::Protocol, 1002, OVERHEAD);
     let stored = [1, 0, 0, 0xff, 0xff].repeat(100_000);
-    refused(
+    assert_ends(
         "empty stored final blocks",
         &masked(FIN | COMPRESSED | TEXT, &stored),
         ErrorKind::Protocol,
@@ -71,16 +69,16 @@ fn final_blocks_must_be_worth_starting_anew() {
     );
     let mut fragments = masked(COMPRESSED | TEXT, &[]);
     fragments.extend(masked(CONTINUATION, &[3, 0]).repeat(100_000));
-    refused("a final block in each fragment", &fragments, ErrorKind::Protocol, 1002, OVERHEAD);
+    assert_ends("a final block in each fragment", &fragments, ErrorKind::Protocol, 1002, OVERHEAD);
 }
 
 #[test]
-fn blocks_that_carry_nothing_cost_nothing() {
+fn empty_blocks_use_no_memory() {
     let _turn = turn();
     let (ws, mut peer) = served(LIMIT);
     let memory = Meter::start();
     let writer = std::thread::spawn(move || {
-        // All but the last one's end, which a sender cuts off (RFC 7692 §7.2.1).
+        // Without the last 4 bytes, which a sender removes (RFC 7692 §7.2.1).
         let blocks = [0, 0, 0, 0xff, 0xff].repeat(100_000);
         peer.write(&masked(FIN | COMPRESSED | TEXT, &blocks[..blocks.len() - 4]));
         peer.write(&masked(FIN | COMPRESSED | TEXT, &Codec::new().deflate(b"Hello")));
@@ -88,7 +86,7 @@ fn blocks_that_carry_nothing_cost_nothing() {
     });
     assert_eq!(ws.recv().unwrap(), Some(Message::from("")));
     assert_eq!(ws.recv().unwrap(), Some(Message::from("Hello")));
-    assert!(memory.peak() < OVERHEAD + MB, "the peer's own bytes, and a decompressor");
+    assert!(memory.peak() < OVERHEAD + MB, "more than the peer's own bytes and a decompressor");
     drop(writer.join().unwrap());
 }
 
@@ -111,18 +109,18 @@ fn a_declared_length_allocates_nothing() {
     }
     for length in [LIMIT as u64 + 1, 1 << 40, (1 << 63) - 1] {
         let message = masked_header(FIN | BINARY, length);
-        refused(&format!("{length} bytes declared"), &message, ErrorKind::TooBig, 1009, 64 * KB);
+        assert_ends(&format!("{length} bytes declared"), &message, ErrorKind::TooBig, 1009, 64 * KB);
     }
-    refused("the top bit", &masked_header(FIN | BINARY, 1 << 63), ErrorKind::Protocol, 1002, 64 * KB);
+    assert_ends("the top bit", &masked_header(FIN | BINARY, 1 << 63), ErrorKind::Protocol, 1002, 64 * KB);
 }
 
-/// A large message that stops coming: it holds a small multiple of what came, whatever it announced.
+/// The memory is a small multiple of what has arrived, whatever length was declared.
 #[test]
-fn half_a_large_message_holds_no_more_than_what_came_of_it() {
+fn an_incomplete_large_message_uses_memory_only_for_what_has_arrived() {
     let _turn = turn();
     const LIMIT: usize = 64 * MB;
     for sent in [70 * KB, 300 * KB, MB] {
-        // In one frame; in fragments, each of which announces all that is left.
+        // In one frame, and in fragments, the last of which declares all the rest.
         let whole = [masked_header(FIN | BINARY, LIMIT as u64), vec![7; sent]].concat();
         let first = masked(BINARY, &vec![7; sent / 2]);
         let left = (LIMIT - sent / 2) as u64;
@@ -140,7 +138,7 @@ fn half_a_large_message_holds_no_more_than_what_came_of_it() {
                 }
             });
             assert_eq!(ws.recv_timeout(Duration::from_millis(20)).unwrap_err().kind(), ErrorKind::Timeout);
-            // While it grows there is what came, and room for twice as much; and there are two read buffers.
+            // A growing buffer is copied to one of twice its size. There are also two read buffers.
             let peak = memory.peak();
             assert!(peak < 3 * sent + 256 * KB, "{sent} bytes in {name}: {peak}");
         }
@@ -151,13 +149,13 @@ fn half_a_large_message_holds_no_more_than_what_came_of_it() {
             scope.spawn(|| peer.write(&beyond));
             assert_eq!(ws.recv().unwrap_err().kind(), ErrorKind::TooBig);
         });
-        assert!(memory.peak() < 3 * sent + 256 * KB, "{sent} bytes and too many announced: {}", memory.peak());
+        assert!(memory.peak() < 3 * sent + 256 * KB, "{sent} bytes and too many declared: {}", memory.peak());
         assert_eq!(peer.frame(), Frame::close(1009));
     }
 }
 
 #[test]
-fn a_message_at_the_limit_costs_a_small_multiple_of_it() {
+fn a_message_at_the_limit_uses_a_small_multiple_of_its_size() {
     let _turn = turn();
     let (ws, mut peer) = served(LIMIT);
     let memory = Meter::start();
@@ -176,7 +174,7 @@ fn a_message_at_the_limit_costs_a_small_multiple_of_it() {
 }
 
 #[test]
-fn pongs_that_nobody_reads_do_not_pile_up() {
+fn unread_pongs_do_not_accumulate() {
     let _turn = turn();
     let (ws, mut peer) = served(LIMIT);
     let memory = Meter::start();
@@ -184,7 +182,7 @@ fn pongs_that_nobody_reads_do_not_pile_up() {
         let pings = masked(PING, &[b'p'; 125]).repeat(50);
         for _ in 0..400 {
             peer.write(&pings);
-            // Mostly read alone: of those that are read together only the last get a pong.
+            // So that they are mostly read separately: of pings that are read together, only the last get a pong.
             std::thread::sleep(Duration::from_millis(1));
         }
         peer.write(&masked(FIN | TEXT, b"still here"));
@@ -195,7 +193,7 @@ fn pongs_that_nobody_reads_do_not_pile_up() {
     let peak = memory.peak();
     assert!(peak < OVERHEAD, "{peak}");
     let mut peer = writer.join().unwrap();
-    // Once the peer reads, the pongs are whole and what is sent comes behind them.
+    // When the peer reads, it receives complete pongs and then the message.
     let reader = std::thread::spawn(move || {
         let mut pongs = 0;
         loop {
@@ -209,25 +207,25 @@ fn pongs_that_nobody_reads_do_not_pile_up() {
     ws.send("after them").unwrap();
     let (pongs, message, _peer) = reader.join().unwrap();
     assert_eq!(message, Frame::new(FIN | TEXT, b"after them"));
-    assert!((64..15_000).contains(&pongs), "the last pings are answered, not all: {pongs}");
+    assert!((64..15_000).contains(&pongs), "{pongs} pongs");
 }
 
 #[test]
-fn a_flood_of_empty_messages_is_bounded() {
+fn a_flood_of_empty_messages_uses_limited_memory() {
     let _turn = turn();
-    // Nobody receives: it stays in the sockets.
+    // Without a receiving call, everything stays in the sockets' buffers.
     let (ws, mut peer) = served(64 * KB);
     let flood = masked(FIN | TEXT, b"").repeat(500_000);
     let memory = Meter::start();
     let writer = std::thread::spawn(move || {
-        // The end of it, behind which the close comes.
+        // Fails if the connection ends before everything is written.
         let _ = peer.try_write(&flood);
         let _ = peer.try_write(&masked(CLOSE, &[0x03, 0xe8]));
         (peer, flood)
     });
     std::thread::sleep(Duration::from_millis(20));
     assert!(memory.peak() < 64 * KB);
-    // Closing has to read it, and keeps no more than a message's worth for `recv`.
+    // `close` reads everything, and keeps for `recv` only as much as one message may use.
     ws.close(CloseCode::NORMAL, "").unwrap();
     let peak = memory.peak();
     assert!(peak < 512 * KB, "{peak}");
@@ -242,11 +240,11 @@ fn a_flood_of_empty_fragments_ends_at_the_limit() {
     let _turn = turn();
     let mut fragments = masked(TEXT, b"");
     fragments.extend(masked(CONTINUATION, b"").repeat(131_072));
-    refused("empty fragments", &fragments, ErrorKind::Protocol, 1008, OVERHEAD);
+    assert_ends("empty fragments", &fragments, ErrorKind::Protocol, 1008, OVERHEAD);
 }
 
 #[test]
-fn a_slow_peer_holds_no_more_than_it_sent_and_no_call_beyond_its_time() {
+fn a_slow_peer_uses_little_memory_and_does_not_prolong_timeouts() {
     let _turn = turn();
     let (ws, mut peer) = served(LIMIT);
     let memory = Meter::start();
@@ -273,18 +271,18 @@ fn a_slow_peer_holds_no_more_than_it_sent_and_no_call_beyond_its_time() {
     assert!(error.to_string().contains("inside a message"), "{error}");
 }
 
-/// What the documentation of [`Compression`] says that a connection costs; run it with `--nocapture` for the numbers.
+/// The memory of a connection, which the documentation of [`Compression`] states. `--nocapture` prints the numbers.
 #[test]
-fn a_connection_costs_what_the_documentation_says() {
+fn a_connection_uses_as_much_memory_as_documented() {
     let _turn = turn();
     let bits = |bits: u8| format!("permessage-deflate; client_max_window_bits={bits}; server_max_window_bits={bits}");
-    let forget = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
+    let no_takeover = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
     let cases = [
         ("off", bits(15), 16),
         ("15 bits", bits(15), 460),
         ("12 bits", bits(12), 320),
         ("9 bits", bits(9), 300),
-        ("15 bits, forgetting", forget.to_string(), 460),
+        ("15 bits, no takeover", no_takeover.to_string(), 460),
     ];
     for (name, offer, most) in cases {
         let is_on = name != "off";
@@ -303,7 +301,7 @@ fn a_connection_costs_what_the_documentation_says() {
         peer.write(&masked(FIN | TEXT | first & COMPRESSED, &payload));
         drop(payload);
         assert_eq!(ws.recv().unwrap(), Some(Message::from(text)));
-        // While it waits in vain it gives back what it has for bursts.
+        // A wait without data frees the buffers that have grown.
         assert!(ws.recv_timeout(Duration::from_millis(150)).is_err());
         let both = used();
         println!("{name:>20}: idle {idle:.1} KiB, after a message sent {sent:.1}, and one received {both:.1}");
@@ -311,7 +309,7 @@ fn a_connection_costs_what_the_documentation_says() {
     }
 }
 
-/// What is allocated at most beyond what was there at the start.
+/// The memory that is allocated in addition to that at the start.
 struct Meter {
     before: usize,
 }
@@ -331,14 +329,14 @@ impl Meter {
     }
 }
 
-/// The connection fails with this kind and tells the peer this code, with at most so much memory meanwhile, and holds
-/// next to nothing afterwards.
-fn refused(what: &str, bytes: &[u8], kind: ErrorKind, code: u16, most: usize) {
+/// Checks that these bytes end the connection with this kind of error and this close code, and use less than `limit` bytes
+/// of memory.
+fn assert_ends(what: &str, bytes: &[u8], kind: ErrorKind, code: u16, limit: usize) {
     let (ws, mut peer) = served(LIMIT);
     let memory = Meter::start();
     let result = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            // It may be refused before all is written.
+            // Fails if the connection ends before everything is written.
             let _ = peer.try_write(bytes);
             let mut last = peer.frame();
             while last.first != CLOSE {
@@ -348,7 +346,7 @@ fn refused(what: &str, bytes: &[u8], kind: ErrorKind, code: u16, most: usize) {
         });
         let result = ws.recv();
         let peak = memory.peak();
-        assert!(peak < most, "{what}: {peak} bytes at most, expected less than {most}");
+        assert!(peak < limit, "{what}: {peak} bytes at most, expected less than {limit}");
         assert_eq!(writer.join().unwrap(), Frame::close(code), "{what}");
         result
     });
@@ -385,7 +383,7 @@ fn masked_header(first: u8, length: u64) -> Vec<u8> {
     [&header(first, length, 0x80), &[0; 4][..]].concat()
 }
 
-/// `size` times this byte, in blocks of their own, `count` times.
+/// Compressed data of `count` blocks, each of which inflates to this byte `size` times.
 fn in_blocks(byte: u8, size: usize, count: usize) -> Vec<u8> {
     let mut compress = Compress::new(Level::best(), false);
     let (bytes, mut first, mut other) = (vec![byte; size], Vec::new(), Vec::new());
@@ -402,7 +400,7 @@ fn flush(compress: &mut Compress, payload: &[u8], out: &mut Vec<u8>) {
     assert!(out.ends_with(&[0, 0, 0xff, 0xff]));
 }
 
-/// A stream whose last block is final.
+/// Compressed data whose last block is final.
 fn finished(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 64);
     Compress::new(Level::best(), false).compress_vec(payload, &mut out, flate2::FlushCompress::Finish).unwrap();
