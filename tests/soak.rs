@@ -1,5 +1,7 @@
-//! Reconnects, stalls and closes, over and over: no thread, file or memory may be left behind. `cargo test` does a few
-//! rounds; `WSYNC_SOAK_ROUNDS=20000 cargo test --release --test soak` does an hour's worth in minutes.
+//! Many rounds of reconnecting, stalling and closing, after which no thread, file or memory may be left. `cargo test` runs
+//! 25 rounds. `WSYNC_SOAK_ROUNDS=20000 cargo test --release --test soak` takes minutes.
+//!
+//! It counts the threads and files of its process, so it is a binary of its own.
 
 #![cfg(target_os = "linux")]
 
@@ -14,7 +16,7 @@ use wsync::{Background, BackgroundOptions, CloseCode, Compression, ConnectOption
 const LONG: Duration = Duration::from_secs(30);
 
 #[test]
-fn nothing_is_left_behind() {
+fn no_thread_file_or_memory_is_left() {
     let rounds: usize = env::var("WSYNC_SOAK_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
@@ -23,18 +25,18 @@ fn nothing_is_left_behind() {
     for number in 0..rounds {
         round(&listener, &url);
         if number == rounds / 2 {
-            settle(before);
+            wait_until_ended(before);
             memory = resident();
         }
     }
-    settle(before);
+    wait_until_ended(before);
     let grown = resident().saturating_sub(memory);
     println!("{rounds} rounds, {memory} KiB after half of them, {grown} KiB more at the end");
     assert!(grown < 8 * 1024, "{grown} KiB more than after half of the rounds");
 }
 
 fn round(listener: &TcpListener, url: &str) {
-    // Lost, made again, closed.
+    // A connection that is lost, reconnected, and closed.
     let chat = background(ConnectOptions::new()).connect(url, || {}).unwrap();
     accept(listener).abort();
     until(&chat, |event| matches!(event, Event::Reconnecting { .. }));
@@ -45,11 +47,11 @@ fn round(listener: &TcpListener, url: &str) {
     assert_eq!(server.recv().unwrap(), None);
     until(&chat, |event| matches!(event, Event::End(_)));
 
-    // A peer that takes nothing, with a closing that times out, and with a drop.
+    // A peer that reads nothing: a close that times out, and a drop.
     for is_closed in [true, false] {
         let options = ConnectOptions::new().close_timeout(Some(Duration::from_millis(5)));
         let chat = background(options).connect(url, || {}).unwrap();
-        let _stalled = accept(listener);
+        let _server = accept(listener);
         until(&chat, |event| matches!(event, Event::Open(_)));
         chat.send(vec![7; 6 << 20]).unwrap();
         if is_closed {
@@ -59,22 +61,22 @@ fn round(listener: &TcpListener, url: &str) {
         drop(chat);
     }
 
-    // Dropped and closed while it connects, and while it waits to.
+    // Dropped and closed while connecting, and dropped while waiting to reconnect.
     let chat = background(ConnectOptions::new()).connect(url, || {}).unwrap();
-    let silent = listener.accept().unwrap();
-    drop((chat, silent));
+    let handshake = listener.accept().unwrap();
+    drop((chat, handshake));
     let chat = background(ConnectOptions::new()).connect(url, || {}).unwrap();
-    let silent = listener.accept().unwrap();
+    let handshake = listener.accept().unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
     until(&chat, |event| matches!(event, Event::End(_)));
-    drop(silent);
-    let patient = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
-    let chat = background(ConnectOptions::new()).reconnect(patient).connect(url, || {}).unwrap();
+    drop(handshake);
+    let long_delay = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
+    let chat = background(ConnectOptions::new()).reconnect(long_delay).connect(url, || {}).unwrap();
     drop(listener.accept().unwrap());
     until(&chat, |event| matches!(event, Event::Reconnecting { .. }));
     drop(chat);
 
-    // A full queue that is dropped, and a reader that is left to itself.
+    // A full event queue that is dropped, and a detached reader.
     let connecting = url.to_string();
     let client = thread::spawn(move || ConnectOptions::new().no_proxy().connect(&connecting).unwrap());
     let server = accept(listener);
@@ -89,8 +91,8 @@ fn round(listener: &TcpListener, url: &str) {
 }
 
 fn background(options: ConnectOptions) -> BackgroundOptions {
-    let at_once = Reconnect::new().first_delay(Duration::ZERO);
-    Background::options().via(options.no_proxy().compression(Compression::off())).reconnect(at_once)
+    let immediately = Reconnect::new().first_delay(Duration::ZERO);
+    Background::options().via(options.no_proxy().compression(Compression::off())).reconnect(immediately)
 }
 
 fn accept(listener: &TcpListener) -> WebSocket {
@@ -101,8 +103,8 @@ fn until(chat: &Background, is_it: impl Fn(&Event) -> bool) {
     while !is_it(&chat.events().recv_timeout(LONG).expect("an event")) {}
 }
 
-/// Threads end by themselves, but at their own pace.
-fn settle(before: (usize, usize)) {
+/// Waits until there are as many threads and files as before.
+fn wait_until_ended(before: (usize, usize)) {
     let start = Instant::now();
     while (count("task"), count("fd")) != before {
         assert!(start.elapsed() < LONG, "{before:?} threads and files became {:?}", (count("task"), count("fd")));
@@ -114,7 +116,7 @@ fn count(what: &str) -> usize {
     fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
 }
 
-/// KiB in memory.
+/// The resident memory of this process in KiB.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

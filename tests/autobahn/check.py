@@ -1,16 +1,16 @@
-"""Judges the suite's reports on both roles: check.py DIRECTORY, where DIRECTORY/ROLE.log and DIRECTORY/ROLE are."""
+"""Checks the suite's reports on both roles: check.py DIRECTORY. Reads DIRECTORY/ROLE.log and DIRECTORY/ROLE."""
 
 import json
 import pathlib
 import re
 import sys
 
-# The suite has no opinion on these: what comes after a close frame, and close codes that nobody may use.
+# The suite does not judge these cases: data after a close frame, and close codes that are not defined.
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 
 
 def failures(directory, role):
-    """The number of cases, and a line for each that did not end as it must."""
+    """Returns the number of cases, and a line for each case with a wrong result."""
     log = (directory / f"{role}.log").read_text(errors="replace")
     announced = re.search(r"Ok, will run (\d+) test cases", log)
     report = directory / role / "index.json"

@@ -1,4 +1,4 @@
-// Node's ws as the peer of examples/interop.rs, which tells what the programs and the paths are.
+// Node's ws as the peer of examples/interop.rs, which describes the programs and the paths.
 
 const assert = require("node:assert");
 const { once } = require("node:events");
@@ -15,7 +15,7 @@ const perMessageDeflate = rest.includes("--no-deflate") ? false : { threshold: 6
 const certificate = readFileSync(process.env.CERTIFICATE);
 const patience = () => AbortSignal.timeout(10_000);
 
-/// What comes in, one at a time: { data, isBinary } or, at the end, { closed }.
+/// Returns a function that returns what arrives, one at a time: { data, isBinary } or, at the end, { closed }.
 function inbox(ws) {
   const waiting = [];
   let wake = () => {};
@@ -36,7 +36,7 @@ function inbox(ws) {
 }
 
 function fragments(ws, data, binary) {
-  const third = Math.floor(data.length / 3); // within a character, too
+  const third = Math.floor(data.length / 3); // cuts characters too
   ws.send(data.subarray(0, third), { fin: false, binary });
   ws.send(data.subarray(third, 2 * third), { fin: false, binary });
   ws.send(data.subarray(2 * third), { fin: true, binary });

@@ -1,9 +1,9 @@
-"""A WebSocket server whose TLS is that of `openssl s_server`: one connection, to which it sends back each message.
+"""A WebSocket echo server for one connection, with the TLS of `openssl s_server`.
 
     openssl.py [OPTIONS OF S_SERVER]…
 
-Prints its port. Before it sends back the message `k`, `K` or `r`, s_server does what it does for that letter: update its
-key, update both keys, renegotiate (TLS 1.2).
+Prints its port. Before it echoes the message `k`, `K` or `r`, it gives s_server the command of that letter: update its
+own key, update both keys, or renegotiate (TLS 1.2).
 """
 
 import base64
@@ -25,7 +25,7 @@ def main():
         try:
             serve(Output(server.stdout), server.stdin)
         except EOFError:
-            pass  # what s_server has to say about it is on stderr
+            pass  # s_server has written the reason to stderr
         finally:
             server.kill()
 
@@ -33,7 +33,7 @@ def main():
 def serve(received, sent):
     port = received.cut(rb"(?s)^.*ACCEPT [^\n]*:(\d+)\n").group(1)
     print(port.decode(), flush=True)
-    # s_server tells about the session first.
+    # s_server prints lines about the TLS session before the request.
     head = received.cut(rb"(?s)^.*GET .*\r\n\r\n").group()
     key = re.search(rb"(?i)sec-websocket-key: (\S+)", head).group(1)
     accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
@@ -45,7 +45,7 @@ def serve(received, sent):
     inflater = zlib.decompressobj(-15)
     while True:
         first, length = received.exactly(2)
-        assert length & 0x80 and length & 0x7F < 126, "the client's messages are short here, and masked"
+        assert length & 0x80 and length & 0x7F < 126, "the client's messages are masked, and shorter than 126 bytes"
         mask = received.exactly(4)
         payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(received.exactly(length & 0x7F)))
         message = inflater.decompress(payload + b"\0\0\xff\xff") if first & 0x40 else payload
@@ -53,7 +53,7 @@ def serve(received, sent):
             wait_until_taken(sent)
             sent.write(message + b"\n")
             received.cut(rb"SSL_do_handshake -> 1\n")
-        # What was compressed goes back as it came: both directions have the same history.
+        # A compressed payload is echoed unchanged: the compression history of both directions is the same.
         sent.write(bytes([first, len(payload)]) + payload)
         if first & 0x0F == 8:
             wait_until_taken(sent)
@@ -63,20 +63,20 @@ def serve(received, sent):
 
 
 def wait_until_taken(pipe):
-    """s_server takes a letter for a command only when nothing is in front of it."""
+    """Waits until s_server has read everything. It takes a letter as a command only at the start of a read."""
     while fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4) != b"\0" * 4:
         time.sleep(0.001)
 
 
 class Output:
-    """What s_server writes: what it has received, and what it has to say itself."""
+    """The output of s_server: the received bytes, mixed with its own messages."""
 
     def __init__(self, stream):
         self.stream = stream
         self.buffer = b""
 
     def cut(self, pattern):
-        """Waits for the pattern and takes it out, wherever it is."""
+        """Waits for the pattern, and removes it from the output, wherever it is."""
         while not (match := re.search(pattern, self.buffer)):
             self.more()
         self.buffer = self.buffer[: match.start()] + self.buffer[match.end() :]

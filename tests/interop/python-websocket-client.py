@@ -33,7 +33,7 @@ def echo(*messages, fragmented=False):
         opcode = ABNF.OPCODE_TEXT if isinstance(message, str) else ABNF.OPCODE_BINARY
         data = message.encode() if isinstance(message, str) else message
         if fragmented:
-            third = len(data) // 3  # within a character, too
+            third = len(data) // 3  # cuts characters too
             ws.send_frame(ABNF(0, 0, 0, 0, opcode, 1, data[:third]))
             ws.send_frame(ABNF(0, 0, 0, 0, ABNF.OPCODE_CONT, 1, data[third : 2 * third]))
             ws.send_frame(ABNF(1, 0, 0, 0, ABNF.OPCODE_CONT, 1, data[2 * third :]))

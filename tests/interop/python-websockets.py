@@ -1,4 +1,4 @@
-"""Python's websockets as the peer of examples/interop.rs, which tells what the programs and the paths are."""
+"""Python's websockets as the peer of examples/interop.rs, which describes the programs and the paths."""
 
 import argparse
 import os
@@ -56,7 +56,7 @@ def serve(ws):
 
 
 def wait_for_close(ws):
-    """Code, blank, reason of the other side's close frame."""
+    """Returns the code, a space and the reason of the other side's close frame."""
     try:
         message = ws.recv(timeout=10)
     except websockets.exceptions.ConnectionClosed as closed:

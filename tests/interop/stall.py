@@ -1,4 +1,4 @@
-"""A WebSocket server that accepts one connection after the other and never reads or sends a message."""
+"""A WebSocket server that accepts connections and never reads or sends a message."""
 import base64, hashlib, re, socket, sys
 
 listener = socket.socket()

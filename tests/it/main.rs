@@ -1,0 +1,41 @@
+//! The tests of the whole crate over real sockets, one module for each behaviour.
+//!
+//! Separate binaries hold what needs a process of its own: `memory` (a counting allocator), `soak` (threads and files
+//! of the process), `contract` (compiles against the public interface).
+
+mod support;
+
+mod accept;
+#[cfg(target_os = "linux")] // the certificates are made with OpenSSL
+mod addresses;
+mod background;
+mod batch;
+mod close;
+mod connect;
+mod connect_failures;
+mod deflate;
+mod duplex;
+mod errors;
+mod examples;
+mod frames;
+mod from_upgraded;
+mod group;
+mod invalid_arguments;
+mod keepalive;
+mod large;
+#[cfg(target_os = "linux")] // the certificates are made with OpenSSL, and resets look different elsewhere
+mod network_faults;
+#[cfg(target_os = "linux")] // the certificates are made with OpenSSL
+mod proxies;
+mod receive;
+mod receive_into;
+mod redirects;
+mod responses;
+mod send;
+mod streaming;
+mod timeouts;
+#[cfg(target_os = "linux")] // runs the commands openssl and stdbuf
+mod tls_updates;
+mod tungstenite;
+#[cfg(unix)]
+mod unix_sockets;
