@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::error::{Error, ErrorKind, Result};
-
 /// Why a connection was closed: the status code of a close frame (RFC 6455 §7.4).
 ///
 /// ```
@@ -74,19 +72,6 @@ impl CloseCode {
     }
 }
 
-/// Refuses what must not stand in a close frame (RFC 6455 §5.5.1), before anything is sent.
-pub(crate) fn check_close(code: CloseCode, reason: &str) -> Result<()> {
-    if !code.is_sendable() {
-        let hint = "use 1000 to 1003, 1007 to 1014, or 3000 to 4999 for codes of your own";
-        return Err(Error::new(ErrorKind::Options, format!("close code {code} must not be sent: {hint}")));
-    }
-    if reason.len() > 123 {
-        let text = format!("a close reason may have 123 bytes, this one has {}: shorten it", reason.len());
-        return Err(Error::new(ErrorKind::Options, text));
-    }
-    Ok(())
-}
-
 impl From<u16> for CloseCode {
     fn from(code: u16) -> CloseCode {
         CloseCode(code)
@@ -137,10 +122,5 @@ mod tests {
         let sendable: Vec<u16> = (0..=u16::MAX).filter(|&code| CloseCode::from(code).is_sendable()).collect();
         let expected: Vec<u16> = (1000..=1003).chain(1007..=1014).chain(3000..=4999).collect();
         assert_eq!(sendable, expected);
-        for code in [1005, 1006, 999, 1015, 5000] {
-            assert_eq!(check_close(code.into(), "").unwrap_err().kind(), ErrorKind::Options);
-        }
-        assert!(check_close(CloseCode::NORMAL, &"x".repeat(123)).is_ok());
-        assert!(check_close(CloseCode::NORMAL, &"x".repeat(124)).is_err());
     }
 }

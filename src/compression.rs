@@ -1,7 +1,7 @@
 //! What permessage-deflate (RFC 7692) is asked for.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::Role;
+use crate::protocol::{DeflateParameters, Role};
 
 /// How messages are compressed: what is offered (client) or accepted (server), and how hard the compressor works.
 ///
@@ -101,6 +101,16 @@ impl Compression {
         Compression { threshold: bytes, ..self }
     }
 
+    /// What an answer with exactly these parameters would agree on; `None` if compression is off.
+    pub(crate) fn parameters(&self) -> Option<DeflateParameters> {
+        self.on.then_some(DeflateParameters {
+            client_no_context_takeover: self.client_no_context_takeover,
+            server_no_context_takeover: self.server_no_context_takeover,
+            client_max_window_bits: self.client_max_window_bits,
+            server_max_window_bits: self.server_max_window_bits,
+        })
+    }
+
     /// Refuses what this role cannot do: its encoder's window has at least 9 bits, the other side's may have 8.
     pub(crate) fn check(&self, role: Role) -> Result<()> {
         let (client_least, server_least) = match role {
@@ -115,27 +125,6 @@ impl Compression {
         in_range("client_max_window_bits", self.client_max_window_bits, client_least, 15)?;
         in_range("server_max_window_bits", self.server_max_window_bits, server_least, 15)?;
         in_range("level", self.level, 1, 9)
-    }
-}
-
-/// What both sides agreed on (RFC 7692 §7.1); windows are base-2 logarithms, 8 to 15.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DeflateParameters {
-    pub client_no_context_takeover: bool,
-    pub server_no_context_takeover: bool,
-    pub client_max_window_bits: u8,
-    pub server_max_window_bits: u8,
-}
-
-impl DeflateParameters {
-    /// What an answer with exactly these parameters would agree on.
-    pub fn of(compression: &Compression) -> Option<DeflateParameters> {
-        compression.on.then_some(DeflateParameters {
-            client_no_context_takeover: compression.client_no_context_takeover,
-            server_no_context_takeover: compression.server_no_context_takeover,
-            client_max_window_bits: compression.client_max_window_bits,
-            server_max_window_bits: compression.server_max_window_bits,
-        })
     }
 }
 

@@ -21,9 +21,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::close_code::{CloseCode, ReadyState};
-use crate::compression::{Compression, DeflateParameters};
+use crate::compression::Compression;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Decoder, DecoderLimits, Encoder, Role};
+use crate::protocol::{Decoder, DecoderLimits, DeflateParameters, Encoder, Role};
 use crate::sync::{Condvar, Mutex, lock};
 use crate::transport::{ReadState, Transport, WriteState};
 pub(crate) use fragmented::{IncomingMessage, OutgoingMessage};

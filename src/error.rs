@@ -1,10 +1,12 @@
-//! The one error type: what went wrong, at which stage, and what mends it.
+//! The one error type: what went wrong, at which stage, and how to fix it.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::handshake::Response;
+use crate::close_code::CloseCode;
+use crate::http::{HeadError, Response};
+use crate::protocol::Violation;
 
 /// What the calls of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a call failed.
 ///
 /// [`kind`](Error::kind) is what a program decides by; the text is for people: it names the host, the stage, the header
-/// or the offending value, and where there is one, the mend. It never shows credentials. `Debug` prints the same text
+/// or the offending value, and where there is one, the fix. It never shows credentials. `Debug` prints the same text
 /// with the kind in front, so that `fn main() -> wsync::Result<()>` ends with a readable line.
 ///
 /// An error is a cheap handle (one pointer) and can be cloned: [`recv`](crate::WebSocket::recv) returns the same one again
@@ -75,7 +77,7 @@ impl Error {
         Error(Arc::new(Inner { kind, message: message.into(), source: None, response: None }))
     }
 
-    /// An error with a cause, whose text becomes the end of this one's: people mostly print only the outermost.
+    /// An error with a cause, whose text becomes the end of this one's: most programs print only the outermost error.
     pub(crate) fn caused(
         kind: ErrorKind,
         message: impl fmt::Display,
@@ -115,6 +117,31 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What the caller is told of a head that is not HTTP/1.1.
+impl From<HeadError> for Error {
+    fn from(error: HeadError) -> Error {
+        let hint = match error {
+            HeadError::Tls { sender: "client" } => ": accept it with TLS, or let it use ws://",
+            HeadError::Tls { .. } => ": use wss://",
+            HeadError::Malformed(_) => "",
+        };
+        Error::new(ErrorKind::Handshake, format!("{error}{hint}"))
+    }
+}
+
+/// What the caller is told of a peer that broke the protocol; the peer is told [`Violation::close_code`].
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Error {
+        let code = violation.close_code();
+        let kind = match code {
+            CloseCode::INVALID_PAYLOAD_DATA => ErrorKind::Utf8,
+            CloseCode::MESSAGE_TOO_BIG => ErrorKind::TooBig,
+            _ => ErrorKind::Protocol,
+        };
+        Error::new(kind, format!("the peer broke the protocol (answered with close code {code}): {violation}"))
     }
 }
 

@@ -212,6 +212,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod arguments;
 mod background;
 mod client;
 mod close_code;
@@ -222,6 +223,7 @@ mod deadline;
 mod error;
 mod group;
 mod handshake;
+mod http;
 mod message;
 mod message_stream;
 mod prepared;
@@ -239,13 +241,14 @@ pub use close_code::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use error::{Error, ErrorKind, Result};
 pub use group::Group;
-pub use handshake::{Refusal, Request, Response};
+pub use handshake::Refusal;
+pub use http::{Request, Response};
 pub use message::{Message, MessageRef};
 pub use message_stream::{MessageReader, MessageWriter};
 pub use native_tls;
 pub use prepared::Prepared;
 pub use protocol::{Kind as MessageKind, Role};
-pub use server::AcceptOptions;
+pub use server::options::AcceptOptions;
 pub use transport::Stream;
 pub use url::Url;
 pub use websocket::WebSocket;

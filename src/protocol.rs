@@ -50,6 +50,16 @@ pub(crate) enum FrameEvent {
     Close(Option<(CloseCode, String)>),
 }
 
+/// The parameters of permessage-deflate that both sides agreed on (RFC 7692 §7.1); windows are base-2 logarithms, 8 to
+/// 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeflateParameters {
+    pub client_no_context_takeover: bool,
+    pub server_no_context_takeover: bool,
+    pub client_max_window_bits: u8,
+    pub server_max_window_bits: u8,
+}
+
 /// What one peer may make this side do for one message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecoderLimits {

@@ -6,7 +6,8 @@ use crate::compression::Compression;
 use crate::connection::{Connection, ConnectionConfig};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handshake::{Body, Head, HeadParser, Negotiated, StartLine};
+use crate::handshake::Negotiated;
+use crate::http::{Body, Head, HeadParser, StartLine};
 use crate::protocol::Role;
 use crate::transport::{ReadState, Received, Transport, WriteState};
 

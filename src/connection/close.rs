@@ -93,8 +93,7 @@ impl Connection {
         let code = violation.close_code();
         self.queue_close(Some(code), "");
         self.send_final_close(deadline);
-        let text = format!("the peer broke the protocol (answered with close code {code}): {violation}");
-        self.end_with(EndResult::Failed(Error::new(violation.kind(), text)))
+        self.end_with(EndResult::Failed(violation.into()))
     }
 
     /// Writes a close frame out, and ends this side behind it; no longer than the receiving call may take.

@@ -1,7 +1,8 @@
 //! `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and in it permessage-deflate (RFC 7692 §5 and §7).
 
-use super::headers::{Headers, clip, is_tchar, is_token, trim};
-use crate::compression::{Compression, DeflateParameters};
+use crate::compression::Compression;
+use crate::http::{Headers, clip, is_tchar, is_token, trim};
+use crate::protocol::DeflateParameters;
 
 const NAME: &str = "permessage-deflate";
 const HEADER: &str = "Sec-WebSocket-Extensions";

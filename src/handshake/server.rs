@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::client::is_controlled;
-use super::head::{Head, RequestLine};
-use super::headers::{Headers, check_header, clip, is_token};
-use super::{Negotiated, Request, accept_for, extensions};
+use super::arguments::{check_header, is_controlled};
+use super::{Negotiated, accept_for, extensions};
 use crate::compression::Compression;
 use crate::error::{Error, ErrorKind};
+use crate::http::{Head, Headers, Request, RequestLine, clip, is_token};
 
 /// An answer other than 101: what [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) may refuse a request with.
 ///
@@ -57,6 +56,13 @@ impl Refusal {
     }
 }
 
+impl Request {
+    /// The subprotocols that the client offers, in its order of preference (RFC 6455 §1.9).
+    pub fn protocols(&self) -> impl Iterator<Item = &str> {
+        self.fields().tokens("Sec-WebSocket-Protocol")
+    }
+}
+
 /// Every check of RFC 6455 §4.2.1, and that no body follows.
 pub(crate) fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
     let bad = |reason: String| Err(Refusal::new(400, reason));
@@ -98,7 +104,7 @@ pub(crate) fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal>
     if let Err(reason) = extensions::parse(&headers) {
         return bad(reason);
     }
-    Ok(Request { target, headers })
+    Ok(Request::new(target, headers))
 }
 
 /// Both forms of a target that name a resource (RFC 9112 §3.2): `/chat` and `http://example.com/chat`.
@@ -121,7 +127,7 @@ fn path_and_query(target: &str) -> Option<String> {
 pub(crate) fn accept(request: &Request, protocols: &[String], compression: &Compression) -> Negotiated {
     let offered: BTreeSet<&str> = request.protocols().collect();
     let protocol = protocols.iter().find(|protocol| offered.contains(protocol.as_str())).cloned();
-    match extensions::choose(compression, &request.headers) {
+    match extensions::choose(compression, request.fields()) {
         Some((agreed, extensions)) => Negotiated { protocol, extensions, deflate: Some(agreed) },
         None => Negotiated { protocol, extensions: String::new(), deflate: None },
     }

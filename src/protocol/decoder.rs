@@ -3,9 +3,8 @@
 use super::frame::{Header, MAX_HEADER, Opcode};
 use super::inflate::Inflater;
 use super::utf8::{Broken, Utf8};
-use super::{DecoderLimits, FrameEvent, Kind, Role, Sink, Violation, mask};
+use super::{DecoderLimits, DeflateParameters, FrameEvent, Kind, Role, Sink, Violation, mask};
 use crate::close_code::CloseCode;
-use crate::compression::DeflateParameters;
 
 /// How much compressed payload is unmasked before the inflater is seen to take it; what it leaves is masked again. Where
 /// nothing is masked it gets all at once, as each call of the decoder costs it its window.

@@ -2,8 +2,7 @@
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-use super::Role;
-use crate::compression::DeflateParameters;
+use super::{DeflateParameters, Role};
 
 /// What a sync flush ends with; cut off at the end of a message.
 pub(super) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];

@@ -2,8 +2,7 @@
 
 use super::deflate::{Deflater, Preparation};
 use super::frame::{FIN, MAX_HEADER, Opcode, RSV1, append_header};
-use super::{Kind, Role, mask};
-use crate::compression::DeflateParameters;
+use super::{DeflateParameters, Kind, Role, mask};
 use crate::copy;
 
 /// The sending side of a connection.

@@ -16,8 +16,7 @@
 use flate2::{Decompress, DecompressError, FlushDecompress, Status};
 
 use super::deflate::TAIL;
-use super::{Role, Violation};
-use crate::compression::DeflateParameters;
+use super::{DeflateParameters, Role, Violation};
 
 /// Empty stored blocks; the first byte's upper five bits are padding that a decoder at the end of a block skips.
 const PROBE: [u8; 64 * 5] = {

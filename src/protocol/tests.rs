@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::compression::DeflateParameters;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 mod deflate;
 mod frames;
@@ -190,7 +189,7 @@ fn hex(digits: &str) -> Vec<u8> {
 
 /// P, U, B or F.
 fn letter(violation: &Violation) -> char {
-    match (violation.kind(), u16::from(violation.close_code())) {
+    match (Error::from(violation.clone()).kind(), u16::from(violation.close_code())) {
         (ErrorKind::Protocol, 1002) => 'P',
         (ErrorKind::Utf8, 1007) => 'U',
         (ErrorKind::TooBig, 1009) => 'B',

@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::frame::Opcode;
 use crate::close_code::CloseCode;
-use crate::error::ErrorKind;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
@@ -76,15 +75,6 @@ impl Violation {
             Violation::TooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
             Violation::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
             _ => CloseCode::PROTOCOL_ERROR,
-        }
-    }
-
-    /// What the caller is told.
-    pub fn kind(&self) -> ErrorKind {
-        match self.close_code() {
-            CloseCode::INVALID_PAYLOAD_DATA => ErrorKind::Utf8,
-            CloseCode::MESSAGE_TOO_BIG => ErrorKind::TooBig,
-            _ => ErrorKind::Protocol,
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::head::Head;
-use super::headers::Headers;
+use super::{Head, Headers};
 
 /// A server's HTTP answer to the upgrade: the 101, or what it said instead (see [`Error::response`](crate::Error::response)).
 ///

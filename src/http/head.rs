@@ -1,14 +1,36 @@
 //! Heads of requests and responses (RFC 9112 §2 to §5), read as the bytes come in.
 
-use std::mem;
+use std::{fmt, mem};
 
 use super::headers::{Headers, clip, is_tchar, is_token, trim};
-use crate::error::{Error, ErrorKind, Result};
+
+type Result<T, E = HeadError> = std::result::Result<T, E>;
 
 /// The most bytes that a head may have, its empty line included. A single line has no other bound.
 const MAX_HEAD: usize = 64 * 1024;
 /// The most header lines that a head may have.
 const MAX_HEADERS: usize = 128;
+
+/// Why bytes cannot become a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HeadError {
+    /// The first byte is that of a TLS record; `sender` is the side that sent it.
+    Tls {
+        sender: &'static str,
+    },
+    Malformed(String),
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HeadError::Tls { sender } => write!(f, "the {sender} speaks TLS where plain HTTP was expected"),
+            HeadError::Malformed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for HeadError {}
 
 /// A whole head. Without a parameter it is a response's.
 pub(crate) struct Head<S = StatusLine> {
@@ -36,9 +58,9 @@ pub(crate) fn is_informational(head: &Head) -> bool {
     head.start.status < 200 && head.start.status != 101
 }
 
-/// Reads a head from bytes in any portions, each looked at once.
+/// Reads a head from bytes in any portions; each byte is looked at once.
 ///
-/// What cannot become a head is refused at its first wrong byte. A line may end with a bare LF (RFC 9112 §2.2), a bare
+/// A head is refused at its first wrong byte. A line may end with a bare LF (RFC 9112 §2.2), a bare
 /// CR or a NUL is refused, folded lines are joined with one space, values that are not UTF-8 are read as Latin-1. No
 /// empty line may come before the start line.
 ///
@@ -46,18 +68,18 @@ pub(crate) fn is_informational(head: &Head) -> bool {
 pub(crate) struct HeadParser<S = StatusLine> {
     taken: usize,
     line: Vec<u8>,
-    place: Place,
-    /// A CR came, and only a LF may follow.
+    state: LineState,
+    /// A CR came: only a LF may follow.
     cr: bool,
     start: Option<S>,
     headers: Headers,
 }
 
-/// Where in a line the parser is.
-enum Place {
+/// The part of a line that the next byte belongs to.
+enum LineState {
     Start,
     Name,
-    /// In a value, with the length of the name in front of it.
+    /// A value, behind a name of this length.
     Value(usize),
     Fold,
 }
@@ -77,7 +99,7 @@ impl HeadParser<StatusLine> {
 impl<S: StartLine> HeadParser<S> {
     fn new() -> Self {
         let (line, headers) = (Vec::new(), Headers::default());
-        HeadParser { taken: 0, line, place: Place::Start, cr: false, start: None, headers }
+        HeadParser { taken: 0, line, state: LineState::Start, cr: false, start: None, headers }
     }
 
     /// Takes bytes up to the end of the head and says how many those were. Bytes behind the head are left alone.
@@ -108,22 +130,24 @@ impl<S: StartLine> HeadParser<S> {
 
     /// Whether no byte of the (next) head has come yet.
     pub fn is_empty(&self) -> bool {
-        matches!(self.place, Place::Start) && self.line.is_empty() && !self.cr
+        matches!(self.state, LineState::Start) && self.line.is_empty() && !self.cr
     }
 
     /// `rest`, which begins with the byte, is only for the error's text.
     fn take(&mut self, byte: u8, rest: &[u8]) -> Result<()> {
-        match self.place {
-            Place::Start if !S::fits(self.line.len(), byte) => return Err(self.misfit(byte, rest)),
-            Place::Name if byte == b':' && !self.line.is_empty() => self.place = Place::Value(self.line.len()),
-            Place::Name if matches!(byte, b' ' | b'\t') && self.line.is_empty() && self.headers.len() > 0 => {
-                self.place = Place::Fold;
+        match self.state {
+            LineState::Start if !S::fits(self.line.len(), byte) => return Err(self.misfit(byte, rest)),
+            LineState::Name if byte == b':' && !self.line.is_empty() => self.state = LineState::Value(self.line.len()),
+            LineState::Name if matches!(byte, b' ' | b'\t') && self.line.is_empty() && self.headers.len() > 0 => {
+                self.state = LineState::Fold;
             }
-            Place::Name if !is_tchar(byte as char) => {
+            LineState::Name if !is_tchar(byte as char) => {
                 let name = clip(&text(&self.line));
                 return refuse(format!("{:?} in or behind a header's name ({name}), expected a colon", byte as char));
             }
-            Place::Value(_) | Place::Fold if byte == 0 => return refuse("a NUL in a header's value".to_owned()),
+            LineState::Value(_) | LineState::Fold if byte == 0 => {
+                return refuse("a NUL in a header's value".to_owned());
+            }
             _ => {}
         }
         self.line.push(byte);
@@ -133,41 +157,40 @@ impl<S: StartLine> HeadParser<S> {
     fn end_line(&mut self) -> Result<Option<Head<S>>> {
         self.cr = false;
         let line = mem::take(&mut self.line);
-        match mem::replace(&mut self.place, Place::Name) {
-            Place::Start => {
+        match mem::replace(&mut self.state, LineState::Name) {
+            LineState::Start => {
                 let start = S::parse(&line);
-                let wrong =
-                    || Error::new(ErrorKind::Handshake, format!("{} is not {}", clip(showable(&text(&line))), S::WHAT));
+                let wrong = || HeadError::Malformed(format!("{} is not {}", clip(showable(&text(&line))), S::WHAT));
                 self.start = Some(start.ok_or_else(wrong)?);
             }
-            Place::Name if line.is_empty() => {
-                self.place = Place::Start;
+            LineState::Name if line.is_empty() => {
+                self.state = LineState::Start;
                 let headers = mem::take(&mut self.headers);
                 return Ok(self.start.take().map(|start| Head { start, headers }));
             }
-            Place::Name => return refuse(format!("header line {} has no colon", clip(&text(&line)))),
-            Place::Value(_) if self.headers.len() == MAX_HEADERS => {
+            LineState::Name => return refuse(format!("header line {} has no colon", clip(&text(&line)))),
+            LineState::Value(_) if self.headers.len() == MAX_HEADERS => {
                 return refuse(format!("the head has more than {MAX_HEADERS} headers"));
             }
-            Place::Value(name) => self.headers.push(&text(&line[..name]), &text(&line[name + 1..])),
-            Place::Fold => self.headers.fold(&text(&line)),
+            LineState::Value(name) => self.headers.push(&text(&line[..name]), &text(&line[name + 1..])),
+            LineState::Fold => self.headers.fold(&text(&line)),
         }
         Ok(None)
     }
 
-    /// The start line went wrong: says what the peer seems to speak instead.
-    fn misfit(&self, byte: u8, rest: &[u8]) -> Error {
+    /// The error for a byte that no start line has at this place.
+    fn misfit(&self, byte: u8, rest: &[u8]) -> HeadError {
         // The first byte of a TLS record: an alert or a handshake (RFC 8446 §5.1). No HTTP begins with one.
         if self.line.is_empty() && matches!(byte, 0x15 | 0x16) {
-            return Error::new(ErrorKind::Handshake, S::TLS);
+            return HeadError::Tls { sender: S::SENDER };
         }
         let line = text(&self.line) + &text(&rest[..rest.len().min(40)]);
-        Error::new(ErrorKind::Handshake, format!("{} is not the start of {}", clip(showable(&line)), S::WHAT))
+        HeadError::Malformed(format!("{} is not the start of {}", clip(showable(&line)), S::WHAT))
     }
 }
 
 fn refuse<T>(text: String) -> Result<T> {
-    Err(Error::new(ErrorKind::Handshake, text))
+    Err(HeadError::Malformed(text))
 }
 
 /// UTF-8, or else Latin-1: no byte is lost or refused.
@@ -186,7 +209,8 @@ fn showable(text: &str) -> &str {
 /// One of the two kinds of first line.
 pub(crate) trait StartLine: Sized {
     const WHAT: &'static str;
-    const TLS: &'static str;
+    /// The side that sends it.
+    const SENDER: &'static str;
     /// Whether this byte may stand at this place.
     fn fits(at: usize, byte: u8) -> bool;
     /// Reads a line of bytes that fit.
@@ -195,7 +219,7 @@ pub(crate) trait StartLine: Sized {
 
 impl StartLine for StatusLine {
     const WHAT: &'static str = "an HTTP/1.1 status line";
-    const TLS: &'static str = "the server speaks TLS where plain HTTP was expected: use wss://";
+    const SENDER: &'static str = "server";
 
     fn fits(at: usize, byte: u8) -> bool {
         match at {
@@ -217,8 +241,7 @@ impl StartLine for StatusLine {
 
 impl StartLine for RequestLine {
     const WHAT: &'static str = "an HTTP/1.1 request line";
-    const TLS: &'static str =
-        "the client speaks TLS where plain HTTP was expected: accept it with TLS, or let it use ws://";
+    const SENDER: &'static str = "client";
 
     fn fits(at: usize, byte: u8) -> bool {
         if at == 0 { is_tchar(byte as char) } else { byte == b' ' || byte.is_ascii_graphic() }
@@ -235,4 +258,4 @@ impl StartLine for RequestLine {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
