@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::close_code::{CloseCode, ReadyState};
 use crate::compression::Compression;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Decoder, DecoderLimits, DeflateParameters, Encoder, Role};
+use crate::protocol::{Decoder, DecoderLimits, DeflateParameters, MessageCompressor, Role};
 use crate::sync::{Condvar, Mutex, lock};
 use crate::transport::{ReadState, Transport, WriteState};
 pub(crate) use fragmented::{IncomingMessage, OutgoingMessage};
@@ -62,7 +62,7 @@ pub(crate) struct Connection {
     sending: Mutex<SendQueue>,
     sending_changed: Condvar,
     /// The compressor, apart from the queue: compressing a large message must not keep a pong from being queued.
-    compressing: Option<Mutex<Encoder>>,
+    compressing: Option<Mutex<MessageCompressor>>,
     /// The length from which messages are compressed, apart from the compressor: a short one must not wait for it.
     compress_from: Option<usize>,
     keepalive: Mutex<Keepalive>,
@@ -94,8 +94,12 @@ impl Connection {
         compression: &Compression,
         bounds: ConnectionConfig,
     ) -> Connection {
-        let limits = DecoderLimits { max_message_size: bounds.max_message_size, max_fragments: bounds.max_fragments };
-        let compressor = Encoder::new(role, deflate, compression.level, compression.threshold);
+        let limits = DecoderLimits {
+            max_message_size: bounds.max_message_size as u64,
+            max_fragments: bounds.max_fragments as u64,
+        };
+        let Compression { level, threshold, .. } = *compression;
+        let compressor = deflate.and_then(|agreed| MessageCompressor::new(role, agreed, level, threshold));
         Connection {
             transport,
             role,
@@ -103,8 +107,8 @@ impl Connection {
             receiving_changed: Condvar::new(),
             sending: Mutex::new(SendQueue::new(role, wire)),
             sending_changed: Condvar::new(),
-            compress_from: compressor.compresses_from(),
-            compressing: deflate.map(|_| Mutex::new(compressor)),
+            compress_from: compressor.as_ref().map(MessageCompressor::threshold),
+            compressing: compressor.map(Mutex::new),
             keepalive: Mutex::new(Keepalive::new(bounds.ping_interval)),
             closed: OnceLock::new(),
             end: OnceLock::new(),

@@ -6,7 +6,7 @@ use crate::close_code::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::{Fragment, Kind};
+use crate::protocol::{Encoding, Fin, Fragment, Kind};
 use crate::sync::lock;
 
 /// How much of a received message is held at a time.
@@ -24,6 +24,7 @@ pub(crate) struct IncomingMessage<'a> {
 pub(crate) struct OutgoingMessage<'a> {
     connection: &'a Connection,
     part: Fragment,
+    encoding: Encoding,
 }
 
 impl Connection {
@@ -34,7 +35,7 @@ impl Connection {
         let (part, is_whole) = match reader.backlog.pop_front() {
             Some(message) => (message, true),
             None => {
-                reader.inbound.set_max_message_size(usize::MAX);
+                reader.inbound.set_max_message_size(u64::MAX);
                 reader.message.most = PART.max(reader.message.message.len() + 1);
                 match self.read_piece(reader, deadline) {
                     Ok(Some(Piece::Whole(_))) => {
@@ -58,7 +59,7 @@ impl Connection {
     pub fn end_streaming(&self, reader: &mut ReadHalf) {
         reader.message.most = usize::MAX;
         reader.message.is_discarding = false;
-        reader.inbound.set_max_message_size(self.bounds.max_message_size);
+        reader.inbound.set_max_message_size(self.bounds.max_message_size as u64);
     }
 
     /// Begins a message in parts, behind those that are being sent.
@@ -74,9 +75,10 @@ impl Connection {
                 drop((outgoing, compressor));
                 // The first of a batch, whose sender now waits for the end of this message.
                 self.flush_what_fits();
-                let compress = compress && self.compressing.is_some();
-                let part = Fragment { kind, first: true, fin: false, compress };
-                return Ok(OutgoingMessage { connection: self, part });
+                let is_compressed = compress && self.compressing.is_some();
+                let encoding = if is_compressed { Encoding::Compressed } else { Encoding::Plain };
+                let part = Fragment { kind, first: true, fin: Fin::More };
+                return Ok(OutgoingMessage { connection: self, part, encoding });
             }
         }
     }
@@ -127,8 +129,9 @@ impl Drop for IncomingMessage<'_> {
 impl OutgoingMessage<'_> {
     pub fn send(&mut self, payload: &[u8], fin: bool) -> Result<()> {
         let deadline = self.connection.send_deadline();
+        let fin = if fin { Fin::Last } else { Fin::More };
         let part = Fragment { fin, ..self.part };
-        self.connection.send_fragment(part, payload, &deadline)?;
+        self.connection.send_fragment(part, self.encoding, payload, &deadline)?;
         self.part.first = false;
         self.part.fin = fin;
         Ok(())
@@ -138,7 +141,7 @@ impl OutgoingMessage<'_> {
 impl Drop for OutgoingMessage<'_> {
     /// A message that was begun and not finished cannot be taken back: the peer is told, and nothing else can be sent.
     fn drop(&mut self) {
-        if self.part.fin {
+        if self.part.fin == Fin::Last {
             return;
         }
         if !self.part.first {

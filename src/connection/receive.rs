@@ -1,6 +1,7 @@
 //! The way in: whoever is in `recv` holds the reader, waits for the socket, and sees to pings and closes as they come.
 
 use std::collections::VecDeque;
+use std::str::Utf8Error;
 use std::time::{Duration, Instant};
 
 use super::keepalive::KeepaliveAction;
@@ -10,7 +11,7 @@ use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation};
+use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation, WholeMessage};
 use crate::sync::{MutexGuard, lock, wait};
 use crate::transport::{ReadState, Received};
 
@@ -161,15 +162,15 @@ impl Sink for MessageAssembler {
 impl Connection {
     /// The next message, or how the connection ended.
     pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
-        let ready = self.ready_message(|kind, payload| {
+        let ready = self.ready_message(deadline, |kind, payload| {
             let mut bytes = Vec::new();
             copy::append(&mut bytes, payload);
             match kind {
-                Kind::Binary => Some(Message::Binary(bytes)),
+                Kind::Binary => Ok(Message::Binary(bytes)),
                 // Looked at here, where it is aligned: that is faster for short text.
-                Kind::Text => String::from_utf8(bytes).ok().map(Message::Text),
+                Kind::Text => String::from_utf8(bytes).map(Message::Text).map_err(|error| error.utf8_error()),
             }
-        });
+        })?;
         match ready {
             Some(message) => {
                 log::trace!("received {:?}, {} bytes", message.kind(), message.len());
@@ -182,11 +183,17 @@ impl Connection {
     /// The same, into the caller's buffer.
     pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<Kind>> {
         buffer.clear();
-        let ready = self.ready_message(|kind, payload| {
+        let ready = self.ready_message(deadline, |kind, payload| {
             copy::append(buffer, payload);
-            (kind == Kind::Binary || std::str::from_utf8(buffer).is_ok()).then_some(kind)
+            if kind == Kind::Text {
+                std::str::from_utf8(buffer)?;
+            }
+            Ok(kind)
         });
-        if let Some(kind) = ready {
+        if ready.is_err() {
+            buffer.clear();
+        }
+        if let Some(kind) = ready? {
             log::trace!("received {kind:?}, {} bytes", buffer.len());
             return Ok(Some(kind));
         }
@@ -198,17 +205,41 @@ impl Connection {
         }))
     }
 
-    /// Has `take` make what it wants of a message that needs no system call, if the bytes at hand hold one.
+    /// Hands a message that needs no system call to `take`, if the bytes at hand hold one.
     #[inline]
-    fn ready_message<T>(&self, take: impl FnOnce(Kind, &[u8]) -> Option<T>) -> Option<T> {
+    fn ready_message<T>(
+        &self,
+        deadline: &Deadline,
+        take: impl FnOnce(Kind, &[u8]) -> std::result::Result<T, Utf8Error>,
+    ) -> Result<Option<T>> {
         let mut seat = lock(&self.receiving);
-        let ReadHalf { incoming, inbound, backlog, .. } = &mut **seat.reader.as_mut()?;
+        let Some(reader) = &mut seat.reader else { return Ok(None) };
+        let ReadHalf { incoming, inbound, backlog, .. } = &mut **reader;
         if !backlog.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let (consumed, taken) = inbound.whole_message(incoming.plain.unread(), usize::MAX, take)?;
-        incoming.plain.consume(consumed);
-        Some(taken)
+        match inbound.take_whole(incoming.plain.unread(), take) {
+            WholeMessage::Absent => Ok(None),
+            WholeMessage::Taken(consumed, value) => {
+                incoming.plain.consume(consumed);
+                Ok(Some(value))
+            }
+            WholeMessage::Violation(violation) => self.ready_violation(seat, violation, deadline),
+        }
+    }
+
+    /// The message at hand is a violation. The read half stays taken until the end is set, so that no other thread
+    /// waits for the socket meanwhile.
+    #[cold]
+    fn ready_violation<T>(
+        &self,
+        mut seat: MutexGuard<'_, ReadSlot>,
+        violation: Violation,
+        deadline: &Deadline,
+    ) -> Result<Option<T>> {
+        let _guard = ReadGuard { connection: self, reader: seat.reader.take() };
+        drop(seat);
+        self.violated(violation, deadline).result()
     }
 
     /// The next message, for which the socket may have to be waited for. `spare` is an allocation to put it in.
@@ -380,7 +411,7 @@ impl Connection {
     /// Reads from the socket once: into the buffer, or, what nothing needs to look at, past it into the message.
     fn read_bytes(&self, reader: &mut ReadHalf, wait: Duration) -> std::io::Result<Received> {
         let ReadHalf { incoming, inbound, message, ended, .. } = reader;
-        let left = inbound.direct().min(message.room());
+        let left = inbound.direct_read_len().min(message.room());
         match message.bytes() {
             // Not on the peer's word alone: room grows by what has come.
             Some(bytes)
@@ -396,7 +427,7 @@ impl Connection {
                 let received = self.transport.read_directly(incoming, &mut bytes[before..], wait);
                 let count = received.as_ref().map_or(0, |(_, count)| *count);
                 bytes.truncate(before + count);
-                *ended = inbound.took_directly(&mut bytes[before..]);
+                *ended = inbound.finish_direct_read(&mut bytes[before..]);
                 received.map(|(received, _)| received)
             }
             _ => self.transport.read(incoming, Some(wait)),

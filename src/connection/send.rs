@@ -15,7 +15,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageRef;
 use crate::prepared::Prepared;
-use crate::protocol::{Encoder, Fragment, Kind, Opcode, Role, mask};
+use crate::protocol::{Encoding, Fin, Fragment, Kind, MessageCompressor, Opcode, mask};
 use crate::sync::{MutexGuard, lock, wait};
 
 /// Messages from this size on go straight to the wire.
@@ -102,7 +102,7 @@ impl Connection {
     ) -> Result<MutexGuard<'_, SendQueue>> {
         if compress && self.compresses(payload.len()) {
             return self.queue_compressed(deadline, |compressor, frame, mask| {
-                compressor.message(frame, kind, payload, true, mask);
+                compressor.message(frame, kind, payload, mask);
             });
         }
         let mut outgoing = self.wait_for_message_slot(deadline, SendQueue::has_room)?;
@@ -128,7 +128,7 @@ impl Connection {
     fn queue_compressed(
         &self,
         deadline: &Deadline,
-        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>, [u8; 4]),
+        encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<[u8; 4]>),
     ) -> Result<MutexGuard<'_, SendQueue>> {
         // The compressor's lock is held until the frame is queued: frames must go out in the order of its history. It is
         // not held while waiting, so whoever waited looks again.
@@ -159,15 +159,15 @@ impl Connection {
             }
         };
         drop(outgoing);
-        let written = match self.role {
-            Role::Client => payload.chunks(MASK_CHUNK).try_for_each(|block| {
+        let written = match mask {
+            Some(mask) => payload.chunks(MASK_CHUNK).try_for_each(|block| {
                 mask::append(&mut writer.batch, block, mask);
                 self.write_batch(&mut writer, deadline)?;
                 writer.restart();
                 Ok(())
             }),
             // What need not be masked need not be copied, but for the start, which goes out with the header.
-            Role::Server => {
+            None => {
                 let (start, rest) = payload.split_at(DIRECT_SEND_MIN);
                 copy::append(&mut writer.batch, start);
                 let written = self.write_batch(&mut writer, deadline);
@@ -181,9 +181,9 @@ impl Connection {
     }
 
     /// Queues a part of a message that is being sent in parts, and sends it like a message.
-    pub fn send_fragment(&self, part: Fragment, payload: &[u8], deadline: &Deadline) -> Result<()> {
+    pub fn send_fragment(&self, part: Fragment, encoding: Encoding, payload: &[u8], deadline: &Deadline) -> Result<()> {
         let mut outgoing = self.wait_for_slot(deadline, SendQueue::has_room)?;
-        if let (true, Some(compressor)) = (part.compress, &self.compressing) {
+        if let (Encoding::Compressed, Some(compressor)) = (encoding, &self.compressing) {
             let mask = outgoing.next_mask()?;
             drop(outgoing);
             let mut frame = Vec::new();
@@ -194,7 +194,7 @@ impl Connection {
         } else {
             outgoing.queue_fragment(part, payload)?;
         }
-        outgoing.is_streaming = !part.fin;
+        outgoing.is_streaming = part.fin == Fin::More;
         self.wake_senders(&outgoing);
         self.write_queued(outgoing, deadline)
     }

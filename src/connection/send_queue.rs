@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Encoder, Fragment, Kind, Opcode, Role};
+use crate::protocol::{Fragment, FrameEncoder, Kind, Opcode, Role};
 use crate::transport::WriteState;
 
 /// Queued bytes from which on senders wait for the writer.
@@ -17,7 +17,7 @@ const RETAINED_CAPACITY: usize = 4 * 1024;
 
 pub(crate) struct SendQueue {
     /// Encodes what needs no compressor.
-    plain: Encoder,
+    plain: FrameEncoder,
     masks: Masks,
     /// Encoded frames that the writer has not fetched yet.
     frames: Vec<u8>,
@@ -50,7 +50,7 @@ pub(crate) struct WriteHalf {
 impl SendQueue {
     pub fn new(role: Role, wire: WriteState) -> SendQueue {
         SendQueue {
-            plain: Encoder::new(role, None, 0, 0),
+            plain: FrameEncoder::new(role),
             masks: Masks::new(role),
             frames: Vec::new(),
             pongs: VecDeque::new(),
@@ -78,7 +78,7 @@ impl SendQueue {
     #[inline]
     pub fn queue_message(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
         let mask = self.masks.next()?;
-        self.plain.message(&mut self.frames, kind, payload, false, mask);
+        self.plain.message(&mut self.frames, kind, payload, mask);
         Ok(())
     }
 
@@ -120,12 +120,12 @@ impl SendQueue {
         self.pongs.push_back(payload);
     }
 
-    pub fn next_mask(&mut self) -> Result<[u8; 4]> {
+    pub fn next_mask(&mut self) -> Result<Option<[u8; 4]>> {
         self.masks.next()
     }
 
     /// Fetches all that is queued, and behind it the header of a message whose payload the caller writes. Returns the mask.
-    pub fn fetch_with_header(&mut self, writer: &mut WriteHalf, kind: Kind, length: usize) -> Result<[u8; 4]> {
+    pub fn fetch_with_header(&mut self, writer: &mut WriteHalf, kind: Kind, length: usize) -> Result<Option<[u8; 4]>> {
         let mask = self.masks.next()?;
         self.fetch(writer)?;
         self.plain.header(&mut writer.batch, kind, length, mask);
@@ -216,9 +216,9 @@ impl Masks {
     }
 
     /// Fails without entropy, never with a mask that is not random.
-    fn next(&mut self) -> Result<[u8; 4]> {
+    fn next(&mut self) -> Result<Option<[u8; 4]>> {
         if self.role == Role::Server {
-            return Ok([0; 4]);
+            return Ok(None);
         }
         if self.pool.is_empty() {
             self.pool.resize(Masks::POOL, 0);
@@ -229,7 +229,7 @@ impl Masks {
         }
         let (rest, &mask) = self.pool.split_last_chunk().expect("a multiple of four");
         self.pool.truncate(rest.len());
-        Ok(mask)
+        Ok(Some(mask))
     }
 }
 
@@ -240,8 +240,8 @@ mod tests {
     #[test]
     fn masks_differ_and_servers_have_none() {
         let mut masks = Masks::new(Role::Client);
-        let drawn: std::collections::HashSet<[u8; 4]> = (0..1000).map(|_| masks.next().unwrap()).collect();
+        let drawn: std::collections::HashSet<[u8; 4]> = (0..1000).filter_map(|_| masks.next().unwrap()).collect();
         assert!(drawn.len() > 990);
-        assert_eq!(Masks::new(Role::Server).next().unwrap(), [0; 4]);
+        assert_eq!(Masks::new(Role::Server).next().unwrap(), None);
     }
 }

@@ -60,9 +60,9 @@ impl Sink for Collector {
     }
 }
 
-/// An inbound side with what came out of it.
+/// A decoder with what came out of it.
 struct Reader {
-    inbound: Decoder,
+    decoder: Decoder,
     sink: Collector,
     out: Vec<Out>,
     violation: Option<Violation>,
@@ -71,14 +71,14 @@ struct Reader {
 impl Reader {
     fn new(role: Role, limits: DecoderLimits, deflate: Option<DeflateParameters>, room: usize) -> Reader {
         let sink = Collector { kind: Kind::Binary, bytes: Vec::new(), portion: room, left: room };
-        Reader { inbound: Decoder::new(role, limits, deflate), sink, out: Vec::new(), violation: None }
+        Reader { decoder: Decoder::new(role, limits, deflate), sink, out: Vec::new(), violation: None }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
         let mut input = bytes.to_vec();
         let mut start = 0;
         loop {
-            let (taken, result) = self.inbound.next(&mut input[start..], &mut self.sink);
+            let (taken, result) = self.decoder.next(&mut input[start..], &mut self.sink);
             start += taken;
             match result {
                 Ok(None) if self.sink.left == 0 => self.sink.left = self.sink.portion,

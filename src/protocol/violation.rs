@@ -1,4 +1,4 @@
-//! The ways in which a peer can break the protocol, and what each gets.
+//! The ways in which a peer can break the protocol, and the close code for each.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::close_code::CloseCode;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// Reserved bits (as they stand in the first byte) that nothing negotiated gives a meaning.
+    /// Reserved bits, as in the frame's first byte, that no extension was negotiated for.
     ReservedBits {
         bits: u8,
         opcode: u8,
@@ -19,7 +19,7 @@ pub(crate) enum Violation {
     /// A client's frame without a mask.
     Unmasked,
     FragmentedControl(Opcode),
-    /// A control frame whose length does not fit 7 bits' worth of payload.
+    /// A control frame with more than 125 bytes.
     LongControl(Opcode),
     /// A length whose top bit is set.
     HugeLength(u64),
@@ -30,12 +30,12 @@ pub(crate) enum Violation {
     /// A text or binary frame inside an unfinished message.
     Interleaved(Opcode),
     TooManyFragments {
-        limit: usize,
+        limit: u64,
     },
-    /// `size` is what is known of it so far: declared, or inflated up to the limit.
+    /// `size` is what is known so far: the declared size, or one byte more than the limit.
     TooBig {
         size: u64,
-        limit: usize,
+        limit: u64,
     },
     /// A close frame of one byte.
     HalfCloseCode(u8),
@@ -44,21 +44,20 @@ pub(crate) enum Violation {
         byte: u8,
         at: usize,
     },
-    /// Text with a byte that cannot stand where it stands; `at` counts from the message's start.
+    /// Text with a broken character; `at` is the offset of its first byte from the message's start.
     NotUtf8 {
         byte: u8,
-        at: usize,
+        at: u64,
     },
     /// Text that ends inside a character.
     CutCharacter,
-    /// Compressed data that cannot be inflated. The decoder's own words are left out: they change with how the data is
-    /// cut.
+    /// Compressed data that cannot be inflated. The inflater's own text is left out: it depends on how the data is cut.
     BadDeflate {
         after: u64,
     },
     /// A compressed message that ends inside a block.
     CutDeflate,
-    /// Compressed data in final blocks (RFC 7692 §7.2.3.4) that are too many for what they carry.
+    /// More final blocks (RFC 7692 §7.2.3.4) than the bytes in them justify.
     TooManyFinalBlocks {
         blocks: u64,
         bytes: u64,
@@ -66,7 +65,7 @@ pub(crate) enum Violation {
 }
 
 impl Violation {
-    /// What the peer is told: the one table.
+    /// The code of the close frame that answers it.
     pub fn close_code(&self) -> CloseCode {
         match self {
             Violation::NotUtf8 { .. } | Violation::CutCharacter | Violation::BadCloseReason { .. } => {
