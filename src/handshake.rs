@@ -13,10 +13,10 @@ mod tests;
 
 pub use server::Refusal;
 
-pub(crate) use arguments::{check_header, check_protocols, is_controlled};
-pub(crate) use client::{UpgradeRequest, key};
+pub use arguments::{check_header, check_protocols, is_controlled};
+pub use client::{UpgradeRequest, key};
 pub(crate) use extensions::describe as describe_extensions;
-pub(crate) use server::{accept, check_request, write_accept, write_refusal};
+pub use server::{accept, check_request, write_accept, write_refusal};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,7 +26,7 @@ use crate::protocol::DeflateParameters;
 
 /// What both sides agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Negotiated {
+pub struct Negotiated {
     pub protocol: Option<String>,
     /// As header text; empty if nothing was agreed.
     pub extensions: String,
@@ -34,7 +34,7 @@ pub(crate) struct Negotiated {
 }
 
 /// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 §4.2.2).
-pub(crate) fn accept_for(key: &str) -> String {
+pub fn accept_for(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
     hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");

@@ -11,9 +11,9 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use body::Body;
-pub(crate) use head::{Head, HeadError, HeadParser, RequestLine, StartLine, is_informational};
-pub(crate) use headers::{Headers, clip, is_tchar, is_token, trim};
+pub use body::Body;
+pub use head::{Head, HeadError, HeadParser, RequestLine, StartLine, is_informational};
+pub use headers::{Headers, clip, is_tchar, is_token, trim};
 pub use request::Request;
 pub use response::Response;
 

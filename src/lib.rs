@@ -222,11 +222,18 @@ mod copy;
 mod deadline;
 mod error;
 mod group;
+#[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod handshake;
+#[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod http;
+#[cfg(any(wsync_internals, fuzzing))]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod internals;
 mod message;
 mod message_stream;
 mod prepared;
+#[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod protocol;
 mod server;
 mod sync;

@@ -15,11 +15,11 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decoder::{Decoder, WholeMessage};
-pub(crate) use deflate::Preparation;
-pub(crate) use encoder::{Encoding, Fin, Fragment, FrameEncoder, MessageCompressor};
-pub(crate) use frame::Opcode;
-pub(crate) use violation::Violation;
+pub use decoder::{Decoder, WholeMessage};
+pub use deflate::Preparation;
+pub use encoder::{Encoding, Fin, Fragment, FrameEncoder, MessageCompressor};
+pub use frame::Opcode;
+pub use violation::Violation;
 
 use crate::close_code::CloseCode;
 
@@ -43,7 +43,7 @@ pub enum Kind {
 
 /// A complete message or control frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FrameEvent {
+pub enum FrameEvent {
     /// All of the message is in the sink.
     Message(Kind),
     Ping(Vec<u8>),
@@ -55,7 +55,7 @@ pub(crate) enum FrameEvent {
 /// The parameters of permessage-deflate that both sides agreed on (RFC 7692 §7.1); windows are base-2 logarithms, 8 to
 /// 15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DeflateParameters {
+pub struct DeflateParameters {
     pub client_no_context_takeover: bool,
     pub server_no_context_takeover: bool,
     pub client_max_window_bits: u8,
@@ -65,7 +65,7 @@ pub(crate) struct DeflateParameters {
 /// Limits of one message. They are 64 bits wide on every machine: a message that is received in parts can be larger than
 /// memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DecoderLimits {
+pub struct DecoderLimits {
     /// In bytes, after inflation.
     pub max_message_size: u64,
     /// Frames of one message.
@@ -73,7 +73,7 @@ pub(crate) struct DecoderLimits {
 }
 
 /// Takes the payload of messages as it is decoded.
-pub(crate) trait Sink {
+pub trait Sink {
     /// A new message starts. `likely` is its size as far as it can be trusted: a small multiple of what has arrived.
     fn begin(&mut self, kind: Kind, likely: usize);
     /// Validated text, never cut inside a character.

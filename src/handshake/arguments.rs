@@ -7,7 +7,7 @@ use crate::http::{clip, is_tchar};
 
 /// Refuses a header that would add a line or a body to the handshake. Spaces and tabs around a value are allowed: they
 /// are not part of it and are not sent. The error never shows the value, which may be a secret.
-pub(crate) fn check_header(name: &str, value: &str) -> Result<()> {
+pub fn check_header(name: &str, value: &str) -> Result<()> {
     let refuse = |text: String| Err(Error::new(ErrorKind::Options, text));
     if name.is_empty() {
         return refuse("a header has an empty name: give it one".to_owned());
@@ -26,7 +26,7 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<()> {
 }
 
 /// Whether the handshake sets this header itself, so that the caller's is ignored.
-pub(crate) fn is_controlled(name: &str) -> bool {
+pub fn is_controlled(name: &str) -> bool {
     const NAMES: [&str; 7] = [
         "Connection",
         "Upgrade",
@@ -40,7 +40,7 @@ pub(crate) fn is_controlled(name: &str) -> bool {
 }
 
 /// Refuses subprotocols that cannot be offered (RFC 6455 §4.1): each must be a token, and none may repeat.
-pub(crate) fn check_protocols(protocols: &[String]) -> Result<()> {
+pub fn check_protocols(protocols: &[String]) -> Result<()> {
     let refuse = |text: String| Err(Error::new(ErrorKind::Options, text));
     let mut seen = BTreeSet::new();
     for protocol in protocols {

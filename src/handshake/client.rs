@@ -11,7 +11,7 @@ use crate::http::{Head, Headers, clip};
 
 /// An upgrade request. The caller's part of it has passed [`check_header`](super::check_header) and
 /// [`check_protocols`](super::check_protocols).
-pub(crate) struct UpgradeRequest {
+pub struct UpgradeRequest {
     /// The value of `Host`: IPv6 in brackets, a port unless it is the default.
     pub host: String,
     /// Path and query.
@@ -99,6 +99,6 @@ fn shown(headers: &Headers, name: &str) -> String {
 }
 
 /// A `Sec-WebSocket-Key`.
-pub(crate) fn key(random: [u8; 16]) -> String {
+pub fn key(random: [u8; 16]) -> String {
     STANDARD.encode(random)
 }

@@ -64,7 +64,7 @@ impl Request {
 }
 
 /// Every check of RFC 6455 §4.2.1, and that no body follows.
-pub(crate) fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
+pub fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
     let bad = |reason: String| Err(Refusal::new(400, reason));
     let Head { start, headers } = head;
     if start.minor == 0 {
@@ -124,7 +124,7 @@ fn path_and_query(target: &str) -> Option<String> {
 
 /// What the server agrees to: the first of its own subprotocols that the client offers, and the first offer of
 /// compression that it can do. Nothing in common is no failure, only nothing agreed.
-pub(crate) fn accept(request: &Request, protocols: &[String], compression: &Compression) -> Negotiated {
+pub fn accept(request: &Request, protocols: &[String], compression: &Compression) -> Negotiated {
     let offered: BTreeSet<&str> = request.protocols().collect();
     let protocol = protocols.iter().find(|protocol| offered.contains(protocol.as_str())).cloned();
     match extensions::choose(compression, request.fields()) {
@@ -134,7 +134,7 @@ pub(crate) fn accept(request: &Request, protocols: &[String], compression: &Comp
 }
 
 /// The 101 (RFC 6455 §4.2.2), with the caller's headers behind those that the connection sets.
-pub(crate) fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[(String, String)]) -> Vec<u8> {
+pub fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[(String, String)]) -> Vec<u8> {
     let mut headers = Headers::default();
     headers.push("Upgrade", "websocket");
     headers.push("Connection", "Upgrade");
@@ -152,7 +152,7 @@ pub(crate) fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[
 }
 
 /// A whole answer, body included, after which the connection closes.
-pub(crate) fn write_refusal(refusal: &Refusal) -> Vec<u8> {
+pub fn write_refusal(refusal: &Refusal) -> Vec<u8> {
     let mut headers = Headers::default();
     headers.push("Connection", "close");
     for (name, value) in &refusal.headers {

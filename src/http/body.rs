@@ -10,7 +10,7 @@ const MAX_CHUNK_LINE: usize = 1024;
 
 /// Reads a body from bytes in any portions. Nothing in it is an error, as the head is what counts: malformed framing ends
 /// the body.
-pub(crate) struct Body {
+pub struct Body {
     kept: Vec<u8>,
     state: BodyState,
 }

@@ -13,7 +13,7 @@ const MAX_HEADERS: usize = 128;
 
 /// Why bytes cannot become a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HeadError {
+pub enum HeadError {
     /// The first byte is that of a TLS record; `sender` is the side that sent it.
     Tls {
         sender: &'static str,
@@ -33,13 +33,13 @@ impl fmt::Display for HeadError {
 impl std::error::Error for HeadError {}
 
 /// A whole head. Without a parameter it is a response's.
-pub(crate) struct Head<S = StatusLine> {
+pub struct Head<S = StatusLine> {
     pub start: S,
     pub headers: Headers,
 }
 
 /// `GET /path?query HTTP/1.1`
-pub(crate) struct RequestLine {
+pub struct RequestLine {
     pub method: String,
     pub target: String,
     /// The 1 of `HTTP/1.1`.
@@ -47,14 +47,14 @@ pub(crate) struct RequestLine {
 }
 
 /// `HTTP/1.1 101 Switching Protocols`; the reason may be missing.
-pub(crate) struct StatusLine {
+pub struct StatusLine {
     pub minor: u8,
     pub status: u16,
     pub reason: String,
 }
 
 /// Whether another head follows this one (RFC 9110 §15.2): 100, 102, 103 and so on, but not 101.
-pub(crate) fn is_informational(head: &Head) -> bool {
+pub fn is_informational(head: &Head) -> bool {
     head.start.status < 200 && head.start.status != 101
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn is_informational(head: &Head) -> bool {
 /// empty line may come before the start line.
 ///
 /// After a head the parser starts over, and what it has taken still counts: all interim responses together fit in 64 KiB.
-pub(crate) struct HeadParser<S = StatusLine> {
+pub struct HeadParser<S = StatusLine> {
     taken: usize,
     line: Vec<u8>,
     state: LineState,
@@ -207,7 +207,7 @@ fn showable(text: &str) -> &str {
 }
 
 /// One of the two kinds of first line.
-pub(crate) trait StartLine: Sized {
+pub trait StartLine: Sized {
     const WHAT: &'static str;
     /// The side that sends it.
     const SENDER: &'static str;

@@ -2,7 +2,7 @@
 
 /// Pairs of name and value in order. Names keep their case and are compared without it.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Headers(Vec<(String, String)>);
+pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
     /// The first value of this name.
@@ -62,21 +62,21 @@ impl Headers {
 }
 
 /// Whether this is a token (RFC 9110 §5.6.2).
-pub(crate) fn is_token(text: &str) -> bool {
+pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_tchar)
 }
 
-pub(crate) fn is_tchar(c: char) -> bool {
+pub fn is_tchar(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
 
 /// Without the optional white space around a value, spaces and tabs (RFC 9110 §5.6.3).
-pub(crate) fn trim(text: &str) -> &str {
+pub fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }
 
 /// Text from a peer for an error's text: escaped, and at most 60 characters of it.
-pub(crate) fn clip(text: &str) -> String {
+pub fn clip(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),

@@ -16,7 +16,7 @@ const PREALLOCATION_FACTOR: usize = 4;
 
 /// The receiving side of a connection. It buffers only what can arrive incomplete: a header, a character, a control frame.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     role: Role,
     limits: DecoderLimits,
     deflate: Option<DeflateParameters>,
@@ -206,7 +206,7 @@ impl Decoder {
 }
 
 /// The outcome of [`Decoder::take_whole`].
-pub(crate) enum WholeMessage<T> {
+pub enum WholeMessage<T> {
     /// No such message: nothing was taken.
     Absent,
     /// This many bytes of the input were taken.

@@ -18,7 +18,7 @@ pub(super) struct Deflater {
 
 /// A compressor's settings: connections with the same ones can send what one of them compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Preparation {
+pub struct Preparation {
     window_bits: u8,
     level: u8,
 }

@@ -12,21 +12,21 @@ use crate::copy;
 
 /// Whether a message is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Encoding {
+pub enum Encoding {
     Plain,
     Compressed,
 }
 
 /// Whether a frame is the last one of its message: the bit FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fin {
+pub enum Fin {
     More,
     Last,
 }
 
 /// A part of a message, sent as a frame of its own.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fragment {
+pub struct Fragment {
     pub kind: Kind,
     pub first: bool,
     pub fin: Fin,
@@ -46,7 +46,7 @@ impl Fragment {
 
 /// Encodes frames that need no compressor.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameEncoder {
+pub struct FrameEncoder {
     role: Role,
 }
 
@@ -98,7 +98,7 @@ impl FrameEncoder {
 
 /// Encodes compressed messages.
 #[derive(Debug)]
-pub(crate) struct MessageCompressor {
+pub struct MessageCompressor {
     frames: FrameEncoder,
     deflater: Deflater,
     threshold: usize,

@@ -6,7 +6,7 @@ use super::{Kind, Role, Violation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Opcode {
+pub enum Opcode {
     Continuation = 0,
     Text = 1,
     Binary = 2,

@@ -6,7 +6,7 @@ use super::frame::Opcode;
 use crate::close_code::CloseCode;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Violation {
+pub enum Violation {
     /// Reserved bits, as in the frame's first byte, that no extension was negotiated for.
     ReservedBits {
         bits: u8,
