@@ -190,7 +190,7 @@
 //! | sending | none | [`send_timeout`](ConnectOptions::send_timeout) |
 //! | receiving | none | [`recv_timeout`](WebSocket::recv_timeout), or [`ping_interval`](ConnectOptions::ping_interval) to notice a dead peer |
 //! | a message, after inflation | 64 MiB | [`max_message_size`](ConnectOptions::max_message_size) |
-//! | fragments of a message | 131,072 | |
+//! | fragments of a message | 131,072, and one for every 16 bytes of it | |
 //! | redirects | 5 | [`max_redirects`](ConnectOptions::max_redirects) |
 //! | request or response head | 64 KiB, 128 headers | |
 //! | body of a rejection that is kept | 64 KiB | |

@@ -68,9 +68,14 @@ pub struct DeflateParameters {
 pub struct DecoderLimits {
     /// In bytes, after inflation.
     pub max_message_size: u64,
-    /// Frames of one message.
+    /// How many frames a message may have beyond one for every [`BYTES_PER_FRAGMENT`] of it. So the number of frames is not
+    /// limited by itself: only tiny ones are, which cost more than they carry.
     pub max_fragments: u64,
 }
+
+/// The fragment size from which on a message may have any number of fragments: at 16 bytes half of the bytes on the wire or
+/// more are payload.
+pub const BYTES_PER_FRAGMENT: u64 = 16;
 
 /// Takes the payload of messages as it is decoded.
 pub trait Sink {

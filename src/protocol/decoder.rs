@@ -5,7 +5,7 @@ use std::str::Utf8Error;
 use super::frame::{Header, MAX_HEADER, Opcode, Rsv1};
 use super::inflate::Inflater;
 use super::utf8::{Broken, Utf8};
-use super::{DecoderLimits, DeflateParameters, FrameEvent, Kind, Role, Sink, Violation, mask};
+use super::{BYTES_PER_FRAGMENT, DecoderLimits, DeflateParameters, FrameEvent, Kind, Role, Sink, Violation, mask};
 use crate::close_code::CloseCode;
 
 /// Unmask at most this much per inflate call: what the inflater leaves must be masked again. Without a mask there is no
@@ -294,8 +294,9 @@ impl Decoder {
             }
         };
         message.fragments += 1;
-        if message.fragments > self.limits.max_fragments {
-            return Err(Violation::TooManyFragments { limit: self.limits.max_fragments });
+        let allowed = self.limits.max_fragments.saturating_add(message.size / BYTES_PER_FRAGMENT);
+        if message.fragments > allowed {
+            return Err(Violation::TooManyFragments { fragments: message.fragments, bytes: message.size });
         }
         let limit = self.limits.max_message_size;
         let size = message.size.saturating_add(header.length);

@@ -29,8 +29,10 @@ pub enum Violation {
     StrayContinuation,
     /// A text or binary frame inside an unfinished message.
     Interleaved(Opcode),
+    /// More fragments than the bytes in them justify.
     TooManyFragments {
-        limit: u64,
+        fragments: u64,
+        bytes: u64,
     },
     /// `size` is what is known so far: the declared size, or one byte more than the limit.
     TooBig {
@@ -98,7 +100,9 @@ impl fmt::Display for Violation {
             }
             Violation::StrayContinuation => write!(f, "a continuation frame came outside a message"),
             Violation::Interleaved(opcode) => write!(f, "a {opcode} frame came inside an unfinished message"),
-            Violation::TooManyFragments { limit } => write!(f, "a message has more than {limit} fragments"),
+            Violation::TooManyFragments { fragments, bytes } => {
+                write!(f, "a message has {fragments} fragments in {bytes} bytes")
+            }
             Violation::TooBig { size, limit } => {
                 write!(f, "a message has at least {size} bytes, over the limit of {limit}: raise max_message_size")
             }

@@ -154,7 +154,55 @@ fn limits_of_size_and_fragments() {
 }
 
 #[test]
-fn binary_can_pass_by() {
+fn only_tiny_fragments_are_counted() {
+    let limits = DecoderLimits { max_message_size: u64::MAX, max_fragments: 10 };
+    let run = |size: usize, count: usize| {
+        let mut reader = Reader::new(Role::Client, limits, None, usize::MAX);
+        reader.feed(&frame(0x02, &vec![0; size]));
+        (1..count).for_each(|_| reader.feed(&frame(0x00, &vec![0; size])));
+        reader.violation
+    };
+    assert_eq!(run(16, 5000), None);
+    assert_eq!(run(64, 5000), None);
+    assert_eq!(run(0, 11), Some(Violation::TooManyFragments { fragments: 11, bytes: 0 }));
+    // One of 1 byte may come for each of 16 bytes before, and 10 more.
+    assert_eq!(run(1, 10), None);
+    assert_eq!(run(1, 11), Some(Violation::TooManyFragments { fragments: 11, bytes: 10 }));
+    assert_eq!(run(8, 19), None);
+    assert!(run(8, 30).is_some());
+}
+
+/// Not by memory: direct reads leave the bytes to the caller, who here uses the same ones again.
+#[test]
+fn a_message_in_parts_can_be_larger_than_4_gib() {
+    const PART: usize = 1 << 26;
+    let limits = DecoderLimits { max_message_size: 5 << 30, max_fragments: 10 };
+    let mut part = vec![0; PART];
+    let mut start = |first: u8| {
+        let mut reader = Reader::new(Role::Client, limits, None, usize::MAX);
+        let mut header = Vec::new();
+        for (first, gib) in [(first, 3u64), (0x00, 2)] {
+            header.clear();
+            header.extend([first, 127]);
+            header.extend((gib << 30).to_be_bytes());
+            reader.feed(&header);
+            for _ in 0..(gib << 30) / PART as u64 {
+                assert_eq!(reader.decoder.finish_direct_read(&mut part), None);
+            }
+        }
+        reader
+    };
+    let mut reader = start(0x02);
+    reader.feed(&hex("80 00"));
+    assert_eq!(reader.out, [Out::Binary(vec![])]);
+    let mut reader = start(0x02);
+    reader.feed(&hex("80 01"));
+    let over = Violation::TooBig { size: (5 << 30) + 1, limit: 5 << 30 };
+    assert_eq!(reader.violation, Some(over));
+}
+
+#[test]
+fn binary_can_be_read_directly() {
     let limits = DecoderLimits { max_message_size: 6, ..LIMITS };
     let mut reader = Reader::new(Role::Client, limits, None, usize::MAX);
     assert_eq!(reader.decoder.direct_read_len(), 0);
