@@ -117,9 +117,14 @@ fn path_and_query(target: &str) -> Option<String> {
     }
     let (scheme, rest) = target.split_once("://")?;
     let known = ["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
-    let resource = &rest[rest.find(['/', '?']).unwrap_or(rest.len())..];
+    let (authority, resource) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // A host must not be empty (RFC 9110 §4.2.1), nor is a port one.
+    if !known || host.is_empty() || host.starts_with(':') {
+        return None;
+    }
     let slash = if resource.starts_with('/') { "" } else { "/" };
-    known.then(|| format!("{slash}{resource}"))
+    Some(format!("{slash}{resource}"))
 }
 
 /// What the server agrees to: the first of its own subprotocols that the client offers, and the first offer of

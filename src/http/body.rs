@@ -7,11 +7,15 @@ use super::headers::Headers;
 const MAX_BODY: usize = 64 * 1024;
 /// The longest line between chunks.
 const MAX_CHUNK_LINE: usize = 1024;
+/// The most bytes of framing in a whole chunked body: lines in front of chunks and empty lines. It suffices for chunks of 2
+/// bytes each up to the limit of the body; what has less payload for its framing ends there.
+const MAX_FRAMING: usize = 4 * MAX_BODY;
 
 /// Reads a body from bytes in any portions. Nothing in it is an error, as the head is what counts: malformed framing ends
 /// the body.
 pub struct Body {
     kept: Vec<u8>,
+    framing: usize,
     state: BodyState,
 }
 
@@ -35,7 +39,7 @@ impl Body {
             100..200 | 204 | 304 => BodyState::Nothing,
             _ => BodyState::announced(&head.headers),
         };
-        Body { kept: Vec::new(), state }
+        Body { kept: Vec::new(), framing: 0, state }
     }
 
     /// Takes bytes; returns how many, and whether the body is done.
@@ -74,7 +78,12 @@ impl Body {
                 }
                 count
             }
+            BodyState::ChunkLine(_) if self.framing == MAX_FRAMING => {
+                self.state = BodyState::Nothing;
+                0
+            }
             BodyState::ChunkLine(line) => {
+                self.framing += 1;
                 match input[0] {
                     b'\r' => {}
                     b'\n' if line.is_empty() => {}
@@ -201,5 +210,22 @@ mod tests {
         }
         let mut body = Body::of(&head("400 x|Transfer-Encoding: chunked"));
         assert_eq!(body.feed(&[b'0'; MAX_CHUNK_LINE + 9]), (MAX_CHUNK_LINE + 1, true));
+    }
+
+    #[test]
+    fn framing_is_bounded_over_the_whole_body() {
+        let extension = [&b"1;"[..], &[b'x'; 1000], b"\r\na\r\n"].concat();
+        for piece in [&b"\n"[..], b"\r\n", b"\r", b"1\r\na\r\n", b"1\na", &extension] {
+            let mut body = Body::of(&head("400 x|Transfer-Encoding: chunked"));
+            let input = piece.repeat(2 * (MAX_FRAMING + MAX_BODY) / piece.len());
+            let (whole, done) = body.feed(&input);
+            assert!(done && whole <= MAX_FRAMING + MAX_BODY, "{whole} of {:?}", piece.escape_ascii().to_string());
+            let mut body = Body::of(&head("400 x|Transfer-Encoding: chunked"));
+            let pieces: usize = input.chunks(7).map(|piece| body.feed(piece).0).sum();
+            assert_eq!(pieces, whole);
+        }
+        let mut body = Body::of(&head("400 x|Transfer-Encoding: chunked"));
+        body.feed(&b"2\r\nab\r\n".repeat(MAX_BODY));
+        assert_eq!(body.finish().len(), MAX_BODY);
     }
 }

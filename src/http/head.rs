@@ -61,12 +61,14 @@ pub fn is_informational(head: &Head) -> bool {
 /// Reads a head from bytes in any portions; each byte is looked at once.
 ///
 /// A head is refused at its first wrong byte. A line may end with a bare LF (RFC 9112 §2.2), a bare
-/// CR or a NUL is refused, folded lines are joined with one space, values that are not UTF-8 are read as Latin-1. No
-/// empty line may come before the start line.
+/// CR or a NUL is refused, folded lines are joined with one space, values that are not UTF-8 are read as Latin-1. Empty
+/// lines before a request line are skipped, up to a few (RFC 9112 §2.2); none may come before a status line.
 ///
 /// After a head the parser starts over, and what it has taken still counts: all interim responses together fit in 64 KiB.
 pub struct HeadParser<S = StatusLine> {
     taken: usize,
+    /// Empty lines before the start line.
+    skipped: usize,
     line: Vec<u8>,
     state: LineState,
     /// A CR came: only a LF may follow.
@@ -99,7 +101,7 @@ impl HeadParser<StatusLine> {
 impl<S: StartLine> HeadParser<S> {
     fn new() -> Self {
         let (line, headers) = (Vec::new(), Headers::default());
-        HeadParser { taken: 0, line, state: LineState::Start, cr: false, start: None, headers }
+        HeadParser { taken: 0, skipped: 0, line, state: LineState::Start, cr: false, start: None, headers }
     }
 
     /// Takes bytes up to the end of the head and says how many those were. Bytes behind the head are left alone.
@@ -158,6 +160,10 @@ impl<S: StartLine> HeadParser<S> {
         self.cr = false;
         let line = mem::take(&mut self.line);
         match mem::replace(&mut self.state, LineState::Name) {
+            LineState::Start if line.is_empty() && self.skipped < S::MAX_EMPTY_LINES => {
+                self.skipped += 1;
+                self.state = LineState::Start;
+            }
             LineState::Start => {
                 let start = S::parse(&line);
                 let wrong = || HeadError::Malformed(format!("{} is not {}", clip(showable(&text(&line))), S::WHAT));
@@ -211,6 +217,8 @@ pub trait StartLine: Sized {
     const WHAT: &'static str;
     /// The side that sends it.
     const SENDER: &'static str;
+    /// How many empty lines may come before it.
+    const MAX_EMPTY_LINES: usize;
     /// Whether this byte may stand at this place.
     fn fits(at: usize, byte: u8) -> bool;
     /// Reads a line of bytes that fit.
@@ -220,6 +228,7 @@ pub trait StartLine: Sized {
 impl StartLine for StatusLine {
     const WHAT: &'static str = "an HTTP/1.1 status line";
     const SENDER: &'static str = "server";
+    const MAX_EMPTY_LINES: usize = 0;
 
     fn fits(at: usize, byte: u8) -> bool {
         match at {
@@ -242,6 +251,8 @@ impl StartLine for StatusLine {
 impl StartLine for RequestLine {
     const WHAT: &'static str = "an HTTP/1.1 request line";
     const SENDER: &'static str = "client";
+    /// At least one must be skipped (RFC 9112 §2.2).
+    const MAX_EMPTY_LINES: usize = 8;
 
     fn fits(at: usize, byte: u8) -> bool {
         if at == 0 { is_tchar(byte as char) } else { byte == b' ' || byte.is_ascii_graphic() }
