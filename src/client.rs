@@ -16,10 +16,10 @@ use url::Url;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Negotiated, UpgradeRequest};
-use crate::http::{Body, Head, HeadParser, Response, is_informational};
+use crate::http::{Body, Head, HeadParser, Response, clip, is_informational};
 use crate::protocol::Role;
 use crate::transport::{Stream, Transport, connect_tls};
-use crate::upgrade::Upgrade;
+use crate::upgrade::{EXPECTS_TLS, Upgrade};
 use crate::websocket::{HandshakeInfo, WebSocket};
 use options::{ConnectOptions, ProxyChoice};
 pub use proxy::Proxy;
@@ -92,29 +92,31 @@ impl<'a> Connecting<'a> {
     /// A TCP connection to the target, or through a proxy to it.
     fn open(&self) -> Result<TcpStream> {
         let Connecting { options, target, deadline, .. } = self;
-        let from_environment;
         let proxy = match &options.proxy {
             ProxyChoice::None => None,
-            ProxyChoice::Fixed(proxy) => Some(proxy),
-            ProxyChoice::Environment => {
-                from_environment = Proxy::from_environment(target)?;
-                from_environment.as_ref()
-            }
+            ProxyChoice::Fixed(proxy) => Some((proxy.clone(), "ConnectOptions::proxy".to_owned())),
+            ProxyChoice::Environment => Proxy::from_environment(target)?
+                .map(|(proxy, variable)| (proxy, format!("the environment variable {variable}"))),
         };
         match proxy {
             None => addresses::connect(&target.host, target.port, addresses_for(options, target), deadline),
-            Some(proxy) => {
-                let stream = addresses::connect(&proxy.host, proxy.port, None, deadline)?;
-                proxy::tunnel(proxy, &stream, target, deadline)?;
-                Ok(stream)
+            Some((proxy, origin)) => {
+                self.open_through(&proxy).map_err(|error| in_proxy_context(error, &proxy, &origin, target))
             }
         }
+    }
+
+    fn open_through(&self, proxy: &Proxy) -> Result<TcpStream> {
+        let stream = addresses::connect(&proxy.host, proxy.port, None, &self.deadline)?;
+        proxy::tunnel(proxy, &stream, &self.target, &self.deadline)?;
+        Ok(stream)
     }
 
     /// TLS where the scheme asks for it, then the upgrade (RFC 6455 §4.1).
     fn upgrade(&self, stream: Stream) -> Result<Answer> {
         let request = self.request()?;
         let mut upgrade = Upgrade::new(self.secure(stream)?, Role::Client, self.target.authority());
+        upgrade.explain_silence(self.silence_hint());
         upgrade.write(&request.to_bytes(), &self.deadline)?;
         log::debug!("asked for {}", without_query(&self.target.url));
         let head = read_final_head(&mut upgrade, &self.deadline)?;
@@ -137,6 +139,15 @@ impl<'a> Connecting<'a> {
         let transport = connect_tls(connector(self.options)?, name, stream, &self.deadline)?;
         log::debug!("TLS with {name} is up");
         Ok(transport)
+    }
+
+    /// The likely reason why a server ends the connection without an answer after it has read the request.
+    fn silence_hint(&self) -> &'static str {
+        match (self.target.secure, self.options.protocols.is_empty()) {
+            (_, false) => " (perhaps it knows none of the subprotocols)",
+            (true, true) => "",
+            (false, true) => EXPECTS_TLS,
+        }
     }
 
     fn request(&self) -> Result<UpgradeRequest> {
@@ -203,9 +214,20 @@ impl<'a> Connecting<'a> {
 
     fn rejected(&self, response: Response) -> Error {
         let (url, status) = (without_query(&self.target.url), shown_status(&response));
-        let text = format!("{url} answered the upgrade with {status}{}", after(&self.redirects));
+        let line = first_line(&response).map(|line| format!(": {line}")).unwrap_or_default();
+        let text = format!("{url} answered the upgrade with {status}{line}{}", after(&self.redirects));
         Error::rejected(ErrorKind::Rejected, text, response)
     }
+}
+
+/// An error on the way through a proxy: names the target and where the proxy came from, a setter or a variable of the
+/// environment.
+fn in_proxy_context(error: Error, proxy: &Proxy, origin: &str, target: &Target) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::Resolve | ErrorKind::Connect => ErrorKind::Proxy,
+        kind => kind,
+    };
+    error.in_context(kind, format_args!("connecting to {} through {proxy:?} (from {origin})", target.authority()))
 }
 
 /// What [`ConnectOptions::resolve`] says about the target; the last call for a host counts.
@@ -262,6 +284,17 @@ fn belongs_to_origin(name: &str) -> bool {
     ["authorization", "cookie", "host", "proxy-authorization"].iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
+/// The first line of a rejection's body that is not empty, escaped and clipped: it often says why.
+fn first_line(response: &Response) -> Option<String> {
+    if response.header("Content-Encoding").is_some() {
+        return None;
+    }
+    // Enough for what is shown; a character cut at the end does not matter.
+    let start = &response.body()[..response.body().len().min(1024)];
+    let text = String::from_utf8_lossy(start);
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(clip)
+}
+
 fn shown_status(response: &Response) -> String {
     format!("{} {}", response.status(), response.reason()).trim_end().to_owned()
 }
@@ -281,5 +314,24 @@ fn without_query(url: &Url) -> String {
     match url.query() {
         Some(_) => format!("{}?…", url.as_str().split('?').next().unwrap_or_default()),
         None => url.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_through_a_proxy_names_the_proxy_its_origin_and_the_target() {
+        let (proxy, target) = (Proxy::new("http://u:secret@p:1").unwrap(), Target::parse("ws://h/").unwrap());
+        let shown = |kind| {
+            let error = Error::new(kind, "cannot");
+            format!("{:?}", in_proxy_context(error, &proxy, "the environment variable http_proxy", &target))
+        };
+        let text = "connecting to h:80 through Proxy(http://p:1) (from the environment variable http_proxy): cannot";
+        for kind in [ErrorKind::Connect, ErrorKind::Resolve, ErrorKind::Proxy] {
+            assert_eq!(shown(kind), format!("Proxy: {text}"));
+        }
+        assert_eq!(shown(ErrorKind::Timeout), format!("Timeout: {text}"));
     }
 }

@@ -1,4 +1,4 @@
-//! What permessage-deflate (RFC 7692) is asked for.
+//! Options for permessage-deflate (RFC 7692).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{DeflateParameters, Role};
@@ -64,8 +64,8 @@ impl Compression {
         Compression { client_no_context_takeover: on, ..self }
     }
 
-    /// The server forgets its history after each message (default: no). A client that asks for it insists on it:
-    /// an answer without it fails the handshake.
+    /// The server forgets its history after each message (default: no). Of a client this is a request: many servers do not
+    /// know it, and an answer without it is taken. [`WebSocket::extensions`](crate::WebSocket::extensions) tells.
     pub fn server_no_context_takeover(self, on: bool) -> Compression {
         Compression { server_no_context_takeover: on, ..self }
     }
@@ -76,7 +76,9 @@ impl Compression {
         Compression { client_max_window_bits: bits, ..self }
     }
 
-    /// The base-2 logarithm of the server's window (8 to 15 as a client, 9 to 15 as a server; default 15).
+    /// The base-2 logarithm of the server's window (8 to 15 as a client, 9 to 15 as a server; default 15). Of a client this
+    /// is a request, as [`server_no_context_takeover`](Compression::server_no_context_takeover): the server may leave it
+    /// out, but not answer with more.
     pub fn server_max_window_bits(self, bits: u8) -> Compression {
         Compression { server_max_window_bits: bits, ..self }
     }

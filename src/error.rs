@@ -49,7 +49,7 @@ pub enum ErrorKind {
     Connect,
     /// The TLS handshake failed: the certificate, the host name, the versions, or the peer does not speak TLS.
     Tls,
-    /// The proxy refused or did not speak its protocol.
+    /// The proxy could not be reached, refused, or did not speak its protocol.
     Proxy,
     /// The server answered the upgrade with another status than 101; [`Error::response`] has it.
     Rejected,
@@ -89,6 +89,12 @@ impl Error {
 
     pub(crate) fn rejected(kind: ErrorKind, message: impl Into<String>, response: Response) -> Error {
         Error(Arc::new(Inner { kind, message: message.into(), source: None, response: Some(response) }))
+    }
+
+    /// This error with text in front, and perhaps of another kind. Its response stays.
+    pub(crate) fn in_context(self, kind: ErrorKind, context: impl fmt::Display) -> Error {
+        let (message, response) = (format!("{context}: {self}"), self.0.response.clone());
+        Error(Arc::new(Inner { kind, message, source: Some(Box::new(self)), response }))
     }
 
     /// What sort of failure this is.
@@ -173,6 +179,9 @@ mod tests {
         assert_eq!(format!("{error:?}"), "Connect: cannot connect to example.com:80: reset");
         assert_eq!(error.source().unwrap().to_string(), "reset");
         assert_eq!(error.clone().kind(), ErrorKind::Connect);
-        assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::Other);
+        assert_eq!(std::io::Error::from(error.clone()).kind(), std::io::ErrorKind::Other);
+        let outer = error.in_context(ErrorKind::Proxy, "through a proxy");
+        assert_eq!(format!("{outer:?}"), "Proxy: through a proxy: cannot connect to example.com:80: reset");
+        assert_eq!(outer.source().unwrap().to_string(), "cannot connect to example.com:80: reset");
     }
 }

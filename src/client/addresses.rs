@@ -94,13 +94,15 @@ fn resolve_with(
     }
 }
 
-/// IPv6 first, then the families in turn, each in the order it came (RFC 8305 §4), and no address twice.
+/// The families in turn, beginning with that of the first address, each in the resolver's order, and no address twice. The
+/// resolver knows the machine's routes and settings (RFC 6724), so its first address stays first (RFC 8305 §4).
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some(preferred) = addresses.first().map(SocketAddr::is_ipv6) else { return Vec::new() };
     let mut seen = HashSet::new();
     let distinct = addresses.iter().copied().filter(|&address| seen.insert(address));
-    let (v6, v4): (Vec<SocketAddr>, Vec<_>) = distinct.partition(SocketAddr::is_ipv6);
-    let turns = v6.len().max(v4.len());
-    (0..turns).flat_map(|turn| [v6.get(turn), v4.get(turn)]).flatten().copied().collect()
+    let (first, second): (Vec<SocketAddr>, Vec<_>) = distinct.partition(|address| address.is_ipv6() == preferred);
+    let turns = first.len().max(second.len());
+    (0..turns).flat_map(|turn| [first.get(turn), second.get(turn)]).flatten().copied().collect()
 }
 
 type Failures = Vec<(SocketAddr, io::Error)>;

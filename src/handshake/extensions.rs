@@ -22,7 +22,8 @@ pub(super) fn offer(compression: &Compression) -> Option<String> {
     })
 }
 
-/// What a server's answer to [`offer`] means: what is agreed on, or what is wrong with it.
+/// The parameters that a server's answer to [`offer`] agrees on, or what is wrong with it. The parameters that limit the
+/// server are requests: an answer may leave them out.
 pub(super) fn check_answer(compression: &Compression, headers: &Headers) -> Result<Option<DeflateParameters>, String> {
     let mut agreed = None;
     for Extension { name, parameters } in parse(headers)? {
@@ -44,19 +45,21 @@ fn check_parameters(compression: &Compression, answer: &Parameters) -> Result<De
         Some(Some(bits)) => bits,
         None => 15,
     };
-    let (bits, asked) = (answer.server_max_window_bits.unwrap_or(15), compression.server_max_window_bits);
-    if bits > asked {
-        return Err(format!("server_max_window_bits is {bits}, and at most {asked} was asked for"));
+    let offered = compression.client_max_window_bits;
+    if answer.client_max_window_bits.is_some() && client_max_window_bits > offered {
+        return Err(format!("client_max_window_bits is {client_max_window_bits}, and at most {offered} was offered"));
     }
-    if compression.server_no_context_takeover && !answer.server_no_context_takeover {
-        return Err("server_no_context_takeover was asked for and is missing".to_owned());
+    let asked = compression.server_max_window_bits;
+    if let Some(bits) = answer.server_max_window_bits.filter(|&bits| bits > asked) {
+        return Err(format!("server_max_window_bits is {bits}, and at most {asked} was asked for"));
     }
     Ok(DeflateParameters {
         // What was offered holds for this side even if the answer does not repeat it (RFC 7692 §7.1.1.2, §7.1.2.2).
         client_no_context_takeover: compression.client_no_context_takeover || answer.client_no_context_takeover,
         server_no_context_takeover: answer.server_no_context_takeover,
         client_max_window_bits: client_max_window_bits.min(compression.client_max_window_bits),
-        server_max_window_bits: bits,
+        // What the answer leaves out is not agreed: many servers do not know the parameters, and any window can be inflated.
+        server_max_window_bits: answer.server_max_window_bits.unwrap_or(15),
     })
 }
 
