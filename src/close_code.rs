@@ -1,4 +1,4 @@
-//! Close codes and the connection's state, as values.
+//! Close codes and the states of a connection.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub struct CloseCode(u16);
 impl CloseCode {
     /// 1000: the purpose of the connection is fulfilled.
     pub const NORMAL: CloseCode = CloseCode(1000);
-    /// 1001: the endpoint goes away: a server stops, a page is left. Also the end that a missed keepalive pong brings.
+    /// 1001: the endpoint goes away: a server stops, a page is left. Also after a missed keepalive pong.
     pub const GOING_AWAY: CloseCode = CloseCode(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL_ERROR: CloseCode = CloseCode(1002);
@@ -99,17 +99,17 @@ impl fmt::Debug for CloseCode {
     }
 }
 
-/// How far a connection is, with the names that `dart:io` and browsers use.
+/// The state of a connection, with the names of `dart:io` and browsers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadyState {
-    /// The opening handshake is under way. A [`WebSocket`](crate::WebSocket) never has it, as connecting blocks; a
-    /// connection in the background does.
+    /// The opening handshake is under way. A [`WebSocket`](crate::WebSocket) never has this state, because connecting
+    /// blocks; a connection in the background does.
     Connecting,
-    /// Messages flow.
+    /// Messages can be sent and received.
     Open,
-    /// A close frame was sent or received, and the connection is not down yet.
+    /// A close frame was sent or received, and the connection has not ended.
     Closing,
-    /// The connection is down.
+    /// The connection has ended.
     Closed,
 }
 

@@ -62,7 +62,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A wait that ends takes nothing with it, at whatever byte of a frame it stops:
+//! A timeout loses nothing, wherever in a frame it falls:
 //!
 //! ```
 //! use std::time::Duration;
@@ -122,7 +122,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A server that stops closes its group: [`Group::close`] tells all clients, and is bounded.
+//! To stop a server, close its group: [`Group::close`] tells all clients, and is bounded.
 //!
 //! # The way of a byte
 //!
@@ -159,7 +159,7 @@
 //! - No thread is stuck for good: [`abort`](WebSocket::abort) from any thread wakes all others, [`close`](WebSocket::close)
 //!   is bounded by itself, and `send` is where [`send_timeout`](ConnectOptions::send_timeout) is set.
 //!
-//! How it differs from the usual: a connection is mostly guarded by a lock around the stream, which then is held while the
+//! How it differs from the usual: a connection is usually guarded by a lock around the stream, which then is held while the
 //! holder waits for the socket. Here the two halves, the reader and the writer, are *taken out* of their locks by the thread
 //! that uses them and put back after, so that no lock is held while anybody waits for the socket. A sender that finds the
 //! writer gone leaves its frame in the queue; the one who has the writer writes all that is queued, in one call. TLS runs
@@ -180,7 +180,7 @@
 //!
 //! # Limits
 //!
-//! What holds by default, so that no peer decides on memory or time:
+//! Defaults, so that a peer cannot exhaust memory or time:
 //!
 //! | what | limit | set by |
 //! |---|---|---|

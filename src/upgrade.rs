@@ -18,7 +18,7 @@ pub(crate) struct Upgrade {
     transport: Transport,
     incoming: ReadState,
     wire: WriteState,
-    /// Who is at the other end, for error texts.
+    /// The other side's name in error texts.
     peer: String,
     role: Role,
     has_ended: bool,
@@ -67,7 +67,7 @@ impl Upgrade {
         }
     }
 
-    /// Reads a head; what is behind it stays in the buffer.
+    /// Reads a head; the bytes behind it stay in the buffer.
     pub fn read_head<S: StartLine>(&mut self, parser: &mut HeadParser<S>, deadline: &Deadline) -> Result<Head<S>> {
         loop {
             let (consumed, head) = parser.feed(self.incoming.plain.unread())?;
@@ -87,7 +87,7 @@ impl Upgrade {
         }
     }
 
-    /// Reads what can be had of a body; the status is what counts, so nothing here is an error.
+    /// Reads as much of a body as arrives. Nothing here is an error, because the status is what counts.
     pub fn read_body(&mut self, mut body: Body, deadline: &Deadline) -> Vec<u8> {
         loop {
             let (consumed, is_done) = body.feed(self.incoming.plain.unread());
@@ -104,12 +104,12 @@ impl Upgrade {
         self.has_ended
     }
 
-    /// Ends this side, behind an answer that is no upgrade.
+    /// Ends this side's stream after an answer that is not an upgrade.
     pub fn end(mut self, deadline: &Deadline) {
         self.transport.shutdown_write(&mut self.wire, deadline.left());
     }
 
-    /// The handshake is done: what is left in the buffer are the first frames.
+    /// The connection after the handshake. The bytes left in the buffer are its first frames.
     pub fn into_connection(
         self,
         negotiated: &Negotiated,

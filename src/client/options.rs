@@ -54,7 +54,7 @@ pub struct ConnectOptions {
     pub(crate) resolve: Vec<(String, Vec<SocketAddr>)>,
 }
 
-/// Whether an answer's redirect to a URL is followed.
+/// Whether to follow an answer's redirect to a URL.
 type Follow = dyn Fn(&Response, &Url) -> bool + Send + Sync;
 
 /// Which proxy a connection goes through.
@@ -103,7 +103,7 @@ impl ConnectOptions {
     /// Adds a header to the request, with the name's case as given; may be called again for the same name.
     ///
     /// What the handshake itself sets is ignored, with a line in the log: `Connection`, `Upgrade`,
-    /// `Sec-WebSocket-Key`, `-Version`, `-Protocol` and `-Extensions`. A name or value that could smuggle a line in is an
+    /// `Sec-WebSocket-Key`, `-Version`, `-Protocol` and `-Extensions`. A name or value that would add a line is an
     /// [`Options`](crate::ErrorKind::Options) error when connecting.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> ConnectOptions {
         self.headers.push((name.into(), value.into()));
@@ -135,7 +135,7 @@ impl ConnectOptions {
         self
     }
 
-    /// The one bound over resolving, TCP, proxy, TLS, the upgrade and all redirects (default: 30 s; `None`: no bound).
+    /// The bound of resolving, TCP, proxy, TLS, the upgrade and all redirects together (default: 30 s; `None`: no bound).
     pub fn connect_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
         self.connect_timeout = timeout;
         self
@@ -183,7 +183,7 @@ impl ConnectOptions {
         self
     }
 
-    /// Decides about each redirect: gets the answer and the URL that it leads to, and says whether to go there (default:
+    /// Decides about each redirect: gets the answer and the URL that it leads to, and returns whether to follow it (default:
     /// yes). A redirect not followed is [`Rejected`](crate::ErrorKind::Rejected). One from `wss` to `ws` never gets this far, and
     /// headers with credentials are not sent to another scheme, host or port, whatever the hook says.
     ///
@@ -200,8 +200,8 @@ impl ConnectOptions {
     }
 
     /// Connects to these addresses whenever `host` is the host, instead of resolving its name; the `Host` header and the
-    /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0. A proxy is asked for
-    /// the URL's host, whatever is said here.
+    /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0. A proxy gets
+    /// the URL's host.
     pub fn resolve(mut self, host: &str, addresses: impl Into<Vec<SocketAddr>>) -> ConnectOptions {
         self.resolve.push((normalized_host(host), addresses.into()));
         self
@@ -220,8 +220,8 @@ impl ConnectOptions {
         super::connect(self, url)
     }
 
-    /// Does the opening handshake, with TLS first for `wss`, over a stream that is connected already. No name is resolved,
-    /// no proxy asked and no redirect followed. A socket that is to have a local address, or options that the standard
+    /// Does the opening handshake, after TLS for `wss`, over a connected stream. No name is resolved, no proxy is used and no
+    /// redirect is followed. A socket that is to have a local address, or options that the standard
     /// library does not set, can be made elsewhere and handed over here.
     ///
     /// # Errors

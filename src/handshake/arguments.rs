@@ -1,4 +1,4 @@
-//! What a program may add to a handshake of its own: headers and subprotocols.
+//! Checks of the headers and subprotocols that a program adds to a handshake.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The client's side: the request (RFC 6455 §4.1), and what a 101 must say to be an answer to it.
+//! The client's side (RFC 6455 §4.1): the request, and the checks of the 101.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -6,10 +6,10 @@ use crate::protocol::DeflateParameters;
 
 const NAME: &str = "permessage-deflate";
 const HEADER: &str = "Sec-WebSocket-Extensions";
-/// The most extensions, and the most parameters of one: a list element takes far more memory than it has bytes.
+/// The most extensions, and the most parameters of one: a list element takes much more memory than its bytes on the wire.
 const MAX_ELEMENTS: usize = 32;
 
-/// What a client sends; `None` is no header.
+/// The client's offer; `None` for no header.
 pub(super) fn offer(compression: &Compression) -> Option<String> {
     compression.on.then(|| {
         let offer = Parameters {
@@ -64,7 +64,7 @@ fn check_parameters(compression: &Compression, answer: &Parameters) -> Result<De
 }
 
 /// A server's choice: the first offer that it can accept, and its answer. An offer with a parameter that is unknown,
-/// repeated or badly valued is declined, not an error (RFC 7692 §5.1 and §7.1).
+/// repeated or has an invalid value is declined, not an error (RFC 7692 §5.1 and §7.1).
 pub(super) fn choose(compression: &Compression, headers: &Headers) -> Option<(DeflateParameters, String)> {
     let offers = parse(headers).unwrap_or_default();
     let mut ours = offers.iter().filter(|offer| compression.on && offer.name == NAME);
@@ -72,7 +72,7 @@ pub(super) fn choose(compression: &Compression, headers: &Headers) -> Option<(De
 }
 
 fn answer(compression: &Compression, offer: &Parameters) -> Option<(DeflateParameters, String)> {
-    // An encoder with a window of 8 does not exist here.
+    // zlib's encoder cannot do a window of 8.
     if offer.server_max_window_bits == Some(8) {
         return None;
     }
@@ -89,7 +89,7 @@ fn answer(compression: &Compression, offer: &Parameters) -> Option<(DeflateParam
     let answer = Parameters {
         server_no_context_takeover: agreed.server_no_context_takeover,
         client_no_context_takeover: agreed.client_no_context_takeover,
-        // A client that asked for a bound needs it confirmed, 15 too (§7.1.2.1).
+        // An offer with the parameter needs an answer with it, also for 15 (§7.1.2.1).
         server_max_window_bits: match offer.server_max_window_bits {
             Some(_) => Some(agreed.server_max_window_bits),
             None => smaller_than_default(agreed.server_max_window_bits),
@@ -99,7 +99,7 @@ fn answer(compression: &Compression, offer: &Parameters) -> Option<(DeflateParam
     Some((agreed, answer.to_string()))
 }
 
-/// What is agreed, as an answer would say it.
+/// The parameters as the text of an answer.
 pub(crate) fn describe(agreed: &DeflateParameters) -> String {
     let parameters = Parameters {
         server_no_context_takeover: agreed.server_no_context_takeover,
@@ -120,12 +120,12 @@ struct Parameters {
     server_no_context_takeover: bool,
     client_no_context_takeover: bool,
     server_max_window_bits: Option<u8>,
-    /// There or not, and then with a value or not.
+    /// Absent, without a value, or with one.
     client_max_window_bits: Option<Option<u8>>,
 }
 
 impl Parameters {
-    /// What holds for offers and answers alike; the error names what is unknown, repeated or badly valued.
+    /// The checks for offers and answers alike: unknown names, repetitions and invalid values.
     fn read(parameters: &[(String, Option<String>)]) -> Result<Parameters, String> {
         let mut read = Parameters::default();
         for (name, value) in parameters {
@@ -175,14 +175,14 @@ impl std::fmt::Display for Parameters {
     }
 }
 
-/// One element of the header's list, parsed but not understood.
+/// One element of the header's list, before its meaning is checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Extension {
     pub name: String,
     pub parameters: Vec<(String, Option<String>)>,
 }
 
-/// Reads all lines of the header; the error says what breaks the grammar. Without the header the list is empty.
+/// Parses all lines of the header; the list is empty without the header.
 pub(super) fn parse(headers: &Headers) -> Result<Vec<Extension>, String> {
     let mut extensions = Vec::new();
     for line in headers.all(HEADER) {
@@ -219,7 +219,7 @@ fn parse_line(line: &str, extensions: &mut Vec<Extension>) -> Option<()> {
     Some(())
 }
 
-/// What is left of a line; spaces and tabs between its parts are skipped.
+/// The unread rest of a line; spaces and tabs between its parts are skipped.
 struct Scanner<'a>(&'a str);
 
 impl Scanner<'_> {
@@ -236,7 +236,7 @@ impl Scanner<'_> {
         is_token(token).then(|| token.to_owned())
     }
 
-    /// A token, or a quoted string that is a token once its quotes and backslashes are gone.
+    /// A token, or a quoted string whose content is a token.
     fn value(&mut self) -> Option<String> {
         let Some(quoted) = self.0.strip_prefix('"') else { return self.token() };
         let mut value = String::new();

@@ -1,4 +1,4 @@
-//! The server's side (RFC 6455 §4.2): what a request must say, and the answers to it.
+//! The server's side (RFC 6455 §4.2): the checks of a request, and the answers.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::compression::Compression;
 use crate::error::{Error, ErrorKind};
 use crate::http::{Head, Headers, Request, RequestLine, clip, is_token};
 
-/// An answer other than 101: what [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) may refuse a request with.
+/// An answer other than 101, with which [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) refuses a request.
 ///
 /// ```
 /// let refusal = wsync::Refusal::new(503, "full, come back later").header("Retry-After", "60");
@@ -25,7 +25,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Refuses with an HTTP status, and a text that says why, which becomes the body.
+    /// Refuses with an HTTP status and a text that says why, which becomes the body.
     pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
         Refusal { status, reason: reason.into(), headers: Vec::new() }
     }
@@ -36,7 +36,7 @@ impl Refusal {
         self
     }
 
-    /// Refuses what would not be an answer, where the refusal is not of our own making.
+    /// Refuses a program's refusal that is not a correct answer.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if !(300..=599).contains(&self.status) || self.status == 304 {
             let text = format!("a request cannot be refused with status {}: use 300 to 599, and not 304", self.status);
@@ -119,7 +119,7 @@ fn path_and_query(target: &str) -> Option<String> {
     let known = ["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
     let (authority, resource) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    // A host must not be empty (RFC 9110 §4.2.1), nor is a port one.
+    // A host must not be empty (RFC 9110 §4.2.1).
     if !known || host.is_empty() || host.starts_with(':') {
         return None;
     }
@@ -127,8 +127,8 @@ fn path_and_query(target: &str) -> Option<String> {
     Some(format!("{slash}{resource}"))
 }
 
-/// What the server agrees to: the first of its own subprotocols that the client offers, and the first offer of
-/// compression that it can do. Nothing in common is no failure, only nothing agreed.
+/// The server's choice: the first of its own subprotocols that the client offers, and the first offer of compression that
+/// it can do. If there is none, nothing is agreed, which is not an error.
 pub fn accept(request: &Request, protocols: &[String], compression: &Compression) -> Negotiated {
     let offered: BTreeSet<&str> = request.protocols().collect();
     let protocol = protocols.iter().find(|protocol| offered.contains(protocol.as_str())).cloned();
@@ -138,7 +138,7 @@ pub fn accept(request: &Request, protocols: &[String], compression: &Compression
     }
 }
 
-/// The 101 (RFC 6455 §4.2.2), with the caller's headers behind those that the connection sets.
+/// The 101 (RFC 6455 §4.2.2), with the caller's headers behind those of the handshake.
 pub fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[(String, String)]) -> Vec<u8> {
     let mut headers = Headers::default();
     headers.push("Upgrade", "websocket");

@@ -1,4 +1,4 @@
-//! Requests and answers as they come over the wire: what passes, what does not, and that both sides agree.
+//! Requests and answers as bytes: what is accepted, what is refused, and that both sides agree.
 
 use proptest::prelude::*;
 

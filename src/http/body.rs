@@ -8,7 +8,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// The longest line between chunks.
 const MAX_CHUNK_LINE: usize = 1024;
 /// The most bytes of framing in a whole chunked body: lines in front of chunks and empty lines. It suffices for chunks of 2
-/// bytes each up to the limit of the body; what has less payload for its framing ends there.
+/// bytes each up to the limit of the body.
 const MAX_FRAMING: usize = 4 * MAX_BODY;
 
 /// Reads a body from bytes in any portions. Nothing in it is an error, as the head is what counts: malformed framing ends
@@ -25,7 +25,7 @@ enum BodyState {
     /// This many bytes.
     Length(u64),
     UntilEnd,
-    /// The line in front of a chunk's data; this part of it has come. Empty lines, such as the one behind a chunk, are
+    /// The line in front of a chunk's data, as far as it has arrived. Empty lines, such as the one behind a chunk, are
     /// skipped.
     ChunkLine(Vec<u8>),
     /// This many bytes of a chunk.
@@ -51,12 +51,12 @@ impl Body {
         (at, self.is_done())
     }
 
-    /// Whether no more bytes are needed: the body has ended, or all that is kept of it has come.
+    /// Whether no more bytes are needed: the body has ended, or all that is kept of it has arrived.
     pub fn is_done(&self) -> bool {
         matches!(self.state, BodyState::Nothing | BodyState::Length(0)) || self.kept.len() == MAX_BODY
     }
 
-    /// What has come of the body.
+    /// What has arrived of the body.
     pub fn finish(self) -> Vec<u8> {
         self.kept
     }
@@ -169,7 +169,7 @@ mod tests {
             ("400 x|Content-Length: 2|content-length: 2, 2", "abc", ("ab", 1, true)),
             ("400 x|Content-Length: 9", "abc", ("abc", 0, false)),
             ("400 x|Content-Length: 18446744073709551615", "abc", ("abc", 0, false)),
-            // What makes no sense ends the body.
+            // Malformed framing ends the body.
             ("400 x|Content-Length: 18446744073709551616", "abc", ("", 3, true)),
             ("400 x|Content-Length: +2", "abc", ("", 3, true)),
             ("400 x|Content-Length: -2", "abc", ("", 3, true)),

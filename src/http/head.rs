@@ -1,4 +1,4 @@
-//! Heads of requests and responses (RFC 9112 §2 to §5), read as the bytes come in.
+//! Heads of requests and responses (RFC 9112 §2 to §5), parsed incrementally.
 
 use std::{fmt, mem};
 
@@ -6,7 +6,7 @@ use super::headers::{Headers, clip, is_tchar, is_token, trim};
 
 type Result<T, E = HeadError> = std::result::Result<T, E>;
 
-/// The most bytes that a head may have, its empty line included. A single line has no other bound.
+/// The most bytes that a head may have, its empty line included. There is no other limit for a line.
 const MAX_HEAD: usize = 64 * 1024;
 /// The most header lines that a head may have.
 const MAX_HEADERS: usize = 128;
@@ -64,7 +64,7 @@ pub fn is_informational(head: &Head) -> bool {
 /// CR or a NUL is refused, folded lines are joined with one space, values that are not UTF-8 are read as Latin-1. Empty
 /// lines before a request line are skipped, up to a few (RFC 9112 §2.2); none may come before a status line.
 ///
-/// After a head the parser starts over, and what it has taken still counts: all interim responses together fit in 64 KiB.
+/// After a head the parser starts again, but the limit counts on: all informational responses together have 64 KiB.
 pub struct HeadParser<S = StatusLine> {
     taken: usize,
     /// Empty lines before the start line.
@@ -104,7 +104,7 @@ impl<S: StartLine> HeadParser<S> {
         HeadParser { taken: 0, skipped: 0, line, state: LineState::Start, cr: false, start: None, headers }
     }
 
-    /// Takes bytes up to the end of the head and says how many those were. Bytes behind the head are left alone.
+    /// Takes bytes up to the end of the head; returns how many, and the head once it is complete.
     pub fn feed(&mut self, input: &[u8]) -> Result<(usize, Option<Head<S>>)> {
         for (at, &byte) in input.iter().enumerate() {
             self.taken += 1;
@@ -130,12 +130,12 @@ impl<S: StartLine> HeadParser<S> {
         Ok((input.len(), None))
     }
 
-    /// Whether no byte of the (next) head has come yet.
+    /// Whether no byte of the (next) head has arrived.
     pub fn is_empty(&self) -> bool {
         matches!(self.state, LineState::Start) && self.line.is_empty() && !self.cr
     }
 
-    /// `rest`, which begins with the byte, is only for the error's text.
+    /// Takes a byte that ends no line. `rest`, which begins with it, is for the error's text.
     fn take(&mut self, byte: u8, rest: &[u8]) -> Result<()> {
         match self.state {
             LineState::Start if !S::fits(self.line.len(), byte) => return Err(self.misfit(byte, rest)),
@@ -186,7 +186,7 @@ impl<S: StartLine> HeadParser<S> {
 
     /// The error for a byte that no start line has at this place.
     fn misfit(&self, byte: u8, rest: &[u8]) -> HeadError {
-        // The first byte of a TLS record: an alert or a handshake (RFC 8446 §5.1). No HTTP begins with one.
+        // The first byte of a TLS record: an alert or a handshake (RFC 8446 §5.1). No HTTP message begins with it.
         if self.line.is_empty() && matches!(byte, 0x15 | 0x16) {
             return HeadError::Tls { sender: S::SENDER };
         }

@@ -21,8 +21,8 @@ impl Headers {
         all.next().filter(|_| all.next().is_none())
     }
 
-    /// The elements of the comma-separated list that all lines of this name are together (RFC 9110 §5.6.1). Not for
-    /// values with quoted strings.
+    /// The elements of the comma-separated list in all lines of this name (RFC 9110 §5.6.1). Not for values with quoted
+    /// strings.
     pub fn tokens(&self, name: &str) -> impl Iterator<Item = &str> {
         self.all(name).flat_map(|value| value.split(',')).map(trim).filter(|token| !token.is_empty())
     }

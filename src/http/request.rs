@@ -1,10 +1,10 @@
-//! What a client asked for.
+//! A request as users see it.
 
 use std::fmt;
 
 use super::Headers;
 
-/// A client's upgrade request, for the server to look at before it agrees. It has passed every check of RFC 6455 §4.2.1.
+/// A client's upgrade request, for the server's decision. It has passed every check of RFC 6455 §4.2.1.
 ///
 /// `Debug` shows the path and the headers' names, not the query or any value, which may be secrets.
 ///

@@ -1,4 +1,4 @@
-//! Heads and bodies together: what users see of a response, and whatever may come.
+//! Heads and bodies together, and responses as users see them.
 
 use proptest::prelude::*;
 

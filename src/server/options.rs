@@ -87,8 +87,8 @@ impl AcceptOptions {
         self
     }
 
-    /// Looks at each request that is a correct upgrade, before it is answered: returns headers to add to the 101, or a
-    /// [`Refusal`] to send instead (default: no look).
+    /// Decides about each request that is a correct upgrade, before it is answered: returns headers to add to the 101, or a
+    /// [`Refusal`] to send instead (default: accepts all).
     pub fn inspect<F>(mut self, look: F) -> AcceptOptions
     where
         F: Fn(&Request) -> Result<Vec<(String, String)>, Refusal> + Send + Sync + 'static,
@@ -97,7 +97,7 @@ impl AcceptOptions {
         self
     }
 
-    /// The one bound over TLS, request and answer, however slowly the client sends (default: 30 s; `None`: no bound).
+    /// The bound of TLS, request and answer together (default: 30 s; `None`: no bound).
     pub fn accept_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
         self.accept_timeout = timeout;
         self
@@ -138,9 +138,9 @@ impl AcceptOptions {
         super::accept(self, stream.into())
     }
 
-    /// Takes over a stream on which somebody else did the opening handshake, such as an HTTP server, with these options'
-    /// bounds, and their compression as what was agreed: [`Compression::off`], or on with exactly the parameters of the
-    /// answer. `read` is what was read of the stream behind the handshake: the first frames.
+    /// Takes over a stream after an opening handshake that was done elsewhere, such as by an HTTP server, with these options'
+    /// bounds. Their compression must be what was agreed: [`Compression::off`], or on with exactly the parameters of the
+    /// answer. `read` are the bytes that were read of the stream behind the handshake: the first frames.
     ///
     /// ```no_run
     /// # fn upgraded(stream: std::net::TcpStream, read: Vec<u8>) -> wsync::Result<()> {

@@ -1,4 +1,4 @@
-//! Which proxy the environment asks for, in curl's way.
+//! The proxy from the environment, by curl's rules.
 
 use std::net::IpAddr;
 
@@ -89,7 +89,7 @@ fn contains(network: &str, address: IpAddr) -> bool {
         _ => return false,
     };
     match bits.checked_sub(length.unwrap_or(bits)) {
-        // None is a network of all addresses, whose shift would be as wide as the type.
+        // The shift of a network of all addresses would be as wide as the type.
         Some(rest) => (network ^ address).checked_shr(rest).unwrap_or(0) == 0,
         None => false,
     }
