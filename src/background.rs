@@ -16,8 +16,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 
+use crate::arguments::check_close;
 use crate::client::options::ConnectOptions;
-use crate::close_code::{CloseCode, ReadyState, check_close};
+use crate::close_code::{CloseCode, ReadyState};
 use crate::error::Result;
 use crate::message::Message;
 pub use event::{End, Event};

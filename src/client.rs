@@ -1,4 +1,4 @@
-//! Connecting: URL, proxy, name, TCP, TLS, upgrade, redirect, one straight line under one deadline.
+//! Connecting: URL, proxy, name, TCP, TLS, upgrade, redirect: one straight line under one deadline.
 
 mod addresses;
 mod credentials;
@@ -13,101 +13,221 @@ use std::sync::OnceLock;
 use native_tls::TlsConnector;
 use url::Url;
 
-use crate::client::options::{ConnectOptions, ProxyChoice};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handshake::{self, Body, Head, HeadParser, Negotiated, Response, UpgradeRequest};
+use crate::handshake::{self, Negotiated, UpgradeRequest};
+use crate::http::{Body, Head, HeadParser, Response, clip, is_informational};
 use crate::protocol::Role;
 use crate::transport::{Stream, Transport, connect_tls};
-use crate::upgrade::Upgrade;
+use crate::upgrade::{EXPECTS_TLS, Upgrade};
 use crate::websocket::{HandshakeInfo, WebSocket};
+use options::{ConnectOptions, ProxyChoice};
 pub use proxy::Proxy;
 use redirect::Redirect;
 use target::Target;
 pub(crate) use target::normalized as normalized_host;
 
-/// What the server made of the upgrade.
+impl WebSocket {
+    /// Connects to a `ws://` or `wss://` URL with the default options; blocks until the connection is open, at most 30
+    /// seconds. User information in the URL becomes basic authentication (RFC 7617).
+    ///
+    /// # Errors
+    /// See [`ConnectOptions::connect`].
+    pub fn connect(url: &str) -> Result<WebSocket> {
+        WebSocket::options().connect(url)
+    }
+
+    /// Options for connecting, with a setter for each.
+    pub fn options() -> ConnectOptions {
+        ConnectOptions::new()
+    }
+}
+
+/// All of [`ConnectOptions::connect`].
+fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> {
+    let mut connecting = Connecting::new(options, url)?;
+    loop {
+        let stream = connecting.open()?;
+        match connecting.upgrade(stream.into())? {
+            Answer::Upgraded(websocket) => return Ok(*websocket),
+            Answer::Other(response) => connecting.follow(response)?,
+        }
+    }
+}
+
+/// All of [`ConnectOptions::connect_over`].
+fn connect_over(options: &ConnectOptions, url: &str, stream: Stream) -> Result<WebSocket> {
+    let connecting = Connecting::new(options, url)?;
+    match connecting.upgrade(stream)? {
+        Answer::Upgraded(websocket) => Ok(*websocket),
+        Answer::Other(response) => Err(connecting.rejected(response)),
+    }
+}
+
+/// One call of connect: what stays the same over its redirects, and the target of the next attempt.
+struct Connecting<'a> {
+    options: &'a ConnectOptions,
+    deadline: Deadline,
+    target: Target,
+    /// The caller's headers, without credentials once a redirect has left their origin.
+    headers: Vec<(String, String)>,
+    /// The URLs that redirected, in order.
+    redirects: Vec<Url>,
+}
+
+/// The server's answer to the upgrade.
 enum Answer {
     Upgraded(Box<WebSocket>),
     Other(Response),
 }
 
-pub(crate) fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> {
-    options.check()?;
-    let deadline = Deadline::after("connect_timeout", options.connect_timeout);
-    let mut target = Target::parse(url)?;
-    let mut headers = options.headers.clone();
-    let mut redirects: Vec<Url> = Vec::new();
-    loop {
-        let stream = open(options, &target, &deadline)?;
-        let response = match upgrade(options, &target, &headers, redirects.clone(), stream.into(), &deadline)? {
-            Answer::Upgraded(websocket) => return Ok(*websocket),
-            Answer::Other(response) => response,
+impl<'a> Connecting<'a> {
+    fn new(options: &'a ConnectOptions, url: &str) -> Result<Connecting<'a>> {
+        options.check()?;
+        let deadline = Deadline::after("connect_timeout", options.connect_timeout);
+        let target = Target::parse(url)?;
+        Ok(Connecting { options, deadline, target, headers: options.headers.clone(), redirects: Vec::new() })
+    }
+
+    /// A TCP connection to the target, or through a proxy to it.
+    fn open(&self) -> Result<TcpStream> {
+        let Connecting { options, target, deadline, .. } = self;
+        let proxy = match &options.proxy {
+            ProxyChoice::None => None,
+            ProxyChoice::Fixed(proxy) => Some((proxy.clone(), "ConnectOptions::proxy".to_owned())),
+            ProxyChoice::Environment => Proxy::from_environment(target)?
+                .map(|(proxy, variable)| (proxy, format!("the environment variable {variable}"))),
         };
-        let Some(redirect) = next_hop(options, &target, &redirects, &response)? else {
-            return Err(rejected(&target, &redirects, response));
+        match proxy {
+            None => addresses::connect(&target.host, target.port, addresses_for(options, target), deadline),
+            Some((proxy, origin)) => {
+                self.open_through(&proxy).map_err(|error| in_proxy_context(error, &proxy, &origin, target))
+            }
+        }
+    }
+
+    fn open_through(&self, proxy: &Proxy) -> Result<TcpStream> {
+        let stream = addresses::connect(&proxy.host, proxy.port, None, &self.deadline)?;
+        proxy::tunnel(proxy, &stream, &self.target, &self.deadline)?;
+        Ok(stream)
+    }
+
+    /// TLS where the scheme asks for it, then the upgrade (RFC 6455 §4.1).
+    fn upgrade(&self, stream: Stream) -> Result<Answer> {
+        let request = self.request()?;
+        let mut upgrade = Upgrade::new(self.secure(stream)?, Role::Client, self.target.authority());
+        upgrade.explain_silence(self.silence_hint());
+        upgrade.write(&request.to_bytes(), &self.deadline)?;
+        log::debug!("asked for {}", without_query(&self.target.url));
+        let head = read_final_head(&mut upgrade, &self.deadline)?;
+        log::debug!("{} answered {} {}", self.target.authority(), head.start.status, head.start.reason);
+        if head.start.status != 101 {
+            let body = upgrade.read_body(Body::of(&head), &self.deadline);
+            return Ok(Answer::Other(Response::new(head, body)));
+        }
+        let negotiated = request.check(&head)?;
+        Ok(Answer::Upgraded(Box::new(self.upgraded(upgrade, negotiated, head))))
+    }
+
+    /// The transport for the upgrade: with TLS for `wss`.
+    fn secure(&self, stream: Stream) -> Result<Transport> {
+        if !self.target.secure {
+            let unusable = |error| Error::caused(ErrorKind::Io, "the stream is not usable", error);
+            return Transport::plain(stream).map_err(unusable);
+        }
+        let name = self.target.server_name();
+        let transport = connect_tls(connector(self.options)?, name, stream, &self.deadline)?;
+        log::debug!("TLS with {name} is up");
+        Ok(transport)
+    }
+
+    /// The likely reason why a server ends the connection without an answer after it has read the request.
+    fn silence_hint(&self) -> &'static str {
+        match (self.target.secure, self.options.protocols.is_empty()) {
+            (_, false) => " (perhaps it knows none of the subprotocols)",
+            (true, true) => "",
+            (false, true) => EXPECTS_TLS,
+        }
+    }
+
+    fn request(&self) -> Result<UpgradeRequest> {
+        let Connecting { options, target, .. } = self;
+        Ok(UpgradeRequest {
+            host: target.host_header().to_owned(),
+            target: target.path_and_query().to_owned(),
+            key: new_key()?,
+            protocols: options.protocols.clone(),
+            compression: options.compression.clone(),
+            headers: own_headers(&self.headers),
+            user_agent: options.user_agent.clone(),
+            basic: target.basic.clone(),
+        })
+    }
+
+    /// The open connection, after a 101 that passed every check.
+    fn upgraded(&self, upgrade: Upgrade, negotiated: Negotiated, head: Head) -> WebSocket {
+        let connection = upgrade.into_connection(&negotiated, &self.options.compression, self.options.bounds.clone());
+        let Negotiated { protocol, extensions, .. } = negotiated;
+        let info = HandshakeInfo {
+            protocol,
+            extensions,
+            response: Some(Response::new(head, Vec::new())),
+            request: None,
+            url: Some(self.target.url.clone()),
+            redirects: self.redirects.clone(),
         };
-        redirects.push(target.url.clone());
-        if redirects.len() > options.max_redirects as usize {
-            let text = format!("more than {} redirects (max_redirects): {}", options.max_redirects, chain(&redirects));
+        WebSocket::new(connection, info)
+    }
+
+    /// Moves on to where a redirect leads; any other answer is the error that connecting ends with.
+    fn follow(&mut self, response: Response) -> Result<()> {
+        let Some(Redirect { target, drop_credentials }) = self.redirect(&response)? else {
+            return Err(self.rejected(response));
+        };
+        self.redirects.push(self.target.url.clone());
+        let max = self.options.max_redirects;
+        if self.redirects.len() > max as usize {
+            let text = format!("more than {max} redirects (max_redirects): {}", chain(&self.redirects));
             return Err(Error::rejected(ErrorKind::Redirect, text, response));
         }
-        log::debug!("redirected with {} to {}", response.status(), without_query(&redirect.target.url));
-        let Redirect { target: next, drop_credentials } = redirect;
+        log::debug!("redirected with {} to {}", response.status(), without_query(&target.url));
         if drop_credentials {
-            headers.retain(|(name, _)| !belongs_to_origin(name));
+            self.headers.retain(|(name, _)| !belongs_to_origin(name));
         }
-        target = next;
+        self.target = target;
+        Ok(())
     }
-}
 
-/// Where the answer leads, if it is a redirect that is to be followed.
-fn next_hop(
-    options: &ConnectOptions,
-    from: &Target,
-    redirects: &[Url],
-    response: &Response,
-) -> Result<Option<Redirect>> {
-    if options.max_redirects == 0 {
-        return Ok(None);
-    }
-    let redirect = redirect::follow(from, response.status(), response.header("location")).map_err(|error| {
-        let text = format!("{error}{}", after(redirects));
-        Error::rejected(error.kind(), text, response.clone())
-    })?;
-    let may_follow = |to: &Redirect| options.follow.as_ref().is_none_or(|follow| follow(response, &to.target.url));
-    Ok(redirect.filter(may_follow))
-}
-
-pub(crate) fn connect_over(options: &ConnectOptions, url: &str, stream: Stream) -> Result<WebSocket> {
-    options.check()?;
-    let deadline = Deadline::after("connect_timeout", options.connect_timeout);
-    let target = Target::parse(url)?;
-    match upgrade(options, &target, &options.headers, Vec::new(), stream, &deadline)? {
-        Answer::Upgraded(websocket) => Ok(*websocket),
-        Answer::Other(response) => Err(rejected(&target, &[], response)),
-    }
-}
-
-/// A TCP connection to the target, or through a proxy to it.
-fn open(options: &ConnectOptions, target: &Target, deadline: &Deadline) -> Result<TcpStream> {
-    let from_environment;
-    let proxy = match &options.proxy {
-        ProxyChoice::None => None,
-        ProxyChoice::Fixed(proxy) => Some(proxy),
-        ProxyChoice::Environment => {
-            from_environment = Proxy::from_environment(target)?;
-            from_environment.as_ref()
+    /// Where the answer leads, if it is a redirect that is to be followed.
+    fn redirect(&self, response: &Response) -> Result<Option<Redirect>> {
+        if self.options.max_redirects == 0 {
+            return Ok(None);
         }
+        let location = response.header("location");
+        let redirect = redirect::follow(&self.target, response.status(), location).map_err(|error| {
+            let text = format!("{error}{}", after(&self.redirects));
+            Error::rejected(error.kind(), text, response.clone())
+        })?;
+        let may_follow = |to: &Redirect| self.options.follow.as_ref().is_none_or(|ask| ask(response, &to.target.url));
+        Ok(redirect.filter(may_follow))
+    }
+
+    fn rejected(&self, response: Response) -> Error {
+        let (url, status) = (without_query(&self.target.url), shown_status(&response));
+        let line = first_line(&response).map(|line| format!(": {line}")).unwrap_or_default();
+        let text = format!("{url} answered the upgrade with {status}{line}{}", after(&self.redirects));
+        Error::rejected(ErrorKind::Rejected, text, response)
+    }
+}
+
+/// An error on the way through a proxy: names the target and where the proxy came from, a setter or a variable of the
+/// environment.
+fn in_proxy_context(error: Error, proxy: &Proxy, origin: &str, target: &Target) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::Resolve | ErrorKind::Connect => ErrorKind::Proxy,
+        kind => kind,
     };
-    match proxy {
-        None => addresses::connect(&target.host, target.port, addresses_for(options, target), deadline),
-        Some(proxy) => {
-            let stream = addresses::connect(&proxy.host, proxy.port, None, deadline)?;
-            proxy::tunnel(proxy, &stream, target, deadline)?;
-            Ok(stream)
-        }
-    }
+    error.in_context(kind, format_args!("connecting to {} through {proxy:?} (from {origin})", target.authority()))
 }
 
 /// What [`ConnectOptions::resolve`] says about the target; the last call for a host counts.
@@ -115,59 +235,12 @@ fn addresses_for<'a>(options: &'a ConnectOptions, target: &Target) -> Option<&'a
     options.resolve.iter().rfind(|(host, _)| *host == target.host).map(|(_, addresses)| addresses.as_slice())
 }
 
-/// TLS where the scheme asks for it, then the upgrade (RFC 6455 §4.1).
-fn upgrade(
-    options: &ConnectOptions,
-    target: &Target,
-    headers: &[(String, String)],
-    redirects: Vec<Url>,
-    stream: Stream,
-    deadline: &Deadline,
-) -> Result<Answer> {
-    let transport = if target.secure {
-        connect_tls(connector(options)?, target.server_name(), stream, deadline)?
-    } else {
-        let unusable = |error| Error::caused(ErrorKind::Io, "the stream is not usable", error);
-        Transport::plain(stream).map_err(unusable)?
-    };
-    if transport.is_tls() {
-        log::debug!("TLS with {} is up", target.server_name());
-    }
-    let request = UpgradeRequest {
-        host: target.host_header().to_owned(),
-        target: target.path_and_query().to_owned(),
-        key: new_key()?,
-        protocols: options.protocols.clone(),
-        compression: options.compression.clone(),
-        headers: own_headers(headers),
-        user_agent: options.user_agent.clone(),
-        basic: target.basic.clone(),
-    };
-    let mut upgrade = Upgrade::new(transport, Role::Client, target.authority());
-    upgrade.write(&request.to_bytes(), deadline)?;
-    log::debug!("asked for {}", without_query(&target.url));
-    let head = read_final_head(&mut upgrade, deadline)?;
-    log::debug!("{} answered {} {}", target.authority(), head.start.status, head.start.reason);
-    if head.start.status != 101 {
-        let body = upgrade.read_body(Body::of(&head), deadline);
-        return Ok(Answer::Other(Response::new(head, body)));
-    }
-    let negotiated = request.check(&head)?;
-    let bounds = options.bounds.clone();
-    let connection = upgrade.into_connection(&negotiated, &options.compression, bounds);
-    let Negotiated { protocol, extensions, .. } = negotiated;
-    let response = Some(Response::new(head, Vec::new()));
-    let url = Some(target.url.clone());
-    let facts = HandshakeInfo { protocol, extensions, response, request: None, url, redirects };
-    Ok(Answer::Upgraded(Box::new(WebSocket::new(connection, facts))))
-}
-
-/// Interim answers such as 103 are passed over (RFC 9110 §15.2); all heads together stay within one parser's limit.
+/// Skips informational answers such as 103 (RFC 9110 §15.2); all heads together stay within one parser's limit.
 fn read_final_head(upgrade: &mut Upgrade, deadline: &Deadline) -> Result<Head> {
     let mut parser = HeadParser::response();
     loop {
         let head = upgrade.read_head(&mut parser, deadline)?;
-        if !handshake::is_informational(&head) {
+        if !is_informational(&head) {
             return Ok(head);
         }
     }
@@ -191,8 +264,8 @@ fn new_key() -> Result<String> {
     Ok(handshake::key(random))
 }
 
-/// The caller's TLS settings, or the default ones: made once for the process, as making them reads the system's root
-/// certificates (with Debian 12's 144 of them and OpenSSL 3.0, 42 ms of CPU time).
+/// The caller's TLS settings, or the default ones. Those are made once for the process: making them reads the system's
+/// root certificates, 42 ms of CPU time (144 certificates of Debian 12, OpenSSL 3.0).
 fn connector(options: &ConnectOptions) -> Result<&TlsConnector> {
     static DEFAULT: OnceLock<TlsConnector> = OnceLock::new();
     if let Some(connector) = &options.tls {
@@ -206,22 +279,27 @@ fn connector(options: &ConnectOptions) -> Result<&TlsConnector> {
     Ok(DEFAULT.get_or_init(|| connector))
 }
 
-/// What must not be told to another scheme, host or port.
+/// Whether a header must not be sent to another scheme, host or port.
 fn belongs_to_origin(name: &str) -> bool {
     ["authorization", "cookie", "host", "proxy-authorization"].iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
-fn rejected(target: &Target, redirects: &[Url], response: Response) -> Error {
-    let (url, status) = (without_query(&target.url), shown_status(&response));
-    let text = format!("{url} answered the upgrade with {status}{}", after(redirects));
-    Error::rejected(ErrorKind::Rejected, text, response)
+/// The first line of a rejection's body that is not empty, escaped and clipped: it often says why.
+fn first_line(response: &Response) -> Option<String> {
+    if response.header("Content-Encoding").is_some() {
+        return None;
+    }
+    // Enough for what is shown; a character cut at the end does not matter.
+    let start = &response.body()[..response.body().len().min(1024)];
+    let text = String::from_utf8_lossy(start);
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(clip)
 }
 
 fn shown_status(response: &Response) -> String {
     format!("{} {}", response.status(), response.reason()).trim_end().to_owned()
 }
 
-/// How an error's text ends when there were redirects.
+/// The end of an error's text where there were redirects.
 fn after(redirects: &[Url]) -> String {
     if redirects.is_empty() { String::new() } else { format!(", after redirects: {}", chain(redirects)) }
 }
@@ -236,5 +314,24 @@ fn without_query(url: &Url) -> String {
     match url.query() {
         Some(_) => format!("{}?…", url.as_str().split('?').next().unwrap_or_default()),
         None => url.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_through_a_proxy_names_the_proxy_its_origin_and_the_target() {
+        let (proxy, target) = (Proxy::new("http://u:secret@p:1").unwrap(), Target::parse("ws://h/").unwrap());
+        let shown = |kind| {
+            let error = Error::new(kind, "cannot");
+            format!("{:?}", in_proxy_context(error, &proxy, "the environment variable http_proxy", &target))
+        };
+        let text = "connecting to h:80 through Proxy(http://p:1) (from the environment variable http_proxy): cannot";
+        for kind in [ErrorKind::Connect, ErrorKind::Resolve, ErrorKind::Proxy] {
+            assert_eq!(shown(kind), format!("Proxy: {text}"));
+        }
+        assert_eq!(shown(ErrorKind::Timeout), format!("Timeout: {text}"));
     }
 }

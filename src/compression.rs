@@ -1,17 +1,17 @@
-//! What permessage-deflate (RFC 7692) is asked for.
+//! Options for permessage-deflate (RFC 7692).
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::Role;
+use crate::protocol::{DeflateParameters, Role};
 
 /// How messages are compressed: what is offered (client) or accepted (server), and how hard the compressor works.
 ///
-/// Compression is on by default. The parameters are those of RFC 7692 §7.1, which let either side save memory at the
-/// price of a worse ratio.
+/// Compression is on by default. The parameters are those of RFC 7692 §7.1, which let either side save memory for
+/// a worse ratio.
 ///
 /// # Memory
 ///
-/// What is agreed on costs nothing until the first compressed message, in each direction. Then it stays allocated until
-/// the connection is dropped, beside the 6 KiB or less of an idle connection without compression:
+/// Each direction takes memory from its first compressed message until the connection is dropped, in addition to the 6 KiB
+/// or less of an idle connection without compression:
 ///
 /// | window bits | to send | to receive |
 /// |------------:|--------:|-----------:|
@@ -19,9 +19,9 @@ use crate::protocol::Role;
 /// |          12 | 259 KiB |     50 KiB |
 /// |           9 | 245 KiB |     47 KiB |
 ///
-/// So smaller windows save a third at most; what saves all is a side that sends nothing compressed. Forgetting the history
-/// (`…_no_context_takeover`) saves nothing at this end, but may at the other. These are bytes that a counting allocator
-/// saw: `cargo test --release --test hostile a_connection_costs -- --nocapture`.
+/// So smaller windows save a third at most; a side that sends nothing compressed saves all of it. Forgetting the history
+/// (`…_no_context_takeover`) saves nothing at this end, but may at the other. Measured with a counting allocator:
+/// `cargo test --release --test hostile a_connection_costs -- --nocapture`.
 ///
 /// ```
 /// use wsync::Compression;
@@ -64,8 +64,8 @@ impl Compression {
         Compression { client_no_context_takeover: on, ..self }
     }
 
-    /// The server forgets its history after each message (default: no). A client that asks for it insists on it:
-    /// an answer without it fails the handshake.
+    /// The server forgets its history after each message (default: no). Of a client this is a request: many servers do not
+    /// know it, and an answer without it is taken. [`WebSocket::extensions`](crate::WebSocket::extensions) tells.
     pub fn server_no_context_takeover(self, on: bool) -> Compression {
         Compression { server_no_context_takeover: on, ..self }
     }
@@ -76,32 +76,44 @@ impl Compression {
         Compression { client_max_window_bits: bits, ..self }
     }
 
-    /// The base-2 logarithm of the server's window (8 to 15 as a client, 9 to 15 as a server; default 15).
+    /// The base-2 logarithm of the server's window (8 to 15 as a client, 9 to 15 as a server; default 15). Of a client this
+    /// is a request, as [`server_no_context_takeover`](Compression::server_no_context_takeover): the server may leave it
+    /// out, but not answer with more.
     pub fn server_max_window_bits(self, bits: u8) -> Compression {
         Compression { server_max_window_bits: bits, ..self }
     }
 
-    /// How hard the compressor works: 1 (fast) to 9 (small; default 3). What is left of a message of 1 KiB, and what it
-    /// costs, for JSON as chats send it and for English text, with history (`compression -- levels` in `benches` prints more):
+    /// How hard the compressor works: 1 (fast) to 9 (small; default 3). The compressed size of a message of 1 KiB and the
+    /// time for it, for JSON as in chats and for English text, with history (`compression -- levels` in `benches` prints more):
     ///
     /// | level |          1 |           2 |       **3** |           6 |           9 |
     /// |-------|-----------:|------------:|------------:|------------:|------------:|
     /// | JSON  | 51 %, 4 µs | 42 %, 13 µs | 40 %, 15 µs | 39 %, 27 µs | 38 %, 48 µs |
     /// | text  | 40 %, 2 µs | 34 %, 13 µs | 31 %, 14 µs | 30 %, 21 µs | 29 %, 32 µs |
     ///
-    /// Level 1 is for those who have many messages and little time; beyond 3 the time doubles for a few percent.
+    /// Level 1 is for many messages and little time; beyond 3 the time doubles for a few percent.
     pub fn level(self, level: u8) -> Compression {
         Compression { level, ..self }
     }
 
-    /// Messages shorter than this many bytes are sent uncompressed (default 64). A message of 64 bytes loses half of them
-    /// in 2 µs, less than the headers of TCP and TLS around it; a shorter one is not worth that. Without history
+    /// Messages shorter than this many bytes are sent uncompressed (default 64). A message of 64 bytes becomes half as
+    /// long in 2 µs, which saves less than the headers of TCP and TLS around it take; shorter messages save even less. Without history
     /// (`…_no_context_takeover`) only messages from 128 bytes on get smaller.
     pub fn threshold(self, bytes: usize) -> Compression {
         Compression { threshold: bytes, ..self }
     }
 
-    /// Refuses what this role cannot do: its encoder's window has at least 9 bits, the other side's may have 8.
+    /// What an answer with exactly these parameters would agree on; `None` if compression is off.
+    pub(crate) fn parameters(&self) -> Option<DeflateParameters> {
+        self.on.then_some(DeflateParameters {
+            client_no_context_takeover: self.client_no_context_takeover,
+            server_no_context_takeover: self.server_no_context_takeover,
+            client_max_window_bits: self.client_max_window_bits,
+            server_max_window_bits: self.server_max_window_bits,
+        })
+    }
+
+    /// Refuses what this role cannot do: its own encoder's window has at least 9 bits, the other side's may have 8.
     pub(crate) fn check(&self, role: Role) -> Result<()> {
         let (client_least, server_least) = match role {
             Role::Client => (9, 8),
@@ -115,27 +127,6 @@ impl Compression {
         in_range("client_max_window_bits", self.client_max_window_bits, client_least, 15)?;
         in_range("server_max_window_bits", self.server_max_window_bits, server_least, 15)?;
         in_range("level", self.level, 1, 9)
-    }
-}
-
-/// What both sides agreed on (RFC 7692 §7.1); windows are base-2 logarithms, 8 to 15.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DeflateParameters {
-    pub client_no_context_takeover: bool,
-    pub server_no_context_takeover: bool,
-    pub client_max_window_bits: u8,
-    pub server_max_window_bits: u8,
-}
-
-impl DeflateParameters {
-    /// What an answer with exactly these parameters would agree on.
-    pub fn of(compression: &Compression) -> Option<DeflateParameters> {
-        compression.on.then_some(DeflateParameters {
-            client_no_context_takeover: compression.client_no_context_takeover,
-            server_no_context_takeover: compression.server_no_context_takeover,
-            client_max_window_bits: compression.client_max_window_bits,
-            server_max_window_bits: compression.server_max_window_bits,
-        })
     }
 }
 

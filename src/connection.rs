@@ -27,12 +27,12 @@ mod write;
 use std::time::Duration;
 
 use crate::close_code::{CloseCode, ReadyState};
-use crate::compression::{Compression, DeflateParameters};
+use crate::compression::Compression;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::message::{Message, MessageRef};
 use crate::prepared::Prepared;
-use crate::protocol::{Decoder, DecoderLimits, Encoder, Kind, Role};
+use crate::protocol::{Decoder, DecoderLimits, DeflateParameters, Kind, MessageCompressor, Role};
 use crate::sync::{Arc, lock};
 use crate::transport::{ReadState, Transport, WriteState};
 pub(crate) use config::ConnectionConfig;
@@ -57,10 +57,15 @@ impl Connection {
         compression: &Compression,
         config: ConnectionConfig,
     ) -> Connection {
-        let limits = DecoderLimits { max_message_size: config.max_message_size, max_fragments: config.max_fragments };
-        let compressor = Encoder::new(role, deflate, compression.level, compression.threshold);
-        let (compress_from, preparation) = (compressor.compresses_from(), compressor.preparation(usize::MAX));
-        let queue = SendQueue::new(role, wire, compress_from.map(|_| compressor));
+        let limits = DecoderLimits {
+            max_message_size: config.max_message_size as u64,
+            max_fragments: config.max_fragments as u64,
+        };
+        let Compression { level, threshold, .. } = *compression;
+        let compressor = deflate.and_then(|agreed| MessageCompressor::new(role, agreed, level, threshold));
+        let compress_from = compressor.as_ref().map(MessageCompressor::threshold);
+        let preparation = compressor.as_ref().and_then(|compressor| compressor.preparation(usize::MAX));
+        let queue = SendQueue::new(role, wire, compressor);
         let core = core::Core::new(transport, role, config);
         let send = Arc::new(SendHalf::new(core, queue, compress_from, preparation));
         let reader = ReadHalf::new(incoming, Decoder::new(role, limits, deflate));

@@ -1,11 +1,11 @@
-//! Copying in blocks.
+//! Copying in chunks.
 
-/// How much is copied in one go. Copies from 2 KiB on become one machine instruction (`rep movsb`), which takes up to
-/// twenty times as long on some processors where source and destination are a little apart modulo 4096, as they are behind a
-/// header. Below that nothing is lost by it.
+/// Bytes per copy. A copy of 2 KiB or more becomes one machine instruction (`rep movsb`), which on some processors takes
+/// up to twenty times as long where the destination is a few bytes ahead of the source modulo 4096, as it is behind a frame
+/// header. Smaller copies cost no more in sum.
 pub(crate) const COPY_CHUNK: usize = 1024;
 
-/// Appends bytes; an allocation of their own is of just their size.
+/// Appends bytes. An empty vector gets an allocation of exactly their size.
 #[inline]
 pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     if out.capacity() == 0 {

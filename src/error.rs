@@ -1,10 +1,12 @@
-//! The one error type: what went wrong, at which stage, and what mends it.
+//! The one error type: what went wrong, at which stage, and how to fix it.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::handshake::Response;
+use crate::close_code::CloseCode;
+use crate::http::{HeadError, Response};
+use crate::protocol::Violation;
 
 /// What the calls of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a call failed.
 ///
 /// [`kind`](Error::kind) is what a program decides by; the text is for people: it names the host, the stage, the header
-/// or the offending value, and where there is one, the mend. It never shows credentials. `Debug` prints the same text
+/// or the offending value, and where there is one, the fix. It never shows credentials. `Debug` prints the same text
 /// with the kind in front, so that `fn main() -> wsync::Result<()>` ends with a readable line.
 ///
 /// An error is a cheap handle (one pointer) and can be cloned: [`recv`](crate::WebSocket::recv) returns the same one again
@@ -47,7 +49,7 @@ pub enum ErrorKind {
     Connect,
     /// The TLS handshake failed: the certificate, the host name, the versions, or the peer does not speak TLS.
     Tls,
-    /// The proxy refused or did not speak its protocol.
+    /// The proxy could not be reached, refused, or did not speak its protocol.
     Proxy,
     /// The server answered the upgrade with another status than 101; [`Error::response`] has it.
     Rejected,
@@ -75,7 +77,7 @@ impl Error {
         Error(Arc::new(Inner { kind, message: message.into(), source: None, response: None }))
     }
 
-    /// An error with a cause, whose text becomes the end of this one's: people mostly print only the outermost.
+    /// An error with a cause, whose text becomes the end of this one's: most programs print only the outermost error.
     pub(crate) fn caused(
         kind: ErrorKind,
         message: impl fmt::Display,
@@ -87,6 +89,12 @@ impl Error {
 
     pub(crate) fn rejected(kind: ErrorKind, message: impl Into<String>, response: Response) -> Error {
         Error(Arc::new(Inner { kind, message: message.into(), source: None, response: Some(response) }))
+    }
+
+    /// This error with text in front, and perhaps of another kind. Its response stays.
+    pub(crate) fn in_context(self, kind: ErrorKind, context: impl fmt::Display) -> Error {
+        let (message, response) = (format!("{context}: {self}"), self.0.response.clone());
+        Error(Arc::new(Inner { kind, message, source: Some(Box::new(self)), response }))
     }
 
     /// What sort of failure this is.
@@ -118,6 +126,31 @@ impl StdError for Error {
     }
 }
 
+/// What the caller is told of a head that is not HTTP/1.1.
+impl From<HeadError> for Error {
+    fn from(error: HeadError) -> Error {
+        let hint = match error {
+            HeadError::Tls { sender: "client" } => ": accept it with TLS, or let it use ws://",
+            HeadError::Tls { .. } => ": use wss://",
+            HeadError::Malformed(_) => "",
+        };
+        Error::new(ErrorKind::Handshake, format!("{error}{hint}"))
+    }
+}
+
+/// What the caller is told of a peer that broke the protocol; the peer is told [`Violation::close_code`].
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Error {
+        let code = violation.close_code();
+        let kind = match code {
+            CloseCode::INVALID_PAYLOAD_DATA => ErrorKind::Utf8,
+            CloseCode::MESSAGE_TOO_BIG => ErrorKind::TooBig,
+            _ => ErrorKind::Protocol,
+        };
+        Error::new(kind, format!("the peer broke the protocol (answered with close code {code}): {violation}"))
+    }
+}
+
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> std::io::Error {
         let kind = match error.kind() {
@@ -146,6 +179,9 @@ mod tests {
         assert_eq!(format!("{error:?}"), "Connect: cannot connect to example.com:80: reset");
         assert_eq!(error.source().unwrap().to_string(), "reset");
         assert_eq!(error.clone().kind(), ErrorKind::Connect);
-        assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::Other);
+        assert_eq!(std::io::Error::from(error.clone()).kind(), std::io::ErrorKind::Other);
+        let outer = error.in_context(ErrorKind::Proxy, "through a proxy");
+        assert_eq!(format!("{outer:?}"), "Proxy: through a proxy: cannot connect to example.com:80: reset");
+        assert_eq!(outer.source().unwrap().to_string(), "cannot connect to example.com:80: reset");
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::close_code::{CloseCode, check_close};
+use crate::arguments::check_close;
+use crate::close_code::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::prepared::Prepared;

@@ -62,7 +62,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A wait that ends takes nothing with it, at whatever byte of a frame it stops:
+//! A timeout loses nothing, wherever in a frame it falls:
 //!
 //! ```
 //! use std::time::Duration;
@@ -122,7 +122,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A server that stops closes its group: [`Group::close`] tells all clients, and is bounded.
+//! To stop a server, close its group: [`Group::close`] tells all clients, and is bounded.
 //!
 //! # The way of a byte
 //!
@@ -159,7 +159,7 @@
 //! - No thread is stuck for good: [`abort`](WebSocket::abort) from any thread wakes all others, [`close`](WebSocket::close)
 //!   is bounded by itself, and `send` is where [`send_timeout`](ConnectOptions::send_timeout) is set.
 //!
-//! How it differs from the usual: a connection is mostly guarded by a lock around the stream, which then is held while the
+//! How it differs from the usual: a connection is usually guarded by a lock around the stream, which then is held while the
 //! holder waits for the socket. Here the two halves, the reader and the writer, are *taken out* of their locks by the thread
 //! that uses them and put back after, so that no lock is held while anybody waits for the socket. A sender that finds the
 //! writer gone leaves its frame in the queue; the one who has the writer writes all that is queued, in one call. TLS runs
@@ -180,7 +180,7 @@
 //!
 //! # Limits
 //!
-//! What holds by default, so that no peer decides on memory or time:
+//! Defaults, so that a peer cannot exhaust memory or time:
 //!
 //! | what | limit | set by |
 //! |---|---|---|
@@ -190,7 +190,7 @@
 //! | sending | none | [`send_timeout`](ConnectOptions::send_timeout) |
 //! | receiving | none | [`recv_timeout`](WebSocket::recv_timeout), or [`ping_interval`](ConnectOptions::ping_interval) to notice a dead peer |
 //! | a message, after inflation | 64 MiB | [`max_message_size`](ConnectOptions::max_message_size) |
-//! | fragments of a message | 131,072 | |
+//! | fragments of a message | 131,072, and one for every 16 bytes of it | |
 //! | redirects | 5 | [`max_redirects`](ConnectOptions::max_redirects) |
 //! | request or response head | 64 KiB, 128 headers | |
 //! | body of a rejection that is kept | 64 KiB | |
@@ -212,6 +212,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod arguments;
 mod background;
 mod client;
 mod close_code;
@@ -221,10 +222,18 @@ mod copy;
 mod deadline;
 mod error;
 mod group;
+#[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod handshake;
+#[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
+mod http;
+#[cfg(any(wsync_internals, fuzzing))]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod internals;
 mod message;
 mod message_stream;
 mod prepared;
+#[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod protocol;
 mod server;
 mod sync;
@@ -239,13 +248,14 @@ pub use close_code::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use error::{Error, ErrorKind, Result};
 pub use group::Group;
-pub use handshake::{Refusal, Request, Response};
+pub use handshake::Refusal;
+pub use http::{Request, Response};
 pub use message::{Message, MessageRef};
 pub use message_stream::{MessageReader, MessageWriter};
 pub use native_tls;
 pub use prepared::Prepared;
 pub use protocol::{Kind as MessageKind, Role};
-pub use server::AcceptOptions;
+pub use server::options::AcceptOptions;
 pub use transport::Stream;
 pub use url::Url;
 pub use websocket::WebSocket;

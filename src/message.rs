@@ -1,4 +1,4 @@
-//! What is sent and received.
+//! Messages, owned and borrowed.
 
 use crate::protocol::Kind as MessageKind;
 
@@ -12,7 +12,7 @@ use crate::protocol::Kind as MessageKind;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
-    /// Text; always valid UTF-8, which was checked as it came in.
+    /// Text; always valid UTF-8, which was checked while receiving.
     Text(String),
     /// Bytes.
     Binary(Vec<u8>),
@@ -20,7 +20,7 @@ pub enum Message {
 
 /// A message to send, borrowed: what [`WebSocket::send`](crate::WebSocket::send) takes.
 ///
-/// `&str` and `&String` are text, `&[u8]`, `&[u8; N]` and `&Vec<u8>` are binary, and a `&Message` is what it is.
+/// `&str` and `&String` are text, `&[u8]`, `&[u8; N]` and `&Vec<u8>` are binary, and a `&Message` keeps its kind.
 ///
 /// ```
 /// use wsync::{Message, MessageRef};

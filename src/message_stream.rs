@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use crate::connection::{IncomingParts, OutgoingParts};
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::Kind;
+use crate::protocol::{Fin, Kind};
 
 /// How much is written into one fragment.
 const FRAGMENT: usize = 16 * 1024;
@@ -106,10 +106,10 @@ impl<'a> MessageWriter<'a> {
     /// # Errors
     /// As [`send`](crate::WebSocket::send); [`Options`](crate::ErrorKind::Options) if a text message is not UTF-8.
     pub fn finish(mut self) -> Result<()> {
-        self.send(true)
+        self.send(Fin::Last)
     }
 
-    fn send(&mut self, fin: bool) -> Result<()> {
+    fn send(&mut self, fin: Fin) -> Result<()> {
         let count = self.sendable(fin)?;
         self.outgoing.send(&self.buffer[..count], fin)?;
         self.buffer.drain(..count);
@@ -117,13 +117,13 @@ impl<'a> MessageWriter<'a> {
     }
 
     /// How much of the buffer may go out: of text, all but a character that is not whole yet.
-    fn sendable(&self, fin: bool) -> Result<usize> {
+    fn sendable(&self, fin: Fin) -> Result<usize> {
         if self.kind == Kind::Binary {
             return Ok(self.buffer.len());
         }
         match std::str::from_utf8(&self.buffer) {
             Ok(text) => Ok(text.len()),
-            Err(error) if error.error_len().is_none() && !fin => Ok(error.valid_up_to()),
+            Err(error) if error.error_len().is_none() && fin == Fin::More => Ok(error.valid_up_to()),
             Err(error) => {
                 let text = "what was written to a text message is not UTF-8: send it as binary";
                 Err(Error::caused(ErrorKind::Options, text, error))
@@ -135,7 +135,7 @@ impl<'a> MessageWriter<'a> {
 impl Write for MessageWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.buffer.len() >= FRAGMENT {
-            self.send(false)?;
+            self.send(Fin::More)?;
         }
         let count = bytes.len().min(FRAGMENT + 4 - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..count]);
@@ -144,7 +144,7 @@ impl Write for MessageWriter<'_> {
 
     /// Sends what was written so far as a fragment.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(self.send(false)?)
+        Ok(self.send(Fin::More)?)
     }
 }
 

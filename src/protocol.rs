@@ -1,7 +1,7 @@
 //! The data framing (RFC 6455 §5) and permessage-deflate (RFC 7692), without I/O.
 //!
-//! Decoder: bytes → [`frame`] → [`mask`] → [`inflate`] → [`utf8`] → the caller's [`Sink`]; [`decoder`] is the line.
-//! Encoder: message → [`deflate`] → [`frame`] → [`mask`] → bytes; [`encoder`] is the line.
+//! [`decoder`]: bytes → [`frame`] → [`mask`] → [`inflate`] → [`utf8`] → the caller's [`Sink`].
+//! [`encoder`]: message → [`deflate`] → [`frame`] → [`mask`] → bytes.
 
 mod decoder;
 mod deflate;
@@ -15,9 +15,11 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use {
-    decoder::Decoder, deflate::Preparation, encoder::Encoder, encoder::Fragment, frame::Opcode, violation::Violation,
-};
+pub use decoder::{Decoder, WholeMessage};
+pub use deflate::Preparation;
+pub use encoder::{Encoding, Fin, Fragment, FrameEncoder, MessageCompressor};
+pub use frame::Opcode;
+pub use violation::Violation;
 
 use crate::close_code::CloseCode;
 
@@ -30,7 +32,7 @@ pub enum Role {
     Server,
 }
 
-/// What a message is made of (RFC 6455 §5.6).
+/// The type of a message's data (RFC 6455 §5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// UTF-8 text.
@@ -39,10 +41,10 @@ pub enum Kind {
     Binary,
 }
 
-/// What came in, once it is complete.
+/// A complete message or control frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FrameEvent {
-    /// A message is complete: all of it is in the sink.
+pub enum FrameEvent {
+    /// All of the message is in the sink.
     Message(Kind),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
@@ -50,23 +52,39 @@ pub(crate) enum FrameEvent {
     Close(Option<(CloseCode, String)>),
 }
 
-/// What one peer may make this side do for one message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DecoderLimits {
-    /// In bytes, after inflation.
-    pub max_message_size: usize,
-    /// Frames of one message.
-    pub max_fragments: usize,
+/// The parameters of permessage-deflate that both sides agreed on (RFC 7692 §7.1); windows are base-2 logarithms, 8 to
+/// 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeflateParameters {
+    pub client_no_context_takeover: bool,
+    pub server_no_context_takeover: bool,
+    pub client_max_window_bits: u8,
+    pub server_max_window_bits: u8,
 }
 
-/// Where payload goes as it comes in.
-pub(crate) trait Sink {
-    /// A new message starts, of likely so many bytes; never many times as many as have come.
+/// Limits of one message. They are 64 bits wide on every machine: a message that is received in parts can be larger than
+/// memory.
+#[derive(Clone, Copy, Debug)]
+pub struct DecoderLimits {
+    /// In bytes, after inflation.
+    pub max_message_size: u64,
+    /// How many frames a message may have beyond one for every [`BYTES_PER_FRAGMENT`] of it. So the number of frames is not
+    /// limited by itself: only tiny ones are, which cost more than they carry.
+    pub max_fragments: u64,
+}
+
+/// The fragment size from which on a message may have any number of fragments: at 16 bytes half of the bytes on the wire or
+/// more are payload.
+pub const BYTES_PER_FRAGMENT: u64 = 16;
+
+/// Takes the payload of messages as it is decoded.
+pub trait Sink {
+    /// A new message starts. `likely` is its size as far as it can be trusted: a small multiple of what has arrived.
     fn begin(&mut self, kind: Kind, likely: usize);
-    /// Text, already validated; never cut inside a character.
+    /// Validated text, never cut inside a character.
     fn text(&mut self, chunk: &str);
     fn binary(&mut self, chunk: &[u8]);
-    /// How many more bytes it takes now. At 0, payload waits in the input. Text may go over by up to 3 bytes, as
+    /// How many more bytes it takes now. At 0, payload stays in the input. Text may exceed it by up to 3 bytes, as
     /// characters are not cut.
     fn room(&self) -> usize {
         usize::MAX

@@ -6,24 +6,46 @@ use crate::compression::Compression;
 use crate::connection::{Connection, ConnectionConfig};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handshake::{Body, Head, HeadParser, Negotiated, StartLine};
+use crate::handshake::Negotiated;
+use crate::http::{Body, Head, HeadParser, StartLine};
 use crate::protocol::Role;
 use crate::transport::{ReadState, Received, Transport, WriteState};
+
+/// A hint for a plain connection that ends at once, which is what many TLS servers do with plain HTTP.
+pub(crate) const EXPECTS_TLS: &str = " (does it expect TLS? wss:// is the scheme with it)";
 
 pub(crate) struct Upgrade {
     transport: Transport,
     incoming: ReadState,
     wire: WriteState,
-    /// Who is at the other end, for error texts.
+    /// The other side's name in error texts.
     peer: String,
     role: Role,
     has_ended: bool,
+    /// Whether any byte has arrived.
+    has_received: bool,
+    /// The end of the error's text if the other side ends the stream without a byte.
+    silence_hint: &'static str,
 }
 
 impl Upgrade {
     pub fn new(transport: Transport, role: Role, peer: impl Into<String>) -> Upgrade {
         let (incoming, wire) = (ReadState::default(), WriteState::default());
-        Upgrade { transport, incoming, wire, peer: peer.into(), role, has_ended: false }
+        Upgrade {
+            transport,
+            incoming,
+            wire,
+            peer: peer.into(),
+            role,
+            has_ended: false,
+            has_received: false,
+            silence_hint: "",
+        }
+    }
+
+    /// Sets the likely reason for the other side to end its stream without a byte.
+    pub fn explain_silence(&mut self, hint: &'static str) {
+        self.silence_hint = hint;
     }
 
     pub fn write(&mut self, mut bytes: &[u8], deadline: &Deadline) -> Result<()> {
@@ -45,7 +67,7 @@ impl Upgrade {
         }
     }
 
-    /// Reads a head; what is behind it stays in the buffer.
+    /// Reads a head; the bytes behind it stay in the buffer.
     pub fn read_head<S: StartLine>(&mut self, parser: &mut HeadParser<S>, deadline: &Deadline) -> Result<Head<S>> {
         loop {
             let (consumed, head) = parser.feed(self.incoming.plain.unread())?;
@@ -55,15 +77,17 @@ impl Upgrade {
             }
             if !self.read(deadline)? {
                 let place = if parser.is_empty() { "before it sent anything of" } else { "in the middle of" };
-                let text = format!("{} closed the connection {place} its side of the opening handshake", self.peer);
-                // The source tells it from an answer that is wrong: another attempt may be worth it.
+                let hint = if self.has_received { "" } else { self.silence_hint };
+                let text =
+                    format!("{} closed the connection {place} its side of the opening handshake{hint}", self.peer);
+                // The source tells it from a wrong answer: here another attempt may succeed.
                 let source = io::Error::from(io::ErrorKind::UnexpectedEof);
-                return Err(Error::caused(ErrorKind::Handshake, text + self.hint(), source));
+                return Err(Error::caused(ErrorKind::Handshake, text, source));
             }
         }
     }
 
-    /// Reads what can be had of a body; the status is what counts, so nothing here is an error.
+    /// Reads as much of a body as arrives. Nothing here is an error, because the status is what counts.
     pub fn read_body(&mut self, mut body: Body, deadline: &Deadline) -> Vec<u8> {
         loop {
             let (consumed, is_done) = body.feed(self.incoming.plain.unread());
@@ -80,12 +104,12 @@ impl Upgrade {
         self.has_ended
     }
 
-    /// Ends this side, behind an answer that is no upgrade.
+    /// Ends this side's stream after an answer that is not an upgrade.
     pub fn end(mut self, deadline: &Deadline) {
         self.transport.shutdown_write(&mut self.wire, deadline.left());
     }
 
-    /// The handshake is done: what is left in the buffer are the first frames.
+    /// The connection after the handshake. The bytes left in the buffer are its first frames.
     pub fn into_connection(
         self,
         negotiated: &Negotiated,
@@ -104,7 +128,10 @@ impl Upgrade {
                 received => received,
             };
             match received {
-                Ok(Received::Bytes) => return Ok(true),
+                Ok(Received::Bytes) => {
+                    self.has_received = true;
+                    return Ok(true);
+                }
                 Ok(Received::End) => {
                     self.has_ended = true;
                     return Ok(false);
@@ -112,18 +139,29 @@ impl Upgrade {
                 Ok(Received::Nothing | Received::Partial) => {}
                 Ok(Received::TlsOutput) => self.write(&[], deadline)?,
                 Err(error) => {
-                    let doing = format!("waiting for {}'s side of the opening handshake{}", self.peer, self.hint());
-                    return Err(Error::caused(ErrorKind::Io, doing, error));
+                    return Err(self.read_failed(error));
                 }
             }
         }
     }
 
-    /// A hint for a stream that ends at once, which is what many TLS servers do with plain HTTP.
-    fn hint(&self) -> &'static str {
-        match self.role {
-            Role::Client if !self.transport.is_tls() => " (does it expect TLS? wss:// is the scheme with it)",
-            _ => "",
+    fn read_failed(&self, error: io::Error) -> Error {
+        let doing = format!("waiting for {}'s side of the opening handshake", self.peer);
+        if self.transport.is_tls() && is_from_tls(&error) {
+            // With TLS 1.3 the server looks at the client's certificate after the client's handshake is done.
+            let asks = error.to_string().contains("certificate required");
+            let hint = if asks { " (it asks for a client certificate: ConnectOptions::tls)" } else { "" };
+            return Error::caused(ErrorKind::Tls, format!("{doing}{hint}"), error);
         }
+        // A reset before any byte: the server left part of the request unread.
+        let is_plain_client = self.role == Role::Client && !self.transport.is_tls();
+        let is_reset = error.kind() == io::ErrorKind::ConnectionReset;
+        let hint = if is_plain_client && is_reset && !self.has_received { EXPECTS_TLS } else { "" };
+        Error::caused(ErrorKind::Io, format!("{doing}{hint}"), error)
     }
+}
+
+/// Whether it is the TLS library that failed, and not the socket.
+fn is_from_tls(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Other && error.raw_os_error().is_none()
 }

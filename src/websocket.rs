@@ -7,19 +7,16 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::client::options::ConnectOptions;
-use crate::close_code::{CloseCode, ReadyState, check_close};
-use crate::compression::Compression;
+use crate::arguments::check_close;
+use crate::close_code::{CloseCode, ReadyState};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handshake::{Request, Response};
+use crate::http::{Request, Response};
 use crate::message::{Message, MessageRef};
 use crate::message_stream::{MessageReader, MessageWriter};
 use crate::prepared::Prepared;
-use crate::protocol::{Kind as MessageKind, Role};
-use crate::server::AcceptOptions;
-use crate::transport::Stream;
+use crate::protocol::Kind as MessageKind;
 
 /// How many reads one look takes at most, of what a peer has sent before its close frame.
 const MAX_READS_OF_A_LOOK: usize = 16;
@@ -51,7 +48,7 @@ const MAX_READS_OF_A_LOOK: usize = 16;
 /// - Several threads may call `recv`: each message goes to one of them.
 /// - Messages of one thread are sent in their order. A `send` returns when its message is handed to the system, or to the
 ///   thread that is writing at this moment; it waits when the peer does not take what is sent (bounded by
-///   [`send_timeout`](ConnectOptions::send_timeout)).
+///   [`send_timeout`](crate::ConnectOptions::send_timeout)).
 /// - [`close`](WebSocket::close) from any thread ends a blocked `recv` cleanly; [`abort`](WebSocket::abort) from any
 ///   thread wakes every blocked call at once.
 /// - Pings are answered, and the closing handshake and keepalive run, while some thread is in a receiving call. A program
@@ -84,61 +81,6 @@ pub(crate) struct HandshakeInfo {
 }
 
 impl WebSocket {
-    /// Connects to a `ws://` or `wss://` URL with the default options; blocks until the connection is open, at most 30
-    /// seconds. User information in the URL becomes basic authentication (RFC 7617).
-    ///
-    /// # Errors
-    /// See [`ConnectOptions::connect`].
-    pub fn connect(url: &str) -> Result<WebSocket> {
-        WebSocket::options().connect(url)
-    }
-
-    /// Options for connecting, with a setter for each.
-    pub fn options() -> ConnectOptions {
-        ConnectOptions::new()
-    }
-
-    /// Accepts a connection as a server: reads the request, checks it (RFC 6455 §4.2) and answers. Blocks, at most 30
-    /// seconds. [`AcceptOptions`] has more to choose.
-    ///
-    /// ```no_run
-    /// use wsync::WebSocket;
-    ///
-    /// for stream in std::net::TcpListener::bind("127.0.0.1:9001")?.incoming() {
-    ///     let stream = stream?;
-    ///     std::thread::spawn(move || -> wsync::Result<()> {
-    ///         let ws = WebSocket::accept(stream)?;
-    ///         while let Some(message) = ws.recv()? {
-    ///             ws.send(&message)?;
-    ///         }
-    ///         Ok(())
-    ///     });
-    /// }
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// See [`AcceptOptions::accept`].
-    pub fn accept(stream: impl Into<Stream>) -> Result<WebSocket> {
-        AcceptOptions::new().accept(stream)
-    }
-
-    /// Takes over a stream on which somebody else did the opening handshake, such as an HTTP server. `compression` is
-    /// what was agreed: [`Compression::off`], or on with exactly the parameters of the answer.
-    /// [`AcceptOptions::from_upgraded`] sets bounds, and takes what was read of the stream already.
-    ///
-    /// # Errors
-    /// [`Options`](ErrorKind::Options) for a subprotocol or compression that cannot be, [`Io`](ErrorKind::Io) for a stream
-    /// that is not usable.
-    pub fn from_upgraded(
-        stream: impl Into<Stream>,
-        role: Role,
-        protocol: Option<&str>,
-        compression: Compression,
-    ) -> Result<WebSocket> {
-        AcceptOptions::new().compression(compression).from_upgraded(stream, role, protocol, &[])
-    }
-
     pub(crate) fn new(connection: Connection, facts: HandshakeInfo) -> WebSocket {
         WebSocket(Arc::new(Shared { connection, facts }))
     }
@@ -147,7 +89,7 @@ impl WebSocket {
     /// (RFC 6455 §5.6). Compressed where that was agreed and the message is worth it.
     ///
     /// Blocks while the peer does not take what is sent; [`abort`](WebSocket::abort) wakes it, and
-    /// [`send_timeout`](ConnectOptions::send_timeout) bounds it.
+    /// [`send_timeout`](crate::ConnectOptions::send_timeout) bounds it.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) when the connection is closing or closed, or an earlier send failed;
@@ -332,7 +274,7 @@ impl WebSocket {
 
     /// Closes the connection with a code and a reason of at most 123 bytes: sends all that is queued and a close frame,
     /// waits for the peer's, ends TLS and TCP (RFC 6455 §7). All within
-    /// [`close_timeout`](ConnectOptions::close_timeout); blocks that long at most. `Ok` at once if the connection has ended
+    /// [`close_timeout`](crate::ConnectOptions::close_timeout); blocks that long at most. `Ok` at once if the connection has ended
     /// already. Messages that come meanwhile can still be received afterwards.
     ///
     /// # Errors

@@ -1,16 +1,17 @@
-//! The same bytes to our reader and to tungstenite's: what both read is the same, and what one refuses the other does.
+//! The same bytes to our decoder and to tungstenite's: both read the same, and both refuse the same.
 
 use std::io::{Cursor, Read, Write};
 
 use tungstenite::protocol::{CloseFrame, Role as TheirRole, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket, error::ProtocolError};
 
-use crate::Bytes;
-use crate::close_code::CloseCode;
-use crate::frames::{Got, read};
-use crate::protocol::{Decoder, DecoderLimits, FrameEvent, Kind, Role, Violation};
+use wsync::internals::{Decoder, DecoderLimits, FrameEvent, Violation};
+use wsync::{CloseCode, MessageKind as Kind, Role};
 
-const LIMITS: DecoderLimits = DecoderLimits { max_message_size: 4096, max_fragments: usize::MAX };
+use crate::Bytes;
+use crate::frames::{Got, read};
+
+const LIMITS: DecoderLimits = DecoderLimits { max_message_size: 4096, max_fragments: u64::MAX };
 
 pub fn tungstenite(data: &[u8]) {
     let mut data = Bytes(data);
@@ -19,14 +20,14 @@ pub fn tungstenite(data: &[u8]) {
         _ => (Role::Server, TheirRole::Server),
     };
     let config = WebSocketConfig::default()
-        .max_message_size(Some(LIMITS.max_message_size))
-        .max_frame_size(Some(LIMITS.max_message_size))
+        .max_message_size(Some(LIMITS.max_message_size as usize))
+        .max_frame_size(Some(LIMITS.max_message_size as usize))
         .read_buffer_size(4096);
     let mut theirs = WebSocket::from_raw_socket(Incoming(Cursor::new(data.0)), their_role, Some(config));
     for ours in read(Decoder::new(role, LIMITS, None), data.0, &[usize::MAX], &[usize::MAX], LIMITS) {
         match (&ours, theirs.read()) {
-            // These it lets pass, and RFC 6455 does not (§5.2, §7.4): a length in more bytes than it needs, with which we
-            // refuse a control frame at once, and close codes that nobody may send.
+            // tungstenite accepts what RFC 6455 forbids (§5.2, §7.4): a length in more bytes than it needs (of a control frame,
+            // we refuse it as too long), and close codes that must not be sent.
             (
                 Got::Violation(Violation::PaddedLength(_) | Violation::LongControl(_) | Violation::BadCloseCode(_)),
                 _,
@@ -46,7 +47,7 @@ pub fn tungstenite(data: &[u8]) {
 fn is_same(ours: &Option<(CloseCode, String)>, theirs: &Option<CloseFrame>) -> bool {
     match (ours, theirs) {
         (None, None) => true,
-        // Registered after RFC 6455, and it does not know it.
+        // Registered after RFC 6455; tungstenite does not know it.
         (Some((CloseCode::BAD_GATEWAY, _)), Some(_)) => true,
         (Some((code, reason)), Some(theirs)) => {
             u16::from(*code) == u16::from(theirs.code) && reason.as_str() == theirs.reason.as_str()
@@ -55,7 +56,7 @@ fn is_same(ours: &Option<(CloseCode, String)>, theirs: &Option<CloseFrame>) -> b
     }
 }
 
-/// A stream that ends, and takes whatever is written.
+/// A stream that ends and accepts any write.
 struct Incoming<'a>(Cursor<&'a [u8]>);
 
 impl Read for Incoming<'_> {

@@ -1,8 +1,9 @@
-//! Decoder frames: however the bytes are cut and however little room the sink has, the same comes out.
+//! The decoder gives the same output however the bytes are cut and however little room the sink has.
+
+use wsync::internals::{Decoder, DecoderLimits, FrameEvent, Sink, Violation, deflate_parameters};
+use wsync::{Compression, MessageKind as Kind, Role};
 
 use crate::Bytes;
-use crate::compression::{Compression, DeflateParameters};
-use crate::protocol::{Decoder, DecoderLimits, FrameEvent, Kind, Role, Sink, Violation};
 
 pub fn frames(data: &[u8]) {
     check(data, None);
@@ -20,7 +21,7 @@ fn check(data: &[u8], deflate: Option<()>) {
         let (windows, forget) = (data.byte(), flags & 8 != 0);
         let compression = Compression::default().client_no_context_takeover(forget).server_no_context_takeover(forget);
         let bits = 8 + windows % 8;
-        DeflateParameters::of(&compression.client_max_window_bits(bits).server_max_window_bits(bits))
+        deflate_parameters(&compression.client_max_window_bits(bits).server_max_window_bits(bits))
     });
     let limits = DecoderLimits {
         max_message_size: [0, 100, 5_000, 300_000][usize::from(flags >> 1 & 3)],
@@ -34,23 +35,23 @@ fn check(data: &[u8], deflate: Option<()>) {
     assert_eq!(run(&[usize::MAX], &rooms), whole, "with room for {rooms:?}");
     assert_eq!(run(&steps, &rooms), whole, "cut into {steps:?} with room for {rooms:?}");
     let direct = read_directly(Decoder::new(role, limits, deflate), data.0, &steps);
-    assert_eq!(direct, whole, "cut into {steps:?}, what can be past `next`");
+    assert_eq!(direct, whole, "cut into {steps:?}, with direct reads");
 }
 
-/// What came in: a message with its payload, or any other event.
+/// A message with its payload, or any other event.
 #[derive(Debug, PartialEq)]
 pub enum Got {
     Message(Kind, Vec<u8>),
     Control(FrameEvent),
     Violation(Violation),
-    /// The input ended, in the middle of something or not.
+    /// The input ended.
     End {
         mid_message: bool,
     },
 }
 
 /// Reads `input` in chunks of `steps` with a sink that has room for `rooms` at a time.
-pub fn read(mut inbound: Decoder, input: &[u8], steps: &[usize], rooms: &[usize], limits: DecoderLimits) -> Vec<Got> {
+pub fn read(mut decoder: Decoder, input: &[u8], steps: &[usize], rooms: &[usize], limits: DecoderLimits) -> Vec<Got> {
     let mut got = Vec::new();
     let mut sink = Kept { kind: None, bytes: Vec::new(), room: 0 };
     let mut rooms = rooms.iter().cycle();
@@ -64,13 +65,13 @@ pub fn read(mut inbound: Decoder, input: &[u8], steps: &[usize], rooms: &[usize]
             sink.room = *rooms.next().unwrap();
             let room = sink.room;
             let before = sink.bytes.len();
-            let (taken, event) = inbound.next(left, &mut sink);
+            let (taken, event) = decoder.next(left, &mut sink);
             assert!(taken <= left.len());
             assert!(
                 sink.bytes.len() - before.min(sink.bytes.len()) <= room.saturating_add(3),
                 "more than there was room"
             );
-            assert!(sink.bytes.len() <= limits.max_message_size, "more than max_message_size");
+            assert!(sink.bytes.len() as u64 <= limits.max_message_size, "more than max_message_size");
             left = &mut left[taken..];
             match event {
                 Ok(Some(FrameEvent::Message(kind))) => {
@@ -100,30 +101,30 @@ pub fn read(mut inbound: Decoder, input: &[u8], steps: &[usize], rooms: &[usize]
         }
         rest = after;
         if rest.is_empty() {
-            got.push(Got::End { mid_message: inbound.is_mid_message() });
+            got.push(Got::End { mid_message: decoder.is_mid_message() });
             return got;
         }
     }
     let mut more = *b"\x81\x02hi";
-    assert_eq!(inbound.next(&mut more, &mut sink), (4, Ok(None)), "nothing comes after the end");
+    assert_eq!(decoder.next(&mut more, &mut sink), (4, Ok(None)), "nothing comes after the end");
     got
 }
 
-/// Reads `input` in chunks of `steps`; what can go past [`Decoder::next`] goes there.
-fn read_directly(mut inbound: Decoder, input: &[u8], steps: &[usize]) -> Vec<Got> {
+/// Reads `input` in chunks of `steps`, by direct reads where they are possible.
+fn read_directly(mut decoder: Decoder, input: &[u8], steps: &[usize]) -> Vec<Got> {
     let mut got = Vec::new();
     let mut sink = Kept { kind: None, bytes: Vec::new(), room: usize::MAX };
     let mut rest = input.to_vec();
     for &step in steps.iter().cycle() {
         sink.room = usize::MAX;
-        let direct = inbound.direct().min(rest.len()).min(step);
+        let direct = decoder.direct_read_len().min(rest.len()).min(step);
         let event = if direct > 0 {
             let start = sink.bytes.len();
             sink.bytes.extend(rest.drain(..direct));
-            Ok(inbound.took_directly(&mut sink.bytes[start..]))
+            Ok(decoder.finish_direct_read(&mut sink.bytes[start..]))
         } else {
             let most = rest.len().min(step);
-            let (taken, event) = inbound.next(&mut rest[..most], &mut sink);
+            let (taken, event) = decoder.next(&mut rest[..most], &mut sink);
             rest.drain(..taken);
             event
         };
@@ -146,7 +147,7 @@ fn read_directly(mut inbound: Decoder, input: &[u8], steps: &[usize]) -> Vec<Got
             break;
         }
     }
-    got.push(Got::End { mid_message: inbound.is_mid_message() });
+    got.push(Got::End { mid_message: decoder.is_mid_message() });
     got
 }
 

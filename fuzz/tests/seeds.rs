@@ -1,4 +1,4 @@
-//! Every kept seed through its target.
+//! Runs every seed through its target.
 
 use std::path::Path;
 

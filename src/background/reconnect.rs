@@ -111,6 +111,10 @@ impl Reconnect {
                 ErrorKind::Handshake => {
                     std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
                 }
+                // Nobody was there to be the proxy, either.
+                ErrorKind::Proxy => std::error::Error::source(error)
+                    .and_then(|source| source.downcast_ref::<Error>())
+                    .is_some_and(|source| matches!(source.kind(), ErrorKind::Resolve | ErrorKind::Connect)),
                 ErrorKind::Rejected => {
                     matches!(error.response().map(|response| response.status()), Some(408 | 429 | 500..=599))
                 }
@@ -254,5 +258,8 @@ mod tests {
         let worth: Vec<ErrorKind> =
             kinds.into_iter().filter(|kind| Reconnect::is_worth(&End::Failed(Error::new(*kind, "")))).collect();
         assert_eq!(worth, [Resolve, Connect, Timeout, Io]);
+        let through_proxy = |kind| End::Failed(Error::new(kind, "").in_context(Proxy, ""));
+        assert!(Reconnect::is_worth(&through_proxy(Connect)) && Reconnect::is_worth(&through_proxy(Resolve)));
+        assert!(!Reconnect::is_worth(&through_proxy(Proxy)));
     }
 }

@@ -11,13 +11,13 @@ use super::target::authority;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long one attempt is alone before the next address is tried beside it (RFC 8305 §5).
+/// The time between the starts of two attempts (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Connects to one of the host's addresses, or of `overrides` in place of them (port 0 there means `port`).
 ///
-/// With a single address no thread is started. With more, each attempt has one, for the standard library can connect
-/// only in a blocking way: a loser's thread ends with its attempt, at the deadline at the latest.
+/// With a single address no thread is started. With more, each attempt has one, because the standard library connects only
+/// in a blocking way. The threads of the other attempts end with them, at the deadline at the latest.
 pub(crate) fn connect(
     host: &str,
     port: u16,
@@ -39,7 +39,7 @@ pub(crate) fn connect(
         ref addresses => race(addresses, ATTEMPT_DELAY, deadline, attempt),
     }
     .map_err(|failures| failed(&authority(host, port), failures, deadline))?;
-    // Small frames go out as they are made. Not worth failing for.
+    // Small frames are sent at once. A failure does not matter.
     let _ = stream.set_nodelay(true);
     log::debug!("connected to {} at {:?}", authority(host, port), stream.peer_addr().ok());
     Ok(stream)
@@ -50,8 +50,7 @@ pub(crate) fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<
     resolve_with(host, port, deadline, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
 }
 
-/// The system's resolver cannot be interrupted; so that it cannot outlast the deadline either, it gets a thread that is
-/// left behind when time is up.
+/// The system's resolver cannot be cancelled: it runs on a thread of its own, which is abandoned at the deadline.
 fn resolve_with(
     host: &str,
     port: u16,
@@ -70,7 +69,7 @@ fn resolve_with(
             let name = host.to_owned();
             thread::Builder::new()
                 .name("wsync-resolve".into())
-                // Fails when nobody waits any more.
+                // Sending fails if the caller has stopped waiting.
                 .spawn(move || sender.send(lookup(&name, port)).ok())
                 .and_then(|_| match receive(&answer, left) {
                     Ok(outcome) => outcome,
@@ -94,19 +93,21 @@ fn resolve_with(
     }
 }
 
-/// IPv6 first, then the families in turn, each in the order it came (RFC 8305 §4), and no address twice.
+/// The families in turn, beginning with that of the first address, each in the resolver's order, and no address twice. The
+/// resolver knows the machine's routes and settings (RFC 6724), so its first address stays first (RFC 8305 §4).
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some(preferred) = addresses.first().map(SocketAddr::is_ipv6) else { return Vec::new() };
     let mut seen = HashSet::new();
     let distinct = addresses.iter().copied().filter(|&address| seen.insert(address));
-    let (v6, v4): (Vec<SocketAddr>, Vec<_>) = distinct.partition(SocketAddr::is_ipv6);
-    let turns = v6.len().max(v4.len());
-    (0..turns).flat_map(|turn| [v6.get(turn), v4.get(turn)]).flatten().copied().collect()
+    let (first, second): (Vec<SocketAddr>, Vec<_>) = distinct.partition(|address| address.is_ipv6() == preferred);
+    let turns = first.len().max(second.len());
+    (0..turns).flat_map(|turn| [first.get(turn), second.get(turn)]).flatten().copied().collect()
 }
 
 type Failures = Vec<(SocketAddr, io::Error)>;
 
-/// Starts an attempt every `delay`, or at once when one has failed; the first that connects wins. The others are dropped,
-/// and so closed, whenever they connect: their results have nowhere to go.
+/// Starts an attempt every `delay`, or at once after a failure; returns the first connection. The others are closed when
+/// they connect, because their results are dropped.
 fn race<S: Send + 'static>(
     addresses: &[SocketAddr],
     delay: Duration,
@@ -146,7 +147,7 @@ fn race<S: Send + 'static>(
                 failures.extend(running.iter().map(|&address| (address, unanswered())));
                 return Err(failures);
             }
-            Err(_) => {} // The next one's turn.
+            Err(_) => {} // The next attempt starts.
         }
     }
 }
@@ -155,7 +156,7 @@ fn attempt(address: SocketAddr, deadline: &Deadline) -> io::Result<TcpStream> {
     log::debug!("connecting to {address}");
     match deadline.left() {
         None => TcpStream::connect(address),
-        // `connect_timeout` takes no zero.
+        // `connect_timeout` rejects zero.
         Some(Duration::ZERO) => Err(io::Error::new(io::ErrorKind::TimedOut, "no time left to try")),
         Some(left) => TcpStream::connect_timeout(&address, left),
     }
@@ -168,7 +169,7 @@ fn receive<T>(results: &Receiver<T>, patience: Option<Duration>) -> Result<T, Re
     }
 }
 
-/// Names every address that was tried and how it ended; the last one's error is the cause.
+/// Names every address that was tried with its error; the last error is the source.
 fn failed(authority: &str, mut failures: Failures, deadline: &Deadline) -> Error {
     let list = |failures: &Failures| -> Vec<String> {
         failures.iter().map(|(address, error)| format!("{address}: {error}")).collect()

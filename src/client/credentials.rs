@@ -1,4 +1,4 @@
-//! User information in URLs: taken out, used, and never shown.
+//! User information in URLs: removed, used, and never shown.
 
 use std::fmt;
 
@@ -39,9 +39,9 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What an error may show of a URL that perhaps does not even parse. Where the user information of such a one ends is
-/// anyone's guess (a password with a bare `/` in it is why many do not parse), so all up to the last `@` is hidden, and
-/// the query and the fragment, which hold tokens.
+/// A URL for an error's text, also one that does not parse. The end of its user information is then not known (a bare `/` in
+/// a password is a common reason), so everything up to the last `@` is hidden, and the query and the fragment, which hold
+/// tokens.
 pub(crate) fn shown(url: &str) -> String {
     const MOST: usize = 200;
     let visible = match url.rsplit_once('@') {

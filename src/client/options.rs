@@ -1,4 +1,4 @@
-//! What a connection is made with: plain values, their defaults, and setters that can be chained.
+//! Options for connecting: values, their defaults and setters that can be chained.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,20 +7,22 @@ use std::time::Duration;
 use native_tls::TlsConnector;
 use url::Url;
 
-use crate::client::{Proxy, normalized_host};
+use super::{Proxy, normalized_host};
+use crate::arguments::check_timeout;
 use crate::compression::Compression;
 use crate::connection::ConnectionConfig;
-use crate::error::{Error, ErrorKind, Result};
-use crate::handshake::{self, Response};
+use crate::error::Result;
+use crate::handshake;
+use crate::http::Response;
 use crate::protocol::Role;
 use crate::transport::Stream;
 use crate::websocket::WebSocket;
 
-/// How to connect: made by [`WebSocket::options`], refined by its setters, used by [`connect`](ConnectOptions::connect)
-/// as often as wanted.
+/// How to connect: made by [`WebSocket::options`] and refined by its setters; call [`connect`](ConnectOptions::connect)
+/// any number of times.
 ///
-/// Nothing is checked until connecting: then whatever cannot be used is an [`Options`](ErrorKind::Options) error that names
-/// it, before anything is sent.
+/// Nothing is checked before connecting: then an option that cannot be used is an
+/// [`Options`](crate::ErrorKind::Options) error that names it, before anything is sent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,7 +54,7 @@ pub struct ConnectOptions {
     pub(crate) resolve: Vec<(String, Vec<SocketAddr>)>,
 }
 
-/// Whether an answer's redirect to a URL is followed.
+/// Whether to follow an answer's redirect to a URL.
 type Follow = dyn Fn(&Response, &Url) -> bool + Send + Sync;
 
 /// Which proxy a connection goes through.
@@ -101,8 +103,8 @@ impl ConnectOptions {
     /// Adds a header to the request, with the name's case as given; may be called again for the same name.
     ///
     /// What the handshake itself sets is ignored, with a line in the log: `Connection`, `Upgrade`,
-    /// `Sec-WebSocket-Key`, `-Version`, `-Protocol` and `-Extensions`. A name or value that could smuggle a line in is an
-    /// [`Options`](ErrorKind::Options) error when connecting.
+    /// `Sec-WebSocket-Key`, `-Version`, `-Protocol` and `-Extensions`. A name or value that would add a line is an
+    /// [`Options`](crate::ErrorKind::Options) error when connecting.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> ConnectOptions {
         self.headers.push((name.into(), value.into()));
         self
@@ -133,7 +135,7 @@ impl ConnectOptions {
         self
     }
 
-    /// The one bound over resolving, TCP, proxy, TLS, the upgrade and all redirects (default: 30 s; `None`: no bound).
+    /// The bound of resolving, TCP, proxy, TLS, the upgrade and all redirects together (default: 30 s; `None`: no bound).
     pub fn connect_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
         self.connect_timeout = timeout;
         self
@@ -141,7 +143,7 @@ impl ConnectOptions {
 
     /// How long a `send` may wait for a peer that takes nothing (default: `None`, no bound); it starts anew whenever the
     /// peer has taken something, so that a large message may take longer on a slow line. When it is reached, that
-    /// `send` fails with [`Timeout`](ErrorKind::Timeout) and later ones with [`Closed`](ErrorKind::Closed), as part of a
+    /// `send` fails with [`Timeout`](crate::ErrorKind::Timeout) and later ones with [`Closed`](crate::ErrorKind::Closed), as part of a
     /// frame may be out; receiving goes on.
     pub fn send_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
         self.bounds.send_timeout = timeout;
@@ -162,7 +164,7 @@ impl ConnectOptions {
     }
 
     /// The largest message to receive, in bytes after inflation (default: 64 MiB). A larger one ends the connection with
-    /// [`TooBig`](ErrorKind::TooBig) and close code 1009.
+    /// [`TooBig`](crate::ErrorKind::TooBig) and close code 1009.
     pub fn max_message_size(mut self, bytes: usize) -> ConnectOptions {
         self.bounds.max_message_size = bytes;
         self
@@ -174,15 +176,15 @@ impl ConnectOptions {
         self
     }
 
-    /// How many redirects are followed (default: 5). With 0 a redirect is [`Rejected`](ErrorKind::Rejected) like any other
+    /// How many redirects are followed (default: 5). With 0 a redirect is [`Rejected`](crate::ErrorKind::Rejected) like any other
     /// answer.
     pub fn max_redirects(mut self, count: u32) -> ConnectOptions {
         self.max_redirects = count;
         self
     }
 
-    /// Decides about each redirect: gets the answer and the URL that it leads to, and says whether to go there (default:
-    /// yes). A redirect not followed is [`Rejected`](ErrorKind::Rejected). One from `wss` to `ws` never gets this far, and
+    /// Decides about each redirect: gets the answer and the URL that it leads to, and returns whether to follow it (default:
+    /// yes). A redirect not followed is [`Rejected`](crate::ErrorKind::Rejected). One from `wss` to `ws` never gets this far, and
     /// headers with credentials are not sent to another scheme, host or port, whatever the hook says.
     ///
     /// ```
@@ -198,8 +200,8 @@ impl ConnectOptions {
     }
 
     /// Connects to these addresses whenever `host` is the host, instead of resolving its name; the `Host` header and the
-    /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0. A proxy is asked for
-    /// the URL's host, whatever is said here.
+    /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0. A proxy gets
+    /// the URL's host.
     pub fn resolve(mut self, host: &str, addresses: impl Into<Vec<SocketAddr>>) -> ConnectOptions {
         self.resolve.push((normalized_host(host), addresses.into()));
         self
@@ -208,24 +210,24 @@ impl ConnectOptions {
     /// Connects; blocks until the connection is open.
     ///
     /// # Errors
-    /// By kind: [`Url`](ErrorKind::Url) and [`Options`](ErrorKind::Options) before anything is sent;
-    /// [`Resolve`](ErrorKind::Resolve), [`Connect`](ErrorKind::Connect), [`Proxy`](ErrorKind::Proxy),
-    /// [`Tls`](ErrorKind::Tls) for the stage that failed; [`Rejected`](ErrorKind::Rejected) with
-    /// [`Error::response`] for any status but 101; [`Redirect`](ErrorKind::Redirect);
-    /// [`Handshake`](ErrorKind::Handshake) for an answer that RFC 6455 §4.1 forbids; [`Timeout`](ErrorKind::Timeout) when
-    /// `connect_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost meanwhile.
+    /// By kind: [`Url`](crate::ErrorKind::Url) and [`Options`](crate::ErrorKind::Options) before anything is sent;
+    /// [`Resolve`](crate::ErrorKind::Resolve), [`Connect`](crate::ErrorKind::Connect), [`Proxy`](crate::ErrorKind::Proxy),
+    /// [`Tls`](crate::ErrorKind::Tls) for the stage that failed; [`Rejected`](crate::ErrorKind::Rejected) with
+    /// [`Error::response`](crate::Error::response) for any status but 101; [`Redirect`](crate::ErrorKind::Redirect);
+    /// [`Handshake`](crate::ErrorKind::Handshake) for an answer that RFC 6455 §4.1 forbids; [`Timeout`](crate::ErrorKind::Timeout) when
+    /// `connect_timeout` ends; [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
     pub fn connect(&self, url: &str) -> Result<WebSocket> {
-        crate::client::connect(self, url)
+        super::connect(self, url)
     }
 
-    /// Does the opening handshake, with TLS first for `wss`, over a stream that is connected already. No name is resolved,
-    /// no proxy asked and no redirect followed. A socket that is to have a local address, or options that the standard
+    /// Does the opening handshake, after TLS for `wss`, over a connected stream. No name is resolved, no proxy is used and no
+    /// redirect is followed. A socket that is to have a local address, or options that the standard
     /// library does not set, can be made elsewhere and handed over here.
     ///
     /// # Errors
     /// As [`connect`](ConnectOptions::connect).
     pub fn connect_over(&self, url: &str, stream: impl Into<Stream>) -> Result<WebSocket> {
-        crate::client::connect_over(self, url, stream.into())
+        super::connect_over(self, url, stream.into())
     }
 
     /// Refuses what cannot be sent, before any I/O.
@@ -239,7 +241,9 @@ impl ConnectOptions {
         }
         self.compression.check(Role::Client)?;
         check_timeout("connect_timeout", self.connect_timeout)?;
-        self.bounds.check()
+        check_timeout("send_timeout", self.bounds.send_timeout)?;
+        check_timeout("close_timeout", self.bounds.close_timeout)?;
+        check_timeout("ping_interval", self.bounds.ping_interval)
     }
 }
 
@@ -257,20 +261,4 @@ impl std::fmt::Debug for ConnectOptions {
             .field("max_redirects", &self.max_redirects)
             .finish_non_exhaustive()
     }
-}
-
-impl ConnectionConfig {
-    pub(crate) fn check(&self) -> Result<()> {
-        check_timeout("send_timeout", self.send_timeout)?;
-        check_timeout("close_timeout", self.close_timeout)?;
-        check_timeout("ping_interval", self.ping_interval)
-    }
-}
-
-pub(crate) fn check_timeout(name: &str, timeout: Option<Duration>) -> Result<()> {
-    if timeout == Some(Duration::ZERO) {
-        let text = format!("{name} is zero, which nothing can keep: give it a length, or None for no bound");
-        return Err(Error::new(ErrorKind::Options, text));
-    }
-    Ok(())
 }

@@ -98,8 +98,8 @@ impl Proxy {
         Ok(Proxy { scheme, host, port, credentials })
     }
 
-    /// The proxy that the environment has for this target.
-    pub(crate) fn from_environment(target: &Target) -> Result<Option<Proxy>> {
+    /// The proxy that the environment has for this target, and the name of its variable.
+    pub(crate) fn from_environment(target: &Target) -> Result<Option<(Proxy, &'static str)>> {
         environment::proxy(target, |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 }

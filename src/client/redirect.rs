@@ -1,21 +1,20 @@
-//! Where a 3xx leads (RFC 9110 §15.4).
+//! The target of a redirect (RFC 9110 §15.4).
 
 use super::credentials::shown;
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The next place to ask.
+/// The next target.
 #[derive(Debug)]
 pub(crate) struct Redirect {
-    /// Its `basic` is that of the target before while the origin stays the same; user information in `Location` is
-    /// ignored, for it is not the caller's.
+    /// It keeps `basic` of the target before while the origin stays the same; user information in `Location` is ignored,
+    /// because it is not the caller's.
     pub target: Target,
-    /// Scheme, host or port changed: `Authorization` and `Cookie` must not go along, nor come back on a later hop.
+    /// Scheme, host or port changed: `Authorization` and `Cookie` must not be sent to this target or a later one.
     pub drop_credentials: bool,
 }
 
-/// What to do about an answer with this status and `Location`; `None` when it is not a redirect. Counting is the
-/// caller's.
+/// The redirect in an answer with this status and `Location`; `None` if it is none. The caller counts them.
 pub(crate) fn follow(from: &Target, status: u16, location: Option<&str>) -> Result<Option<Redirect>> {
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
@@ -36,7 +35,7 @@ pub(crate) fn follow(from: &Target, status: u16, location: Option<&str>) -> Resu
         "https" | "wss" => "wss",
         _ => return Err(unusable("only ws, wss, http and https can be followed")),
     };
-    // Cannot fail: all four are of the kind that has a host. A port that was the default of one is that of the other.
+    // Cannot fail: all four schemes have a host. Of each pair both have the same default port.
     let _ = url.set_scheme(scheme);
     let mut target = Target::from_url(url).map_err(unusable)?;
     if from.secure && !target.secure {

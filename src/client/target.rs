@@ -43,7 +43,7 @@ impl Target {
         Target::from_url(url).map_err(|why| unusable(text, why))
     }
 
-    /// The error says only what is wrong, for the caller knows the text that the URL came from.
+    /// The error says only what is wrong; the caller adds the URL's text.
     pub fn from_url(mut url: Url) -> Result<Target, &'static str> {
         let secure = match url.scheme() {
             "ws" => false,
@@ -74,7 +74,7 @@ impl Target {
         &self.url[Position::BeforeHost..Position::AfterPort]
     }
 
-    /// What the request line asks for; starts with a slash, and nothing in it ends the line.
+    /// The target of the request line; starts with a slash and has no line end.
     pub fn path_and_query(&self) -> &str {
         &self.url[Position::BeforePath..Position::AfterQuery]
     }
@@ -89,7 +89,7 @@ impl Target {
         authority(&self.host, self.port)
     }
 
-    /// Whether credentials meant for one may go to the other.
+    /// Whether credentials for one may be sent to the other.
     pub fn same_origin(&self, other: &Target) -> bool {
         (self.secure, &self.host, self.port) == (other.secure, &other.host, other.port)
     }
@@ -101,7 +101,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// A host as [`Target::host`] has it; what is none stays as it is, and fits no target.
+/// A host as in [`Target::host`]. Text that is not a host stays as it is and equals no target's.
 pub(crate) fn normalized(host: &str) -> String {
     let bare = |host: Host| match host {
         Host::Ipv6(address) => address.to_string(),

@@ -10,7 +10,7 @@ use crate::close_code::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::{Encoder, Fragment, Kind};
+use crate::protocol::{Fin, Fragment, Kind, MessageCompressor};
 use crate::sync::{Arc, lock, this_thread};
 
 /// How much of a received message is held at a time.
@@ -31,7 +31,7 @@ pub(crate) struct OutgoingParts<'a> {
     half: &'a Arc<SendHalf>,
     part: Fragment,
     /// Out of the queue until the message ends, where the message is compressed.
-    compressor: Option<Box<Encoder>>,
+    compressor: Option<Box<MessageCompressor>>,
     bound_to_thread: PhantomData<*const ()>,
 }
 
@@ -71,7 +71,7 @@ impl SendHalf {
         drop(queue);
         // The first of a batch, whose sender now waits for the end of this message.
         self.flush_what_fits();
-        let part = Fragment { kind, first: true, fin: false, compress: compressor.is_some() };
+        let part = Fragment { kind, first: true, fin: Fin::More };
         Ok(OutgoingParts { half: self, part, compressor, bound_to_thread: PhantomData })
     }
 }
@@ -117,7 +117,7 @@ impl Drop for IncomingParts<'_> {
 }
 
 impl OutgoingParts<'_> {
-    pub fn send(&mut self, payload: &[u8], fin: bool) -> Result<()> {
+    pub fn send(&mut self, payload: &[u8], fin: Fin) -> Result<()> {
         let deadline = self.half.core.send_deadline();
         let part = Fragment { fin, ..self.part };
         self.half.send_fragment(part, payload, &mut self.compressor, &deadline)?;
@@ -130,7 +130,7 @@ impl OutgoingParts<'_> {
 impl Drop for OutgoingParts<'_> {
     /// A message that was begun and not finished cannot be taken back: the peer is told, and nothing else can be sent.
     fn drop(&mut self) {
-        if !self.part.fin && !self.part.first {
+        if self.part.fin == Fin::More && !self.part.first {
             let deadline = self.half.core.new_close_deadline();
             self.half.queue_close(Some(CloseCode::INTERNAL_ERROR), "a message was left unfinished", deadline);
         }

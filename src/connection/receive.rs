@@ -2,6 +2,7 @@
 //! come.
 
 use std::collections::VecDeque;
+use std::str::Utf8Error;
 use std::time::{Duration, Instant};
 
 use super::assembler::{Delivery, MessageAssembler};
@@ -14,7 +15,7 @@ use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation};
+use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation, WholeMessage};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, ThreadId, lock, this_thread, wait};
 use crate::transport::{ReadState, Received};
 
@@ -67,6 +68,12 @@ pub(crate) struct ReadHalf {
     discarded: u64,
     /// Bytes came since the keepalive was looked at.
     has_moved: bool,
+}
+
+/// What the bytes at hand came to.
+enum Ready<T> {
+    Message(T),
+    End,
 }
 
 /// What reading came to.
@@ -125,34 +132,46 @@ impl ReceiveHalf {
 
     /// The next message, or how the connection ended.
     pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
-        let ready = self.ready_message(|kind, payload| {
+        let ready = self.ready_message(deadline, |kind, payload| {
             let mut bytes = Vec::new();
             copy::append(&mut bytes, payload);
             match kind {
-                Kind::Binary => Some(Message::Binary(bytes)),
-                // Looked at here, where it is aligned: that is faster for short text.
-                Kind::Text => String::from_utf8(bytes).ok().map(Message::Text),
+                Kind::Binary => Ok(Message::Binary(bytes)),
+                // Checked here, where it is aligned: that is faster for short text.
+                Kind::Text => String::from_utf8(bytes).map(Message::Text).map_err(|error| error.utf8_error()),
             }
         });
-        match ready {
-            Some(message) => {
+        match ready? {
+            Some(Ready::Message(message)) => {
                 log::trace!("received {:?}, {} bytes", message.kind(), message.len());
                 Ok(Some(message))
             }
+            Some(Ready::End) => Ok(None),
             None => self.wait_for_message(deadline, Vec::new()),
         }
     }
 
-    /// The same, into the caller's buffer.
+    /// The same, into the caller's buffer, which is empty after an error.
     pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<Kind>> {
         buffer.clear();
-        let ready = self.ready_message(|kind, payload| {
+        let ready = self.ready_message(deadline, |kind, payload| {
             copy::append(buffer, payload);
-            (kind == Kind::Binary || std::str::from_utf8(buffer).is_ok()).then_some(kind)
+            if kind == Kind::Text {
+                std::str::from_utf8(buffer)?;
+            }
+            Ok(kind)
         });
-        if let Some(kind) = ready {
-            log::trace!("received {kind:?}, {} bytes", buffer.len());
-            return Ok(Some(kind));
+        match ready {
+            Ok(Some(Ready::Message(kind))) => {
+                log::trace!("received {kind:?}, {} bytes", buffer.len());
+                return Ok(Some(kind));
+            }
+            Ok(Some(Ready::End)) => return Ok(None),
+            Ok(None) => {}
+            Err(error) => {
+                buffer.clear();
+                return Err(error);
+            }
         }
         let message = self.wait_for_message(deadline, std::mem::take(buffer))?;
         Ok(message.map(|message| {
@@ -162,18 +181,40 @@ impl ReceiveHalf {
         }))
     }
 
-    /// Has `take` make what it wants of a message that needs no system call, if the bytes at hand hold one.
+    /// Hands a message that needs no system call to `take`, if the bytes at hand hold one.
     #[inline]
-    fn ready_message<T>(&self, take: impl FnOnce(Kind, &[u8]) -> Option<T>) -> Option<T> {
+    fn ready_message<T>(
+        &self,
+        deadline: &Deadline,
+        take: impl FnOnce(Kind, &[u8]) -> std::result::Result<T, Utf8Error>,
+    ) -> Result<Option<Ready<T>>> {
         let mut slot = lock(&self.slot);
-        let ReadHolder::Idle(reader) = &mut slot.holder else { return None };
+        let ReadHolder::Idle(reader) = &mut slot.holder else { return Ok(None) };
         let ReadHalf { incoming, decoder, backlog, .. } = &mut **reader;
         if !backlog.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let (consumed, taken) = decoder.whole_message(incoming.plain.unread(), usize::MAX, take)?;
-        incoming.plain.consume(consumed);
-        Some(taken)
+        match decoder.take_whole(incoming.plain.unread(), take) {
+            WholeMessage::Absent => Ok(None),
+            WholeMessage::Taken(consumed, value) => {
+                incoming.plain.consume(consumed);
+                Ok(Some(Ready::Message(value)))
+            }
+            WholeMessage::Violation(violation) => self.ready_violation(slot, violation, deadline),
+        }
+    }
+
+    /// The message at hand is a violation. The read half stays taken until the end is set, so that no other thread waits for
+    /// the socket meanwhile.
+    #[cold]
+    fn ready_violation<T>(
+        &self,
+        slot: MutexGuard<'_, ReadSlot>,
+        violation: Violation,
+        deadline: &Deadline,
+    ) -> Result<Option<Ready<T>>> {
+        let _guard = self.take_reader(slot, deadline)?;
+        self.violated(violation, deadline).result::<T>().map(|_| Some(Ready::End))
     }
 
     /// The next message, for which the socket may have to be waited for. `spare` is an allocation to put it in.
@@ -314,8 +355,8 @@ impl ReceiveHalf {
     /// Whole messages are within the limit; messages in parts have none.
     pub fn set_delivery(&self, reader: &mut ReadHalf, delivery: Delivery) {
         let limit = match delivery {
-            Delivery::Whole => self.send.core.config.max_message_size,
-            Delivery::Parts { .. } | Delivery::Discard => usize::MAX,
+            Delivery::Whole => self.send.core.config.max_message_size as u64,
+            Delivery::Parts { .. } | Delivery::Discard => u64::MAX,
         };
         reader.assembler.set_delivery(delivery);
         reader.decoder.set_max_message_size(limit);
@@ -403,7 +444,7 @@ impl ReceiveHalf {
 
     /// Reads from the socket once: into the buffer, or, what nothing needs to look at, past it into the message.
     fn read_bytes(&self, reader: &mut ReadHalf, wait: Duration) -> std::io::Result<Received> {
-        let left = reader.decoder.direct().min(reader.assembler.room());
+        let left = reader.decoder.direct_read_len().min(reader.assembler.room());
         let transport = &self.send.core.transport;
         if left < DIRECT_READ_MIN || !transport.can_read_directly(&reader.incoming) {
             return transport.read(&mut reader.incoming, Some(wait));
@@ -416,7 +457,7 @@ impl ReceiveHalf {
                 let received = transport.read_directly(&mut reader.incoming, &mut bytes[before..], wait);
                 let count = received.as_ref().map_or(0, |(_, count)| *count);
                 bytes.truncate(before + count);
-                reader.ended = reader.decoder.took_directly(&mut bytes[before..]);
+                reader.ended = reader.decoder.finish_direct_read(&mut bytes[before..]);
                 received.map(|(received, _)| received)
             }
             Some(_) | None => transport.read(&mut reader.incoming, Some(wait)),
@@ -447,8 +488,7 @@ impl ReceiveHalf {
         log::warn!("the peer broke the protocol: {violation}");
         let code = violation.close_code();
         self.send_final_close(Some(code), "", deadline);
-        let text = format!("the peer broke the protocol (answered with close code {code}): {violation}");
-        self.end_with(EndResult::Failed(Error::new(violation.kind(), text)))
+        self.end_with(EndResult::Failed(violation.into()))
     }
 
     /// Writes a close frame, if none was queued before, and ends this side behind it; no longer than the receiving call may

@@ -18,7 +18,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageRef;
 use crate::prepared::Prepared;
-use crate::protocol::{Encoder, Fragment, Kind, Preparation, Role, mask};
+use crate::protocol::{Fin, Fragment, Kind, MessageCompressor, Preparation, mask};
 use crate::sync::{Arc, MutexGuard, lock, this_thread};
 
 /// Messages from this size on are written directly.
@@ -57,7 +57,7 @@ enum Patience {
 /// none: the peer has not seen what it has compressed.
 struct TakenCompressor<'a> {
     half: &'a Arc<SendHalf>,
-    compressor: Option<Box<Encoder>>,
+    compressor: Option<Box<MessageCompressor>>,
 }
 
 impl SendHalf {
@@ -144,7 +144,7 @@ impl SendHalf {
         match message.encoding {
             Encoding::Uncompressed => self.enqueue_uncompressed(message, patience),
             Encoding::Compressed => self.enqueue_compressed(message, patience, |compressor, frame, mask| {
-                compressor.message(frame, message.kind, message.payload, true, mask);
+                compressor.message(frame, message.kind, message.payload, mask);
             }),
             Encoding::Prepared(prepared, preparation) => {
                 // Before anything is waited for, and with nothing taken that others need.
@@ -173,7 +173,7 @@ impl SendHalf {
         self: &Arc<Self>,
         message: Outgoing<'_>,
         patience: Patience,
-        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>, [u8; 4]),
+        encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<[u8; 4]>),
     ) -> Result<MutexGuard<'_, SendQueue>> {
         let Some((mut taken, mask)) = self.take_compressor(message.payload.len(), patience)? else {
             return self.enqueue_uncompressed(message, patience);
@@ -194,7 +194,7 @@ impl SendHalf {
         self: &Arc<Self>,
         length: usize,
         patience: Patience,
-    ) -> Result<Option<(TakenCompressor<'_>, [u8; 4])>> {
+    ) -> Result<Option<(TakenCompressor<'_>, Option<[u8; 4]>)>> {
         let mut queue = self.admit(Need::Message(length.min(MAX_QUEUED)), patience)?;
         let mut compressor = queue.take_compressor();
         if let (None, Patience::WaitBy(deadline)) = (&compressor, patience) {
@@ -266,8 +266,8 @@ impl SendHalf {
             self.write_batch(writer, deadline)?;
         }
         let mask = lock(&self.queue).fetch_with_header(writer, kind, payload.len(), self.core.sent())?;
-        match self.core.role {
-            Role::Client => {
+        match mask {
+            Some(mask) => {
                 let mut chunks = payload.chunks(MASK_CHUNK).peekable();
                 while let Some(chunk) = chunks.next() {
                     mask::append(&mut writer.batch, chunk, mask);
@@ -280,7 +280,7 @@ impl SendHalf {
                 }
             }
             // What need not be masked need not be copied, but for the start, which goes out with the header.
-            Role::Server => {
+            None => {
                 let (start, rest) = payload.split_at(DIRECT_SEND_MIN);
                 copy::append(&mut writer.batch, start);
                 self.write_batch(writer, deadline)?;
@@ -306,7 +306,7 @@ impl SendHalf {
         self: &Arc<Self>,
         part: Fragment,
         payload: &[u8],
-        compressor: &mut Option<Box<Encoder>>,
+        compressor: &mut Option<Box<MessageCompressor>>,
         deadline: &Deadline,
     ) -> Result<()> {
         let mut queue = self.wait_until(Need::Frame(payload.len()), deadline)?;
@@ -322,7 +322,7 @@ impl SendHalf {
             }
             None => queue.queue_fragment(part, payload)?,
         }
-        if part.fin {
+        if part.fin == Fin::Last {
             queue.end_fragmented();
             if let Some(compressor) = compressor.take() {
                 queue.return_compressor(compressor);
@@ -411,7 +411,7 @@ impl Outgoing<'_> {
 }
 
 impl TakenCompressor<'_> {
-    fn compressor(&mut self) -> &mut Encoder {
+    fn compressor(&mut self) -> &mut MessageCompressor {
         self.compressor.as_mut().expect("only taken by keep and drop")
     }
 

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Encoder, Fragment, Kind, Opcode, Role};
+use crate::protocol::{Fragment, FrameEncoder, Kind, MessageCompressor, Opcode, Role};
 use crate::sync::ThreadId;
 use crate::transport::WriteState;
 
@@ -31,7 +31,7 @@ const RETAINED_CAPACITY: usize = 4 * 1024;
 
 pub(crate) struct SendQueue {
     /// Encodes what needs no compressor.
-    encoder: Encoder,
+    encoder: FrameEncoder,
     masks: Masks,
     /// Encoded frames that the writer has not fetched yet.
     frames: Vec<u8>,
@@ -81,7 +81,7 @@ pub(crate) enum WriterSlot {
 pub(crate) enum CompressorSlot {
     /// No compression was agreed on.
     None,
-    Idle(Box<Encoder>),
+    Idle(Box<MessageCompressor>),
     Taken,
 }
 
@@ -135,9 +135,9 @@ pub(crate) struct WriteHalf {
 }
 
 impl SendQueue {
-    pub fn new(role: Role, wire: WriteState, compressor: Option<Encoder>) -> SendQueue {
+    pub fn new(role: Role, wire: WriteState, compressor: Option<MessageCompressor>) -> SendQueue {
         SendQueue {
-            encoder: Encoder::new(role, None, 0, 0),
+            encoder: FrameEncoder::new(role),
             masks: Masks::new(role),
             frames: Vec::new(),
             pongs: VecDeque::new(),
@@ -267,7 +267,7 @@ impl SendQueue {
     #[inline]
     pub fn queue_message(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
         let mask = self.masks.next()?;
-        self.encoder.message(&mut self.frames, kind, payload, false, mask);
+        self.encoder.message(&mut self.frames, kind, payload, mask);
         Ok(())
     }
 
@@ -330,7 +330,7 @@ impl SendQueue {
         self.pongs.push_back(payload);
     }
 
-    pub fn next_mask(&mut self) -> Result<[u8; 4]> {
+    pub fn next_mask(&mut self) -> Result<Option<[u8; 4]>> {
         self.masks.next()
     }
 
@@ -350,7 +350,7 @@ impl SendQueue {
     // The compressor.
 
     /// Takes the compressor, if it is in its place.
-    pub fn take_compressor(&mut self) -> Option<Box<Encoder>> {
+    pub fn take_compressor(&mut self) -> Option<Box<MessageCompressor>> {
         match std::mem::replace(&mut self.compressor, CompressorSlot::Taken) {
             CompressorSlot::Idle(compressor) => Some(compressor),
             other => {
@@ -360,7 +360,7 @@ impl SendQueue {
         }
     }
 
-    pub fn return_compressor(&mut self, compressor: Box<Encoder>) {
+    pub fn return_compressor(&mut self, compressor: Box<MessageCompressor>) {
         self.compressor = CompressorSlot::Idle(compressor);
     }
 
@@ -438,7 +438,7 @@ impl SendQueue {
         kind: Kind,
         length: usize,
         sent: u64,
-    ) -> Result<[u8; 4]> {
+    ) -> Result<Option<[u8; 4]>> {
         let mask = self.masks.next()?;
         self.fetch(writer, sent)?;
         self.encoder.header(&mut writer.batch, kind, length, mask);
@@ -538,9 +538,9 @@ impl Masks {
     }
 
     /// Fails without entropy, never with a mask that is not random.
-    fn next(&mut self) -> Result<[u8; 4]> {
+    fn next(&mut self) -> Result<Option<[u8; 4]>> {
         if self.role == Role::Server {
-            return Ok([0; 4]);
+            return Ok(None);
         }
         if self.pool.is_empty() {
             self.pool.resize(Masks::POOL, 0);
@@ -551,6 +551,6 @@ impl Masks {
         }
         let (rest, &mask) = self.pool.split_last_chunk().expect("a multiple of four");
         self.pool.truncate(rest.len());
-        Ok(mask)
+        Ok(Some(mask))
     }
 }

@@ -1,18 +1,17 @@
-//! The client's side: the request (RFC 6455 §4.1), and what a 101 must say to be an answer to it.
-
-use std::collections::BTreeSet;
+//! The client's side (RFC 6455 §4.1): the request, and the checks of the 101.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::head::Head;
-use super::headers::{Headers, clip, is_tchar};
+use super::arguments::is_controlled;
 use super::{Negotiated, accept_for, extensions};
 use crate::compression::Compression;
 use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Head, Headers, clip};
 
-/// An upgrade request. Whatever the caller gave has passed [`check_header`](super::check_header) and [`check_protocols`].
-pub(crate) struct UpgradeRequest {
+/// An upgrade request. The caller's part of it has passed [`check_header`](super::check_header) and
+/// [`check_protocols`](super::check_protocols).
+pub struct UpgradeRequest {
     /// The value of `Host`: IPv6 in brackets, a port unless it is the default.
     pub host: String,
     /// Path and query.
@@ -100,39 +99,6 @@ fn shown(headers: &Headers, name: &str) -> String {
 }
 
 /// A `Sec-WebSocket-Key`.
-pub(crate) fn key(random: [u8; 16]) -> String {
+pub fn key(random: [u8; 16]) -> String {
     STANDARD.encode(random)
-}
-
-/// Whether the connection sets this header itself, so that the caller's is ignored.
-pub(crate) fn is_controlled(name: &str) -> bool {
-    const NAMES: [&str; 7] = [
-        "Connection",
-        "Upgrade",
-        "Sec-WebSocket-Key",
-        "Sec-WebSocket-Version",
-        "Sec-WebSocket-Protocol",
-        "Sec-WebSocket-Extensions",
-        "Sec-WebSocket-Accept",
-    ];
-    NAMES.iter().any(|other| other.eq_ignore_ascii_case(name))
-}
-
-/// Refuses subprotocols that cannot be offered (RFC 6455 §4.1): each is a token, and none is there twice.
-pub(crate) fn check_protocols(protocols: &[String]) -> Result<()> {
-    let refuse = |text: String| Err(Error::new(ErrorKind::Options, text));
-    let mut seen = BTreeSet::new();
-    for protocol in protocols {
-        if protocol.is_empty() {
-            return refuse("a subprotocol is empty: give it a name or leave it out".to_owned());
-        }
-        if let Some(bad) = protocol.chars().find(|&c| !is_tchar(c)) {
-            let hint = "a name is made of letters, digits and !#$%&'*+-.^_`|~; give several one by one";
-            return refuse(format!("subprotocol {} contains {bad:?}: {hint}", clip(protocol)));
-        }
-        if !seen.insert(protocol) {
-            return refuse(format!("subprotocol {protocol} is there twice: leave one out"));
-        }
-    }
-    Ok(())
 }

@@ -1,14 +1,15 @@
 //! `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and in it permessage-deflate (RFC 7692 §5 and §7).
 
-use super::headers::{Headers, clip, is_tchar, is_token, trim};
-use crate::compression::{Compression, DeflateParameters};
+use crate::compression::Compression;
+use crate::http::{Headers, clip, is_tchar, is_token, trim};
+use crate::protocol::DeflateParameters;
 
 const NAME: &str = "permessage-deflate";
 const HEADER: &str = "Sec-WebSocket-Extensions";
-/// The most extensions, and the most parameters of one: a list element takes far more memory than it has bytes.
+/// The most extensions, and the most parameters of one: a list element takes much more memory than its bytes on the wire.
 const MAX_ELEMENTS: usize = 32;
 
-/// What a client sends; `None` is no header.
+/// The client's offer; `None` for no header.
 pub(super) fn offer(compression: &Compression) -> Option<String> {
     compression.on.then(|| {
         let offer = Parameters {
@@ -21,7 +22,8 @@ pub(super) fn offer(compression: &Compression) -> Option<String> {
     })
 }
 
-/// What a server's answer to [`offer`] means: what is agreed on, or what is wrong with it.
+/// The parameters that a server's answer to [`offer`] agrees on, or what is wrong with it. The parameters that limit the
+/// server are requests: an answer may leave them out.
 pub(super) fn check_answer(compression: &Compression, headers: &Headers) -> Result<Option<DeflateParameters>, String> {
     let mut agreed = None;
     for Extension { name, parameters } in parse(headers)? {
@@ -43,24 +45,26 @@ fn check_parameters(compression: &Compression, answer: &Parameters) -> Result<De
         Some(Some(bits)) => bits,
         None => 15,
     };
-    let (bits, asked) = (answer.server_max_window_bits.unwrap_or(15), compression.server_max_window_bits);
-    if bits > asked {
-        return Err(format!("server_max_window_bits is {bits}, and at most {asked} was asked for"));
+    let offered = compression.client_max_window_bits;
+    if answer.client_max_window_bits.is_some() && client_max_window_bits > offered {
+        return Err(format!("client_max_window_bits is {client_max_window_bits}, and at most {offered} was offered"));
     }
-    if compression.server_no_context_takeover && !answer.server_no_context_takeover {
-        return Err("server_no_context_takeover was asked for and is missing".to_owned());
+    let asked = compression.server_max_window_bits;
+    if let Some(bits) = answer.server_max_window_bits.filter(|&bits| bits > asked) {
+        return Err(format!("server_max_window_bits is {bits}, and at most {asked} was asked for"));
     }
     Ok(DeflateParameters {
         // What was offered holds for this side even if the answer does not repeat it (RFC 7692 §7.1.1.2, §7.1.2.2).
         client_no_context_takeover: compression.client_no_context_takeover || answer.client_no_context_takeover,
         server_no_context_takeover: answer.server_no_context_takeover,
         client_max_window_bits: client_max_window_bits.min(compression.client_max_window_bits),
-        server_max_window_bits: bits,
+        // What the answer leaves out is not agreed: many servers do not know the parameters, and any window can be inflated.
+        server_max_window_bits: answer.server_max_window_bits.unwrap_or(15),
     })
 }
 
 /// A server's choice: the first offer that it can accept, and its answer. An offer with a parameter that is unknown,
-/// repeated or badly valued is declined, not an error (RFC 7692 §5.1 and §7.1).
+/// repeated or has an invalid value is declined, not an error (RFC 7692 §5.1 and §7.1).
 pub(super) fn choose(compression: &Compression, headers: &Headers) -> Option<(DeflateParameters, String)> {
     let offers = parse(headers).unwrap_or_default();
     let mut ours = offers.iter().filter(|offer| compression.on && offer.name == NAME);
@@ -68,7 +72,7 @@ pub(super) fn choose(compression: &Compression, headers: &Headers) -> Option<(De
 }
 
 fn answer(compression: &Compression, offer: &Parameters) -> Option<(DeflateParameters, String)> {
-    // An encoder with a window of 8 does not exist here.
+    // zlib's encoder cannot do a window of 8.
     if offer.server_max_window_bits == Some(8) {
         return None;
     }
@@ -85,7 +89,7 @@ fn answer(compression: &Compression, offer: &Parameters) -> Option<(DeflateParam
     let answer = Parameters {
         server_no_context_takeover: agreed.server_no_context_takeover,
         client_no_context_takeover: agreed.client_no_context_takeover,
-        // A client that asked for a bound needs it confirmed, 15 too (§7.1.2.1).
+        // An offer with the parameter needs an answer with it, also for 15 (§7.1.2.1).
         server_max_window_bits: match offer.server_max_window_bits {
             Some(_) => Some(agreed.server_max_window_bits),
             None => smaller_than_default(agreed.server_max_window_bits),
@@ -95,7 +99,7 @@ fn answer(compression: &Compression, offer: &Parameters) -> Option<(DeflateParam
     Some((agreed, answer.to_string()))
 }
 
-/// What is agreed, as an answer would say it.
+/// The parameters as the text of an answer.
 pub(crate) fn describe(agreed: &DeflateParameters) -> String {
     let parameters = Parameters {
         server_no_context_takeover: agreed.server_no_context_takeover,
@@ -116,12 +120,12 @@ struct Parameters {
     server_no_context_takeover: bool,
     client_no_context_takeover: bool,
     server_max_window_bits: Option<u8>,
-    /// There or not, and then with a value or not.
+    /// Absent, without a value, or with one.
     client_max_window_bits: Option<Option<u8>>,
 }
 
 impl Parameters {
-    /// What holds for offers and answers alike; the error names what is unknown, repeated or badly valued.
+    /// The checks for offers and answers alike: unknown names, repetitions and invalid values.
     fn read(parameters: &[(String, Option<String>)]) -> Result<Parameters, String> {
         let mut read = Parameters::default();
         for (name, value) in parameters {
@@ -171,14 +175,14 @@ impl std::fmt::Display for Parameters {
     }
 }
 
-/// One element of the header's list, parsed but not understood.
+/// One element of the header's list, before its meaning is checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Extension {
     pub name: String,
     pub parameters: Vec<(String, Option<String>)>,
 }
 
-/// Reads all lines of the header; the error says what breaks the grammar. Without the header the list is empty.
+/// Parses all lines of the header; the list is empty without the header.
 pub(super) fn parse(headers: &Headers) -> Result<Vec<Extension>, String> {
     let mut extensions = Vec::new();
     for line in headers.all(HEADER) {
@@ -215,7 +219,7 @@ fn parse_line(line: &str, extensions: &mut Vec<Extension>) -> Option<()> {
     Some(())
 }
 
-/// What is left of a line; spaces and tabs between its parts are skipped.
+/// The unread rest of a line; spaces and tabs between its parts are skipped.
 struct Scanner<'a>(&'a str);
 
 impl Scanner<'_> {
@@ -232,7 +236,7 @@ impl Scanner<'_> {
         is_token(token).then(|| token.to_owned())
     }
 
-    /// A token, or a quoted string that is a token once its quotes and backslashes are gone.
+    /// A token, or a quoted string whose content is a token.
     fn value(&mut self) -> Option<String> {
         let Some(quoted) = self.0.strip_prefix('"') else { return self.token() };
         let mut value = String::new();

@@ -1,18 +1,17 @@
-//! The server's side (RFC 6455 §4.2): what a request must say, and the answers to it.
+//! The server's side (RFC 6455 §4.2): the checks of a request, and the answers.
 
 use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::client::is_controlled;
-use super::head::{Head, RequestLine};
-use super::headers::{Headers, check_header, clip, is_token};
-use super::{Negotiated, Request, accept_for, extensions};
+use super::arguments::{check_header, is_controlled};
+use super::{Negotiated, accept_for, extensions};
 use crate::compression::Compression;
 use crate::error::{Error, ErrorKind};
+use crate::http::{Head, Headers, Request, RequestLine, clip, is_token};
 
-/// An answer other than 101: what [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) may refuse a request with.
+/// An answer other than 101, with which [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) refuses a request.
 ///
 /// ```
 /// let refusal = wsync::Refusal::new(503, "full, come back later").header("Retry-After", "60");
@@ -26,7 +25,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Refuses with an HTTP status, and a text that says why, which becomes the body.
+    /// Refuses with an HTTP status and a text that says why, which becomes the body.
     pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
         Refusal { status, reason: reason.into(), headers: Vec::new() }
     }
@@ -37,7 +36,7 @@ impl Refusal {
         self
     }
 
-    /// Refuses what would not be an answer, where the refusal is not of our own making.
+    /// Refuses a program's refusal that is not a correct answer.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if !(300..=599).contains(&self.status) || self.status == 304 {
             let text = format!("a request cannot be refused with status {}: use 300 to 599, and not 304", self.status);
@@ -57,8 +56,15 @@ impl Refusal {
     }
 }
 
+impl Request {
+    /// The subprotocols that the client offers, in its order of preference (RFC 6455 §1.9).
+    pub fn protocols(&self) -> impl Iterator<Item = &str> {
+        self.fields().tokens("Sec-WebSocket-Protocol")
+    }
+}
+
 /// Every check of RFC 6455 §4.2.1, and that no body follows.
-pub(crate) fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
+pub fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
     let bad = |reason: String| Err(Refusal::new(400, reason));
     let Head { start, headers } = head;
     if start.minor == 0 {
@@ -98,7 +104,7 @@ pub(crate) fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal>
     if let Err(reason) = extensions::parse(&headers) {
         return bad(reason);
     }
-    Ok(Request { target, headers })
+    Ok(Request::new(target, headers))
 }
 
 /// Both forms of a target that name a resource (RFC 9112 §3.2): `/chat` and `http://example.com/chat`.
@@ -111,24 +117,29 @@ fn path_and_query(target: &str) -> Option<String> {
     }
     let (scheme, rest) = target.split_once("://")?;
     let known = ["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
-    let resource = &rest[rest.find(['/', '?']).unwrap_or(rest.len())..];
+    let (authority, resource) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // A host must not be empty (RFC 9110 §4.2.1).
+    if !known || host.is_empty() || host.starts_with(':') {
+        return None;
+    }
     let slash = if resource.starts_with('/') { "" } else { "/" };
-    known.then(|| format!("{slash}{resource}"))
+    Some(format!("{slash}{resource}"))
 }
 
-/// What the server agrees to: the first of its own subprotocols that the client offers, and the first offer of
-/// compression that it can do. Nothing in common is no failure, only nothing agreed.
-pub(crate) fn accept(request: &Request, protocols: &[String], compression: &Compression) -> Negotiated {
+/// The server's choice: the first of its own subprotocols that the client offers, and the first offer of compression that
+/// it can do. If there is none, nothing is agreed, which is not an error.
+pub fn accept(request: &Request, protocols: &[String], compression: &Compression) -> Negotiated {
     let offered: BTreeSet<&str> = request.protocols().collect();
     let protocol = protocols.iter().find(|protocol| offered.contains(protocol.as_str())).cloned();
-    match extensions::choose(compression, &request.headers) {
+    match extensions::choose(compression, request.fields()) {
         Some((agreed, extensions)) => Negotiated { protocol, extensions, deflate: Some(agreed) },
         None => Negotiated { protocol, extensions: String::new(), deflate: None },
     }
 }
 
-/// The 101 (RFC 6455 §4.2.2), with the caller's headers behind those that the connection sets.
-pub(crate) fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[(String, String)]) -> Vec<u8> {
+/// The 101 (RFC 6455 §4.2.2), with the caller's headers behind those of the handshake.
+pub fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[(String, String)]) -> Vec<u8> {
     let mut headers = Headers::default();
     headers.push("Upgrade", "websocket");
     headers.push("Connection", "Upgrade");
@@ -146,7 +157,7 @@ pub(crate) fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[
 }
 
 /// A whole answer, body included, after which the connection closes.
-pub(crate) fn write_refusal(refusal: &Refusal) -> Vec<u8> {
+pub fn write_refusal(refusal: &Refusal) -> Vec<u8> {
     let mut headers = Headers::default();
     headers.push("Connection", "close");
     for (name, value) in &refusal.headers {

@@ -1,27 +1,28 @@
 //! Bytes to messages: frame, unmask, inflate, validate, assemble.
 
-use super::frame::{Header, MAX_HEADER, Opcode};
+use std::str::Utf8Error;
+
+use super::frame::{Header, MAX_HEADER, Opcode, Rsv1};
 use super::inflate::Inflater;
 use super::utf8::{Broken, Utf8};
-use super::{DecoderLimits, FrameEvent, Kind, Role, Sink, Violation, mask};
+use super::{BYTES_PER_FRAGMENT, DecoderLimits, DeflateParameters, FrameEvent, Kind, Role, Sink, Violation, mask};
 use crate::close_code::CloseCode;
-use crate::compression::DeflateParameters;
 
-/// How much compressed payload is unmasked before the inflater is seen to take it; what it leaves is masked again. Where
-/// nothing is masked it gets all at once, as each call of the decoder costs it its window.
+/// Unmask at most this much per inflate call: what the inflater leaves must be masked again. Without a mask there is no
+/// such limit, as each call of the inflater copies its window.
 const INFLATE_BLOCK: usize = 32 * 1024;
-/// How many times as much as has come of a frame its header is trusted to say.
+/// Preallocate at most this multiple of what has arrived.
 const PREALLOCATION_FACTOR: usize = 4;
 
-/// The receiving side of a connection. Has no buffers but for what is cut: a header, a character, a control frame.
+/// The receiving side of a connection. It buffers only what can arrive incomplete: a header, a character, a control frame.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     role: Role,
     limits: DecoderLimits,
     deflate: Option<DeflateParameters>,
     inflater: Option<Box<Inflater>>,
     state: State,
-    /// The beginning of a header whose rest is to come.
+    /// The first bytes of a header that is not complete.
     stash: [u8; MAX_HEADER],
     stashed: u8,
     frame: Frame,
@@ -35,29 +36,29 @@ pub(crate) struct Decoder {
 enum State {
     Header,
     Payload,
-    /// After a close frame or a violation: what comes is ignored.
+    /// After a close frame or a violation: everything that follows is ignored.
     Over,
 }
 
-/// The frame whose payload is coming.
+/// The frame whose payload comes next.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     opcode: Opcode,
     fin: bool,
-    /// Rotated to the byte that comes next.
+    /// Rotated to the next byte.
     mask: Option<[u8; 4]>,
-    /// What is still to come of the payload.
+    /// Bytes of the payload that have not arrived.
     left: u64,
 }
 
-/// The message whose frames are coming.
+/// The message that has begun and not ended.
 #[derive(Clone, Copy, Debug)]
 struct MessageProgress {
     kind: Kind,
     compressed: bool,
-    fragments: usize,
-    /// Bytes that the sink has (or, in a cut character, will have).
-    size: usize,
+    fragments: u64,
+    /// Bytes given to the sink, and those of an incomplete character.
+    size: u64,
 }
 
 impl Decoder {
@@ -79,31 +80,13 @@ impl Decoder {
     }
 
     /// Takes bytes from the front of `input` until an event is complete, the input is used up or the sink is full.
-    /// Returns how many were taken, and the event. `input` is mutable because masked payload is unmasked in place
-    /// before it is looked at. After a violation or a close frame every call takes everything and returns no event.
+    /// Returns how many were taken, and the event. `input` is mutable because masked payload is unmasked in place.
+    /// After a violation or a close frame every call takes everything and returns no event.
     ///
-    /// What is inflated can still be waiting for room when all the input is taken: with a sink that limits its room,
-    /// call again with empty input once there is some.
+    /// Inflated output can wait for room when all the input is taken: with a sink that limits its room, call again with
+    /// empty input once there is some.
     #[inline]
     pub fn next(&mut self, input: &mut [u8], sink: &mut impl Sink) -> (usize, Result<Option<FrameEvent>, Violation>) {
-        let room = sink.room();
-        let whole = self.whole_message(input, room, |kind, payload| {
-            match kind {
-                Kind::Binary => {
-                    sink.begin(kind, payload.len());
-                    sink.binary(payload);
-                }
-                Kind::Text => {
-                    let text = std::str::from_utf8(payload).ok()?;
-                    sink.begin(kind, payload.len());
-                    sink.text(text);
-                }
-            }
-            Some(kind)
-        });
-        if let Some((taken, kind)) = whole {
-            return (taken, Ok(Some(FrameEvent::Message(kind))));
-        }
         let mut taken = 0;
         let result = loop {
             let rest = &mut input[taken..];
@@ -113,7 +96,7 @@ impl Decoder {
                 State::Over => return (input.len(), Ok(None)),
             };
             match step {
-                Ok((n, Step::Go)) => taken += n,
+                Ok((n, Step::Continue)) => taken += n,
                 Ok((n, Step::Wait)) => {
                     taken += n;
                     break Ok(None);
@@ -123,8 +106,7 @@ impl Decoder {
                     break Ok(Some(event));
                 }
                 Err(violation) => {
-                    self.state = State::Over;
-                    self.inflater = None;
+                    self.end();
                     taken = input.len();
                     break Err(violation);
                 }
@@ -133,22 +115,40 @@ impl Decoder {
         (taken, result)
     }
 
-    /// Changes the limit of a message's size. Not below what has come of the message under way.
-    pub fn set_max_message_size(&mut self, bytes: usize) {
+    /// Changes the limit of a message's size. It must not be below what has arrived of the current message.
+    pub fn set_max_message_size(&mut self, bytes: u64) {
         self.limits.max_message_size = bytes;
     }
 
-    /// The short way for what nearly everything is: an uncompressed message in one frame, all of it at the front of `input`,
-    /// with nothing wrong with it. Hands its payload to `take`, which looks whether text is UTF-8; returns how many bytes of
-    /// `input` that was, and what `take` made of it. `None`: nothing was taken, as `take` said so or as it is anything else.
-    /// That goes the long way, by [`next`](Decoder::next).
+    /// The short way for the most common input: an uncompressed message in one frame that lies completely at the front of
+    /// `input`. Anything else is [`WholeMessage::Absent`] and goes through [`next`](Decoder::next).
+    ///
+    /// `take` gets the payload and, of text, checks that it is UTF-8. If it is not, the outcome is the same violation as
+    /// that of `next`.
     #[inline]
-    pub fn whole_message<T>(
-        &self,
+    pub fn take_whole<T>(
+        &mut self,
         input: &mut [u8],
-        room: usize,
-        take: impl FnOnce(Kind, &[u8]) -> Option<T>,
-    ) -> Option<(usize, T)> {
+        take: impl FnOnce(Kind, &[u8]) -> Result<T, Utf8Error>,
+    ) -> WholeMessage<T> {
+        let Some((kind, header)) = self.whole_header(input) else { return WholeMessage::Absent };
+        let end = header.size + header.length as usize;
+        let payload = &mut input[header.size..end];
+        if let Some(mask) = header.mask {
+            mask::apply(payload, mask);
+        }
+        match take(kind, payload) {
+            Ok(value) => WholeMessage::Taken(end, value),
+            Err(error) => {
+                self.end();
+                WholeMessage::Violation(not_utf8(payload, error))
+            }
+        }
+    }
+
+    /// The header of an uncompressed message in one frame, if all of it lies at the front of `input`, within the limit.
+    #[inline]
+    fn whole_header(&self, input: &[u8]) -> Option<(Kind, Header)> {
         let kind = match input.first()? {
             0x81 => Kind::Text,
             0x82 => Kind::Binary,
@@ -157,25 +157,15 @@ impl Decoder {
         if self.state != State::Header || self.stashed > 0 || self.message.is_some() {
             return None;
         }
-        let header = Header::read(input, self.role, false).ok()??;
-        let length = usize::try_from(header.length).ok()?;
-        let payload = input[header.size..].get_mut(..length)?;
-        if length > self.limits.max_message_size.min(room) {
-            return None;
-        }
-        let Some(mask) = header.mask else { return Some((header.size + length, take(kind, payload)?)) };
-        mask::apply(payload, mask);
-        let taken = take(kind, payload);
-        if taken.is_none() {
-            // As it came, for the long way, which says what is wrong with it.
-            mask::apply(payload, mask);
-        }
-        Some((header.size + length, taken?))
+        let header = Header::read(input, self.role, Rsv1::Reserved).ok()??;
+        let is_whole = header.length <= (input.len() - header.size) as u64;
+        (is_whole && header.length <= self.limits.max_message_size).then_some((kind, header))
     }
 
-    /// How many bytes of the current frame's payload the caller may put straight in the sink, past
-    /// [`next`](Decoder::next): binary and not compressed. 0 otherwise.
-    pub fn direct(&self) -> usize {
+    /// How many bytes of the current frame's payload may be read from the socket straight into the sink, without
+    /// [`next`](Decoder::next); 0 unless the message is binary and not compressed. Each such read is followed by
+    /// [`finish_direct_read`](Decoder::finish_direct_read).
+    pub fn direct_read_len(&self) -> usize {
         match self.message {
             Some(MessageProgress { kind: Kind::Binary, compressed: false, .. })
                 if self.state == State::Payload && !self.frame.opcode.is_control() =>
@@ -186,24 +176,30 @@ impl Decoder {
         }
     }
 
-    /// The caller has put these bytes, at most [`direct`](Decoder::direct), in the sink. Unmasks them there.
-    pub fn took_directly(&mut self, bytes: &mut [u8]) -> Option<FrameEvent> {
-        debug_assert!(bytes.len() <= self.direct());
+    /// Unmasks and counts the bytes of a direct read, at most [`direct_read_len`](Decoder::direct_read_len), which lie in
+    /// the sink already. Returns the message's end, if this was it.
+    pub fn finish_direct_read(&mut self, bytes: &mut [u8]) -> Option<FrameEvent> {
+        debug_assert!(bytes.len() <= self.direct_read_len());
         self.unmask(bytes);
         let mut message = self.message?;
-        message.size += bytes.len();
+        message.size += bytes.len() as u64;
         self.message = Some(message);
         if self.frame.left > 0 {
             return None;
         }
         match self.end_of_frame(message) {
             Ok(Step::Event(event)) => Some(event),
-            // Binary has no characters to be cut.
+            // No other outcome ends a binary message.
             _ => None,
         }
     }
 
-    /// Whether it stands inside a frame, header included.
+    fn end(&mut self) {
+        self.state = State::Over;
+        self.inflater = None;
+    }
+
+    /// Whether a frame has begun and not ended, its header included.
     pub fn is_mid_frame(&self) -> bool {
         match self.state {
             State::Header => self.stashed > 0,
@@ -212,16 +208,26 @@ impl Decoder {
         }
     }
 
-    /// Whether it stands inside a frame or an unfinished message.
+    /// Whether a frame or a message has begun and not ended.
     pub fn is_mid_message(&self) -> bool {
         self.state != State::Over && (self.message.is_some() || self.state == State::Payload || self.stashed > 0)
     }
 }
 
-/// What a step of [`Decoder::next`] came to.
+/// The outcome of [`Decoder::take_whole`].
+pub enum WholeMessage<T> {
+    /// No such message: nothing was taken.
+    Absent,
+    /// This many bytes of the input were taken.
+    Taken(usize, T),
+    /// Text that is not UTF-8. Nothing more can be decoded.
+    Violation(Violation),
+}
+
+/// The outcome of one step of [`Decoder::next`].
 enum Step {
-    Go,
-    /// For input, or for room in the sink.
+    Continue,
+    /// More input is needed, or more room in the sink.
     Wait,
     Event(FrameEvent),
 }
@@ -229,15 +235,19 @@ enum Step {
 type StepResult = Result<(usize, Step), Violation>;
 
 impl Decoder {
+    fn rsv1(&self) -> Rsv1 {
+        if self.deflate.is_some() { Rsv1::Compressed } else { Rsv1::Reserved }
+    }
+
     #[inline]
     fn header(&mut self, input: &mut [u8], sink: &mut impl Sink) -> StepResult {
         if self.stashed > 0 {
             return self.cut_header(input, sink);
         }
-        match Header::read(input, self.role, self.deflate.is_some())? {
+        match Header::read(input, self.role, self.rsv1())? {
             Some(header) => {
                 self.begin(&header, input.len(), sink)?;
-                Ok((header.size, Step::Go))
+                Ok((header.size, Step::Continue))
             }
             None => {
                 self.stash[..input.len()].copy_from_slice(input);
@@ -253,11 +263,11 @@ impl Decoder {
         let before = usize::from(self.stashed);
         let n = input.len().min(MAX_HEADER - before);
         self.stash[before..before + n].copy_from_slice(&input[..n]);
-        match Header::read(&self.stash[..before + n], self.role, self.deflate.is_some())? {
+        match Header::read(&self.stash[..before + n], self.role, self.rsv1())? {
             Some(header) => {
                 self.stashed = 0;
                 self.begin(&header, n, sink)?;
-                Ok((header.size - before, Step::Go))
+                Ok((header.size - before, Step::Continue))
             }
             None => {
                 self.stashed += n as u8;
@@ -266,35 +276,43 @@ impl Decoder {
         }
     }
 
-    /// Checks a frame against the message that it belongs to, and the limits. `here` is how much of it has come.
+    /// Begins a frame of which `here` bytes lie in the input, its header included.
     #[inline]
     fn begin(&mut self, header: &Header, here: usize, sink: &mut impl Sink) -> Result<(), Violation> {
         if !header.opcode.is_control() {
-            let message = match (&mut self.message, header.opcode) {
-                (None, Opcode::Continuation) => return Err(Violation::StrayContinuation),
-                (Some(message), Opcode::Continuation) => message,
-                (Some(_), opcode) => return Err(Violation::Interleaved(opcode)),
-                (message @ None, opcode) => {
-                    let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-                    let likely =
-                        if header.compressed { 0 } else { at_most(header.length, PREALLOCATION_FACTOR * here) };
-                    sink.begin(kind, likely);
-                    message.insert(MessageProgress { kind, compressed: header.compressed, fragments: 0, size: 0 })
-                }
-            };
-            message.fragments += 1;
-            if message.fragments > self.limits.max_fragments {
-                return Err(Violation::TooManyFragments { limit: self.limits.max_fragments });
-            }
-            let limit = self.limits.max_message_size;
-            let size = header.length + message.size as u64;
-            if !message.compressed && size > limit as u64 {
-                return Err(Violation::TooBig { size, limit });
-            }
+            let message = self.begin_data(header, here, sink)?;
+            self.message = Some(message);
         }
         self.frame = Frame { opcode: header.opcode, fin: header.fin, mask: header.mask, left: header.length };
         self.state = State::Payload;
         Ok(())
+    }
+
+    /// Checks a data frame against the message that it belongs to, and the limits.
+    #[inline]
+    fn begin_data(&self, header: &Header, here: usize, sink: &mut impl Sink) -> Result<MessageProgress, Violation> {
+        let mut message = match (self.message, header.opcode) {
+            (None, Opcode::Continuation) => return Err(Violation::StrayContinuation),
+            (Some(message), Opcode::Continuation) => message,
+            (Some(_), opcode) => return Err(Violation::Interleaved(opcode)),
+            (None, opcode) => {
+                let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
+                let likely = if header.compressed { 0 } else { at_most(header.length, PREALLOCATION_FACTOR * here) };
+                sink.begin(kind, likely);
+                MessageProgress { kind, compressed: header.compressed, fragments: 0, size: 0 }
+            }
+        };
+        message.fragments += 1;
+        let allowed = self.limits.max_fragments.saturating_add(message.size / BYTES_PER_FRAGMENT);
+        if message.fragments > allowed {
+            return Err(Violation::TooManyFragments { fragments: message.fragments, bytes: message.size });
+        }
+        let limit = self.limits.max_message_size;
+        let size = message.size.saturating_add(header.length);
+        if !message.compressed && size > limit {
+            return Err(Violation::TooBig { size, limit });
+        }
+        Ok(message)
     }
 
     #[inline]
@@ -315,61 +333,84 @@ impl Decoder {
         deliver(&mut self.utf8, &mut message, chunk, sink)?;
         if self.frame.left > 0 {
             self.message = Some(message);
-            // A cut character takes no room, so that there may be some left.
-            return Ok((n, if 0 < n && n < here { Step::Go } else { Step::Wait }));
+            // An incomplete character takes no room, so some may be left.
+            return Ok((n, if 0 < n && n < here { Step::Continue } else { Step::Wait }));
         }
         Ok((n, self.end_of_frame(message)?))
     }
 
     fn compressed(&mut self, mut message: MessageProgress, input: &mut [u8], sink: &mut impl Sink) -> StepResult {
-        let (Some(agreed), limit) = (self.deflate, self.limits.max_message_size) else { return Ok((0, Step::Wait)) };
-        let mut inflater = match self.inflater.take() {
-            Some(inflater) => inflater,
-            None => Box::new(Inflater::new(self.role, agreed)),
-        };
+        let Some(agreed) = self.deflate else { return Ok((0, Step::Wait)) };
+        let inflater = self.inflater.take();
+        let mut inflater = inflater.unwrap_or_else(|| Box::new(Inflater::new(self.role, agreed)));
         let mut taken = 0;
         let step = loop {
-            let block = if self.frame.mask.is_some() { INFLATE_BLOCK } else { usize::MAX };
-            let n = at_most(self.frame.left, (input.len() - taken).min(block));
-            if n == 0 && !inflater.output_pending() {
-                if self.frame.left > 0 {
-                    break Step::Wait;
-                }
-                if self.frame.fin {
-                    inflater.finish()?;
-                }
-                break self.end_of_frame(message)?;
+            let block = self.next_block(&mut input[taken..]);
+            if block.is_empty() && !inflater.output_pending() {
+                break self.end_of_input(&mut inflater, message)?;
             }
-            let room = sink.room();
-            if room == 0 {
+            if sink.room() == 0 {
                 break Step::Wait;
             }
-            let block = &mut input[taken..taken + n];
-            let mask = self.frame.mask;
-            let block_left = self.frame.left;
-            self.unmask(block);
-            // One more than is allowed, to see whether there is more.
-            let allowed = limit - message.size;
-            let (fed, output) = inflater.feed(block, room.min(allowed.saturating_add(1)))?;
-            if fed < n {
-                self.frame.left = block_left - fed as u64;
-                if let Some(mask) = mask {
-                    let mask = mask::rotate(mask, fed);
-                    mask::apply(&mut block[fed..], mask);
-                    self.frame.mask = Some(mask);
-                }
-            }
-            taken += fed;
-            deliver(&mut self.utf8, &mut message, &output[..output.len().min(allowed)], sink)?;
-            if output.len() > allowed {
-                return Err(Violation::TooBig { size: limit as u64 + 1, limit });
-            }
+            taken += self.inflate(&mut inflater, &mut message, block, sink)?;
         };
         self.inflater = Some(inflater);
         if self.message.is_some() {
             self.message = Some(message);
         }
         Ok((taken, step))
+    }
+
+    /// The part of the frame's payload at the front of `input` that the inflater gets at once.
+    fn next_block<'a>(&self, input: &'a mut [u8]) -> &'a mut [u8] {
+        let block = if self.frame.mask.is_some() { INFLATE_BLOCK } else { usize::MAX };
+        let length = at_most(self.frame.left, input.len().min(block));
+        &mut input[..length]
+    }
+
+    /// All of the input is inflated: ends the frame, and the message with it, if nothing more of it is to come.
+    fn end_of_input(&mut self, inflater: &mut Inflater, message: MessageProgress) -> Result<Step, Violation> {
+        if self.frame.left > 0 {
+            return Ok(Step::Wait);
+        }
+        if self.frame.fin {
+            inflater.finish()?;
+        }
+        self.end_of_frame(message)
+    }
+
+    /// Inflates some of `block` into the sink, up to the limit of a message's size; returns how much of it.
+    fn inflate(
+        &mut self,
+        inflater: &mut Inflater,
+        message: &mut MessageProgress,
+        block: &mut [u8],
+        sink: &mut impl Sink,
+    ) -> Result<usize, Violation> {
+        let limit = self.limits.max_message_size;
+        let allowed = usize::try_from(limit.saturating_sub(message.size)).unwrap_or(usize::MAX);
+        let before = self.frame;
+        self.unmask(block);
+        // One byte more than allowed shows that there is more.
+        let (fed, output) = inflater.feed(block, sink.room().min(allowed.saturating_add(1)))?;
+        if fed < block.len() {
+            self.frame = before;
+            self.give_back(block, fed);
+        }
+        deliver(&mut self.utf8, message, &output[..output.len().min(allowed)], sink)?;
+        if output.len() > allowed {
+            return Err(Violation::TooBig { size: limit + 1, limit });
+        }
+        Ok(fed)
+    }
+
+    /// Counts the first `fed` bytes of a block that was unmasked, and masks the rest of it again.
+    fn give_back(&mut self, block: &mut [u8], fed: usize) {
+        self.frame.left -= fed as u64;
+        if let Some(mask) = &mut self.frame.mask {
+            *mask = mask::rotate(*mask, fed);
+            mask::apply(&mut block[fed..], *mask);
+        }
     }
 
     fn control(&mut self, input: &mut [u8]) -> StepResult {
@@ -386,15 +427,14 @@ impl Decoder {
             Opcode::Pong => FrameEvent::Pong(payload),
             _ => {
                 let reason = close(payload)?;
-                self.state = State::Over;
-                self.inflater = None;
+                self.end();
                 FrameEvent::Close(reason)
             }
         };
         Ok((n, Step::Event(event)))
     }
 
-    /// Unmasks what is the next of the frame's payload, and counts it.
+    /// Unmasks and counts the next bytes of the frame's payload.
     #[inline]
     fn unmask<'a>(&mut self, bytes: &'a mut [u8]) -> &'a [u8] {
         if let Some(mask) = &mut self.frame.mask {
@@ -410,7 +450,7 @@ impl Decoder {
         self.state = State::Header;
         if !self.frame.fin {
             self.message = Some(message);
-            return Ok(Step::Go);
+            return Ok(Step::Continue);
         }
         if !self.utf8.is_whole() {
             return Err(Violation::CutCharacter);
@@ -425,7 +465,7 @@ fn at_most(left: u64, available: usize) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
 }
 
-/// Hands a piece of a message to the sink; text is validated first.
+/// Hands a piece of a message to the sink; of text, after validating it.
 #[inline]
 fn deliver(
     utf8: &mut Utf8,
@@ -438,15 +478,26 @@ fn deliver(
     }
     match message.kind {
         Kind::Binary => sink.binary(chunk),
-        Kind::Text => utf8
-            .feed(chunk, |text| sink.text(text))
-            .map_err(|Broken { byte, at }| Violation::NotUtf8 { byte, at: message.size.wrapping_add_signed(at) })?,
+        Kind::Text => utf8.feed(chunk, |text| sink.text(text)).map_err(|Broken { byte, at }| Violation::NotUtf8 {
+            byte,
+            at: message.size.wrapping_add_signed(at as i64),
+        })?,
     }
-    message.size += chunk.len();
+    message.size += chunk.len() as u64;
     Ok(())
 }
 
-/// What a close frame says (RFC 6455 §5.5.1).
+/// The violation of a whole text message.
+#[cold]
+fn not_utf8(payload: &[u8], error: Utf8Error) -> Violation {
+    let at = error.valid_up_to();
+    match error.error_len() {
+        Some(_) => Violation::NotUtf8 { byte: payload[at], at: at as u64 },
+        None => Violation::CutCharacter,
+    }
+}
+
+/// Code and reason of a close frame (RFC 6455 §5.5.1); `None` for an empty one.
 fn close(payload: Vec<u8>) -> Result<Option<(CloseCode, String)>, Violation> {
     let (code, reason) = match payload[..] {
         [] => return Ok(None),

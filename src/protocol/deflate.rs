@@ -2,13 +2,12 @@
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-use super::Role;
-use crate::compression::DeflateParameters;
+use super::{DeflateParameters, Fin, Role};
 
-/// What a sync flush ends with; cut off at the end of a message.
+/// The end of a sync flush, which is left out at the end of a message.
 pub(super) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// One direction's compressor: 245 to 371 KiB, so it is made for the first message that needs it.
+/// The compressor of one direction. It takes 245 to 371 KiB, so it is made for the first message that needs it.
 #[derive(Debug)]
 pub(super) struct Deflater {
     compress: Option<Box<Compress>>,
@@ -17,19 +16,19 @@ pub(super) struct Deflater {
     keeps_history: bool,
 }
 
-/// What a compressor is made with: connections that agree on it can send what one of them compressed.
+/// A compressor's settings: connections with the same ones can send what one of them compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Preparation {
+pub struct Preparation {
     window_bits: u8,
     level: u8,
 }
 
 impl Preparation {
-    /// Compresses a whole message, without a history.
+    /// Compresses a whole message without a history.
     pub fn compress(self, payload: &[u8]) -> Vec<u8> {
         let Preparation { window_bits, level } = self;
         let mut out = Vec::new();
-        Deflater { compress: None, window_bits, level, keeps_history: false }.append(&mut out, payload, true);
+        Deflater { compress: None, window_bits, level, keeps_history: false }.append(&mut out, payload, Fin::Last);
         out
     }
 }
@@ -39,8 +38,8 @@ impl Deflater {
         Preparation { window_bits: self.window_bits, level: self.level }
     }
 
-    /// Begins a new history: the peer's has got a message that this compressor has not seen. What it refers to from here
-    /// on lies behind that message, where both histories are the same.
+    /// Begins a new history, because the peer's history has a message that this compressor has not seen. Later references
+    /// reach back to that message at most, where both histories are the same.
     pub fn forget(&mut self) {
         if let Some(compress) = &mut self.compress {
             compress.reset();
@@ -62,36 +61,37 @@ impl Deflater {
         })
     }
 
-    /// Appends `payload` compressed; `fin` ends the message.
-    pub fn append(&mut self, out: &mut Vec<u8>, payload: &[u8], fin: bool) {
+    /// Appends `payload` compressed.
+    pub fn append(&mut self, out: &mut Vec<u8>, payload: &[u8], fin: Fin) {
+        let is_last = fin == Fin::Last;
         if !payload.is_empty() {
             let compress = self.compress.get_or_insert_with(|| {
                 let level = Compression::new(self.level.into());
                 Box::new(Compress::new_with_window_bits(level, false, self.window_bits))
             });
             flush(compress, out, payload);
-            if fin {
+            if is_last {
                 out.truncate(out.len() - TAIL.len());
             }
-        } else if fin {
-            // The header of an empty stored block, to which the reader adds the tail (RFC 7692 §7.2.3.6).
+        } else if is_last {
+            // The header of an empty stored block; the receiver adds the tail (RFC 7692 §7.2.3.6).
             out.push(0);
         }
-        if fin && !self.keeps_history {
+        if is_last && !self.keeps_history {
             self.forget();
         }
     }
 }
 
-/// Compresses all of `payload`, up to and with the tail.
+/// Compresses all of `payload`, tail included.
 fn flush(compress: &mut Compress, out: &mut Vec<u8>, payload: &[u8]) {
     let start = compress.total_in();
     loop {
         let taken = (compress.total_in() - start) as usize;
-        // A third is a common ratio; where it is more, the vector grows by doubling. 64 leave room for the tail.
+        // A third is a common ratio; for more, the vector doubles. 64 leave room for the tail.
         out.reserve((payload.len() - taken) / 3 + 64);
         let status = compress.compress_vec(&payload[taken..], out, FlushCompress::Sync);
-        // Room left over says that the flush is complete, and so does having had nothing more to do.
+        // The flush is complete if room is left, or if there was nothing to do.
         if out.len() < out.capacity() || !matches!(status, Ok(Status::Ok)) {
             return;
         }

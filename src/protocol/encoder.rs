@@ -1,134 +1,161 @@
 //! Messages to bytes: deflate, frame, mask.
+//!
+//! [`FrameEncoder`] has no state and needs no lock of its own. [`MessageCompressor`] has the compressor's history: its
+//! frames must be sent in the order in which it made them.
+//!
+//! A mask is `Some` for a client's frames and `None` for a server's (RFC 6455 §5.1).
 
 use super::deflate::{Deflater, Preparation};
 use super::frame::{FIN, MAX_HEADER, Opcode, RSV1, append_header};
-use super::{Kind, Role, mask};
-use crate::compression::DeflateParameters;
+use super::{DeflateParameters, Kind, Role, mask};
 use crate::copy;
 
-/// The sending side of a connection.
-#[derive(Debug)]
-pub(crate) struct Encoder {
-    role: Role,
-    deflater: Option<Deflater>,
-    threshold: usize,
-    /// Whether the message that is being sent in fragments is compressed.
-    compressing: bool,
+/// Whether a message is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Plain,
+    Compressed,
 }
 
-/// Where a fragment stands in its message.
+/// Whether a frame is the last one of its message: the bit FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fin {
+    More,
+    Last,
+}
+
+/// A part of a message, sent as a frame of its own.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fragment {
+pub struct Fragment {
     pub kind: Kind,
     pub first: bool,
-    pub fin: bool,
-    /// Looked at in the first fragment only.
-    pub compress: bool,
+    pub fin: Fin,
 }
 
-impl Encoder {
-    /// `role` is our own; messages under `threshold` bytes go uncompressed.
-    pub fn new(role: Role, deflate: Option<DeflateParameters>, level: u8, threshold: usize) -> Encoder {
-        let deflater = deflate.and_then(|agreed| Deflater::new(role, agreed, level));
-        Encoder { role, deflater, threshold, compressing: false }
+impl Fragment {
+    /// The first byte of its frame.
+    fn first_byte(self, encoding: Encoding) -> u8 {
+        let fin = if self.fin == Fin::Last { FIN } else { 0 };
+        match (self.first, encoding) {
+            (false, _) => fin | Opcode::Continuation as u8,
+            (true, Encoding::Plain) => fin | Opcode::from(self.kind) as u8,
+            (true, Encoding::Compressed) => fin | RSV1 | Opcode::from(self.kind) as u8,
+        }
+    }
+}
+
+/// Encodes frames that need no compressor.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameEncoder {
+    role: Role,
+}
+
+impl FrameEncoder {
+    /// `role` is our own.
+    pub fn new(role: Role) -> FrameEncoder {
+        FrameEncoder { role }
     }
 
-    /// The length from which on messages are compressed; `None` where none is.
-    pub fn compresses_from(&self) -> Option<usize> {
-        self.deflater.as_ref().map(|_| self.threshold)
-    }
-
-    /// Appends a whole message as one frame. `compress` has no effect where compression was not agreed on. A server
-    /// ignores `mask`, here and below.
+    /// Appends a whole message as one frame.
     #[inline]
-    pub fn message(&mut self, out: &mut Vec<u8>, kind: Kind, payload: &[u8], compress: bool, mask: [u8; 4]) {
-        let first = FIN | Opcode::from(kind) as u8;
-        match &mut self.deflater {
-            Some(deflater) if compress => compressed_frame(deflater, out, first | RSV1, payload, self.role.mask(mask)),
-            _ => frame(out, first, payload, self.role.mask(mask)),
+    pub fn message(self, out: &mut Vec<u8>, kind: Kind, payload: &[u8], mask: Option<[u8; 4]>) {
+        self.frame(out, FIN | Opcode::from(kind) as u8, payload, mask);
+    }
+
+    /// Appends a part of an uncompressed message. Control frames may go between the parts, other messages not.
+    pub fn fragment(self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: Option<[u8; 4]>) {
+        self.frame(out, part.first_byte(Encoding::Plain), payload, mask);
+    }
+
+    /// Appends a control frame; `payload` has at most 125 bytes.
+    pub fn control(self, out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
+        debug_assert!(opcode.is_control() && payload.len() <= 125);
+        self.frame(out, FIN | opcode as u8, payload, mask);
+    }
+
+    /// Appends only the header of an uncompressed message of `length` bytes; the caller appends the payload.
+    pub fn header(self, out: &mut Vec<u8>, kind: Kind, length: usize, mask: Option<[u8; 4]>) {
+        self.check_mask(mask);
+        append_header(out, FIN | Opcode::from(kind) as u8, length, mask);
+    }
+
+    #[inline]
+    fn frame(self, out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
+        self.check_mask(mask);
+        out.reserve(MAX_HEADER + payload.len());
+        append_header(out, first, payload.len(), mask);
+        match mask {
+            Some(mask) => mask::append(out, payload, mask),
+            None => copy::append(out, payload),
         }
     }
 
-    /// What a message must be compressed with to be sent by [`prepared`](Encoder::prepared); `None` where messages of
-    /// this length go uncompressed.
-    pub fn preparation(&self, length: usize) -> Option<Preparation> {
-        self.deflater.as_ref().filter(|_| length >= self.threshold).map(Deflater::preparation)
+    #[inline]
+    fn check_mask(self, mask: Option<[u8; 4]>) {
+        debug_assert_eq!(mask.is_some(), self.role == Role::Client, "clients mask, servers do not");
+    }
+}
+
+/// Encodes compressed messages.
+#[derive(Debug)]
+pub struct MessageCompressor {
+    frames: FrameEncoder,
+    deflater: Deflater,
+    threshold: usize,
+}
+
+impl MessageCompressor {
+    /// `role` is our own; messages under `threshold` bytes are not worth compressing. `None` where the window that was
+    /// agreed on is one that the encoder cannot do (8): messages are then sent uncompressed, which is always allowed.
+    pub fn new(role: Role, agreed: DeflateParameters, level: u8, threshold: usize) -> Option<MessageCompressor> {
+        let deflater = Deflater::new(role, agreed, level)?;
+        Some(MessageCompressor { frames: FrameEncoder::new(role), deflater, threshold })
     }
 
-    /// Appends a message that was compressed for several connections.
-    pub fn prepared(&mut self, out: &mut Vec<u8>, kind: Kind, compressed: &[u8], mask: [u8; 4]) {
-        frame(out, FIN | RSV1 | Opcode::from(kind) as u8, compressed, self.role.mask(mask));
-        if let Some(deflater) = &mut self.deflater {
-            deflater.forget();
+    /// The length from which messages are compressed.
+    pub fn threshold(&self) -> usize {
+        self.threshold
+    }
+
+    /// Appends a whole message as one frame.
+    pub fn message(&mut self, out: &mut Vec<u8>, kind: Kind, payload: &[u8], mask: Option<[u8; 4]>) {
+        self.fragment(out, Fragment { kind, first: true, fin: Fin::Last }, payload, mask);
+    }
+
+    /// Appends a part of a message as a frame of its own. Control frames may go between the parts, other messages not.
+    ///
+    /// The payload's length is known only after compressing: it is compressed behind room for the longest header, then
+    /// moved up to the real one.
+    pub fn fragment(&mut self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: Option<[u8; 4]>) {
+        self.frames.check_mask(mask);
+        let start = out.len();
+        let body = start + MAX_HEADER;
+        out.resize(body, 0);
+        self.deflater.append(out, payload, part.fin);
+        if let Some(mask) = mask {
+            mask::apply(&mut out[body..], mask);
         }
+        let mut header = Vec::with_capacity(MAX_HEADER);
+        append_header(&mut header, part.first_byte(Encoding::Compressed), out.len() - body, mask);
+        out.copy_within(body.., start + header.len());
+        out.truncate(out.len() - (MAX_HEADER - header.len()));
+        out[start..start + header.len()].copy_from_slice(&header);
     }
 
     /// Begins a new history: the peer has not seen what was compressed.
     pub fn forget(&mut self) {
-        if let Some(deflater) = &mut self.deflater {
-            deflater.forget();
-        }
+        self.deflater.forget();
     }
 
-    /// Appends a part of a message as a frame of its own. Control frames may go between the parts, other messages not.
-    pub fn fragment(&mut self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: [u8; 4]) {
-        let mut first = if part.fin { FIN } else { 0 };
-        if part.first {
-            self.compressing = part.compress && self.deflater.is_some();
-            first |= Opcode::from(part.kind) as u8 | if self.compressing { RSV1 } else { 0 };
-        }
-        match &mut self.deflater {
-            Some(deflater) if self.compressing => {
-                compressed_frame(deflater, out, first, payload, self.role.mask(mask));
-            }
-            _ => frame(out, first, payload, self.role.mask(mask)),
-        }
+    /// The settings for a message of this length to be compressed apart and sent by
+    /// [`prepared`](MessageCompressor::prepared); `None` where such a message is sent uncompressed.
+    pub fn preparation(&self, length: usize) -> Option<Preparation> {
+        (length >= self.threshold).then(|| self.deflater.preparation())
     }
 
-    /// Appends a control frame; `payload` has at most 125 bytes.
-    pub fn control(&mut self, out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
-        debug_assert!(opcode.is_control() && payload.len() <= 125);
-        frame(out, FIN | opcode as u8, payload, self.role.mask(mask));
+    /// Appends a message that was compressed for several connections.
+    pub fn prepared(&mut self, out: &mut Vec<u8>, kind: Kind, compressed: &[u8], mask: Option<[u8; 4]>) {
+        self.frames.frame(out, FIN | RSV1 | Opcode::from(kind) as u8, compressed, mask);
+        self.deflater.forget();
     }
-
-    /// Appends the header alone of an uncompressed message of `length` bytes, which the caller appends.
-    pub fn header(&self, out: &mut Vec<u8>, kind: Kind, length: usize, mask: [u8; 4]) {
-        append_header(out, FIN | Opcode::from(kind) as u8, length, self.role.mask(mask));
-    }
-}
-
-impl Role {
-    fn mask(self, mask: [u8; 4]) -> Option<[u8; 4]> {
-        match self {
-            Role::Client => Some(mask),
-            Role::Server => None,
-        }
-    }
-}
-
-#[inline]
-fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
-    out.reserve(MAX_HEADER + payload.len());
-    append_header(out, first, payload.len(), mask);
-    match mask {
-        Some(mask) => mask::append(out, payload, mask),
-        None => copy::append(out, payload),
-    }
-}
-
-/// How long the payload gets is known only afterwards: it is compressed behind room for the longest header, and then
-/// moved up against the real one.
-fn compressed_frame(deflater: &mut Deflater, out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
-    let start = out.len();
-    let body = start + MAX_HEADER;
-    out.resize(body, 0);
-    deflater.append(out, payload, first & FIN != 0);
-    if let Some(mask) = mask {
-        mask::apply(&mut out[body..], mask);
-    }
-    let mut header = Vec::with_capacity(MAX_HEADER);
-    append_header(&mut header, first, out.len() - body, mask);
-    out.copy_within(body.., start + header.len());
-    out.truncate(out.len() - (MAX_HEADER - header.len()));
-    out[start..start + header.len()].copy_from_slice(&header);
 }

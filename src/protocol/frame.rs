@@ -1,4 +1,4 @@
-//! The header of a frame (RFC 6455 §5.2), both ways.
+//! Frame headers (RFC 6455 §5.2): reading and writing.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::{Kind, Role, Violation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Opcode {
+pub enum Opcode {
     Continuation = 0,
     Text = 1,
     Binary = 2,
@@ -16,7 +16,7 @@ pub(crate) enum Opcode {
 }
 
 pub(super) const FIN: u8 = 0x80;
-/// "Compressed", on the first frame of a message (RFC 7692 §6).
+/// On the first frame of a message: it is compressed (RFC 7692 §6).
 pub(super) const RSV1: u8 = 0x40;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
@@ -63,7 +63,16 @@ impl fmt::Display for Opcode {
     }
 }
 
-/// A header that was read.
+/// The meaning of the bit RSV1 on a message's first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rsv1 {
+    /// None: no extension was negotiated.
+    Reserved,
+    /// The message is compressed (RFC 7692 §6).
+    Compressed,
+}
+
+/// A decoded header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub opcode: Opcode,
@@ -71,20 +80,21 @@ pub(super) struct Header {
     pub compressed: bool,
     pub mask: Option<[u8; 4]>,
     pub length: u64,
-    /// Of the header itself.
+    /// Bytes of the header itself.
     pub size: usize,
 }
 
 impl Header {
-    /// Reads the header that `bytes` start with: `None` asks for more of them. What each byte breaks is found in the
-    /// order of the bytes, so that the answer does not depend on how many are there. `role` is our own.
+    /// Reads the header at the front of `bytes`; `None` if it is not complete. Each byte is checked in order, so that the
+    /// violation does not depend on how many bytes have arrived. `role` is our own.
     #[inline]
-    pub fn read(bytes: &[u8], role: Role, deflate: bool) -> Result<Option<Header>, Violation> {
+    pub fn read(bytes: &[u8], role: Role, rsv1: Rsv1) -> Result<Option<Header>, Violation> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         let Some(opcode) = Opcode::from_bits(first & 0x0f) else { return Err(Violation::UnknownOpcode(first & 0x0f)) };
         let fin = first & FIN != 0;
         let reserved = first & RESERVED;
-        let compressed = reserved == RSV1 && deflate && matches!(opcode, Opcode::Text | Opcode::Binary);
+        let compressed =
+            reserved == RSV1 && rsv1 == Rsv1::Compressed && matches!(opcode, Opcode::Text | Opcode::Binary);
         if reserved != 0 && !compressed {
             return Err(Violation::ReservedBits { bits: reserved, opcode: opcode as u8 });
         }
@@ -129,7 +139,7 @@ impl Header {
     }
 }
 
-/// Appends a header; `first` has the opcode and the bits above it.
+/// Appends a header; `first` is its first byte: the opcode and the bits above it.
 #[inline]
 pub(super) fn append_header(out: &mut Vec<u8>, first: u8, length: usize, mask: Option<[u8; 4]>) {
     let masked = if mask.is_some() { MASKED } else { 0 };

@@ -1,25 +1,23 @@
 //! Inflating (RFC 7692 §7.2.2), in bounded pieces.
 //!
-//! A message is fed as it comes, then [`finish`](Inflater::finish) adds the tail that the sender cut off and looks at
-//! whether the message ended at the end of a block, which the decoder does not tell: in the middle of one, it would
-//! wait for the next message and read that as the block's rest. So it is also fed empty blocks. At the end of a block
-//! they do nothing; inside one, they are read as something else, and come out as bytes, as an error, or as the stream's
-//! end. Only the description of a dynamic block's codes takes in zeros and ones for long without any of the three, but
-//! has at most 286 bytes, so the probe is longer than that where there may be such a description. What passes
-//! nevertheless can only be a message that was made to: one that the tail and the probe complete to whole blocks. It
-//! harms only what its own sender sends.
+//! [`feed`](Inflater::feed) takes a message as it arrives; [`finish`](Inflater::finish) adds the tail that the sender left
+//! out and checks that the message ended at the end of a block. flate2 does not tell: inside a block it would wait for
+//! the next message and read that as the rest of the block. So `finish` also feeds empty stored blocks, the probe. At the
+//! end of a block they have no effect; inside one they are read as something else and give output, an error or the
+//! stream's end. Only the code lengths of a dynamic block's header can take many zeros and ones without any of the three,
+//! but they have at most 286 bytes, so the probe is longer than that where such a header is possible. A message that was
+//! made to pass (one that tail and probe complete to whole blocks) harms only what its own sender sends.
 //!
-//! A reference beyond a window of 15 bits cannot be written. The decoder knows no smaller one, so with a smaller one it
-//! is given, at each message, only that much history: a reference from the message's beginning may reach back a
-//! window's length, and one from behind it as far as to the same place.
+//! A reference beyond a window of 15 bits cannot be written, and flate2 knows no smaller window. For a smaller one the
+//! inflater restores, at each message, only that much history: a reference at the start of a message reaches back one
+//! window, a later one to the same place.
 
 use flate2::{Decompress, DecompressError, FlushDecompress, Status};
 
 use super::deflate::TAIL;
-use super::{Role, Violation};
-use crate::compression::DeflateParameters;
+use super::{DeflateParameters, Role, Violation};
 
-/// Empty stored blocks; the first byte's upper five bits are padding that a decoder at the end of a block skips.
+/// Empty stored blocks. The upper five bits of the first byte are padding, which is skipped at the end of a block.
 const PROBE: [u8; 64 * 5] = {
     let mut probe = [0; 64 * 5];
     let mut i = 0;
@@ -30,29 +28,28 @@ const PROBE: [u8; 64 * 5] = {
     probe
 };
 
-/// A short message that starts with a block other than a dynamic one gets only this much of the probe: it is enough
-/// inside stored blocks and fixed codes.
+/// The part of the probe for a short message whose first block is not dynamic: enough for stored blocks and fixed codes.
 const SHORT_PROBE: usize = 2 * 5;
 const SHORT_MESSAGE: u64 = 64;
 
 const MAX_WINDOW: usize = 1 << 15;
 
-/// One direction's decompressor: about 50 KiB, and the window again.
+/// The decompressor of one direction: about 50 KiB, and the window again.
 #[derive(Debug)]
 pub(super) struct Inflater {
     decompress: Decompress,
-    /// The output lands here round and round, so that it always has the last window of it: after a final block the
-    /// decoder has to start anew, and gets its history back from here.
+    /// A ring buffer for the output, so that it always holds the last window: after a final block the decompressor must be
+    /// reset, and gets its history back from here.
     ring: Box<[u8]>,
     next: usize,
-    /// Whether the ring is full of history: else it starts at 0.
+    /// Whether the whole ring is history; otherwise only the part before `next`.
     wrapped: bool,
     keeps_history: bool,
-    /// Whether the last output took all the room that there was, so that there may be more of it.
+    /// The last output filled its room, so there may be more.
     output_pending: bool,
-    /// Nothing was fed since the message's start or the last final block.
+    /// Nothing was fed since the start of the message or the last final block.
     at_block_start: bool,
-    /// Of this message: the first byte, what was fed and came out, and final blocks.
+    /// Of this message: the first byte, bytes in, bytes out, and final blocks.
     first_byte: u8,
     fed: u64,
     produced: u64,
@@ -66,10 +63,10 @@ impl Inflater {
             Role::Client => (agreed.server_max_window_bits, agreed.server_no_context_takeover),
             Role::Server => (agreed.client_max_window_bits, agreed.client_no_context_takeover),
         };
-        // What encoders make for 8 bits needs 9.
+        // Encoders use a window of 9 bits where 8 were asked for.
         let window_bits = window_bits.clamp(9, 15);
         Inflater {
-            // This decoder has a window of 15 bits whatever it is asked for, and is cheapest to reset when asked for it.
+            // flate2's window has 15 bits whatever it is asked for, and asking for 15 makes `reset` cheapest.
             decompress: Decompress::new(false),
             ring: vec![0; 1 << window_bits].into(),
             next: 0,
@@ -84,13 +81,14 @@ impl Inflater {
         }
     }
 
-    /// Whether there may be output still, with no more input.
+    /// Whether there may be more output without more input.
     pub fn output_pending(&self) -> bool {
         self.output_pending
     }
 
-    /// Takes from `input`, which may be empty, and gives at most `room` (over 0) bytes of output. Goes on until
-    /// everything was taken and it is not output_pending. An error comes once all output before it was given.
+    /// Takes bytes from `input`, which may be empty, and returns how many, with at most `room` (over 0) bytes of output.
+    /// Call it until all input is taken and [`output_pending`](Inflater::output_pending) is false. An error comes after
+    /// all output before it.
     pub fn feed(&mut self, input: &[u8], room: usize) -> Result<(usize, &[u8]), Violation> {
         let start = self.next;
         let end = self.ring.len().min(start.saturating_add(room));
@@ -106,7 +104,7 @@ impl Inflater {
         self.output_pending = made == end - start;
         match status {
             Err(_) if made == 0 => return Err(Violation::BadDeflate { after: self.produced }),
-            // It says so again at the next call.
+            // The next call reports it again.
             Err(_) => self.output_pending = true,
             Ok(Status::StreamEnd) => self.restart()?,
             Ok(_) => {}
@@ -114,8 +112,8 @@ impl Inflater {
         Ok((taken, &self.ring[start..start + made]))
     }
 
-    /// The message's end, when all of it was fed and it is not output_pending. A message that ends with a final block, and an
-    /// empty one, need no tail.
+    /// Ends the message; all of it must have been fed, and no output may be pending. A message that ends with a final
+    /// block needs no tail, nor does an empty one.
     pub fn finish(&mut self) -> Result<(), Violation> {
         if !self.at_block_start {
             let (taken, made, status) = self.run(&TAIL, self.ring.len());
@@ -146,7 +144,7 @@ impl Inflater {
         Ok(())
     }
 
-    /// One call of the decoder, with output to `ring[next..end]`: what it took, what it made, and how it went.
+    /// One call of flate2 with output to `ring[next..end]`: bytes in, bytes out, and the status.
     fn run(&mut self, input: &[u8], end: usize) -> (usize, usize, Result<Status, DecompressError>) {
         let (taken, made) = (self.decompress.total_in(), self.decompress.total_out());
         let result = self.decompress.decompress(input, &mut self.ring[self.next..end], FlushDecompress::Sync);
@@ -159,8 +157,8 @@ impl Inflater {
         (taken, made, result)
     }
 
-    /// After a final block: a new stream with the old history. That costs up to a window's copy, so these blocks have
-    /// to carry something: a whole message's worth of them may be empty only a few times.
+    /// After a final block: a new stream with the old history. That copies up to a window, so only a few final blocks of a
+    /// message may carry less than 64 bytes.
     fn restart(&mut self) -> Result<(), Violation> {
         self.final_blocks += 1;
         let bytes = self.fed + self.produced;
@@ -172,7 +170,7 @@ impl Inflater {
         Ok(())
     }
 
-    /// A new stream that knows the last window of output and nothing before it.
+    /// A new stream whose history is the last window of output.
     fn restore(&mut self) {
         self.decompress.reset(false);
         let (newer, older) = self.ring.split_at(self.next);

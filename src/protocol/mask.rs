@@ -1,8 +1,8 @@
-//! Masking (RFC 6455 §5.3), which is its own inverse.
+//! Masking (RFC 6455 §5.3); unmasking is the same operation.
 
 use crate::copy::COPY_CHUNK;
 
-/// Masks in place; `mask` is rotated to where `bytes` start. Words, as the compiler makes the widest vectors of them.
+/// Masks in place; `mask` must be rotated to the start of `bytes`. In words of 8 bytes, which the compiler vectorises best.
 #[inline]
 pub(crate) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
     let wide = widen(mask);
@@ -16,7 +16,8 @@ pub(crate) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Appends `payload` masked; `mask` is rotated to where it starts, and so it is for each block.
+/// Appends `payload` masked; `mask` must be rotated to its start. The length of a block is a multiple of 4, so every
+/// block has the same rotation.
 #[inline]
 pub(crate) fn append(out: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
     out.reserve(payload.len());
@@ -39,7 +40,7 @@ fn to_word(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(bytes.try_into().expect("the chunks are words"))
 }
 
-/// The mask for the byte that comes `by` bytes later.
+/// The mask for bytes that start `by` bytes later.
 #[inline]
 pub(super) fn rotate(mask: [u8; 4], by: usize) -> [u8; 4] {
     u32::from_le_bytes(mask).rotate_right(8 * (by % 4) as u32).to_le_bytes()

@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::compression::DeflateParameters;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 mod deflate;
 mod frames;
@@ -61,9 +60,9 @@ impl Sink for Collector {
     }
 }
 
-/// An inbound side with what came out of it.
+/// A decoder with what came out of it.
 struct Reader {
-    inbound: Decoder,
+    decoder: Decoder,
     sink: Collector,
     out: Vec<Out>,
     violation: Option<Violation>,
@@ -72,14 +71,14 @@ struct Reader {
 impl Reader {
     fn new(role: Role, limits: DecoderLimits, deflate: Option<DeflateParameters>, room: usize) -> Reader {
         let sink = Collector { kind: Kind::Binary, bytes: Vec::new(), portion: room, left: room };
-        Reader { inbound: Decoder::new(role, limits, deflate), sink, out: Vec::new(), violation: None }
+        Reader { decoder: Decoder::new(role, limits, deflate), sink, out: Vec::new(), violation: None }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
         let mut input = bytes.to_vec();
         let mut start = 0;
         loop {
-            let (taken, result) = self.inbound.next(&mut input[start..], &mut self.sink);
+            let (taken, result) = self.decoder.next(&mut input[start..], &mut self.sink);
             start += taken;
             match result {
                 Ok(None) if self.sink.left == 0 => self.sink.left = self.sink.portion,
@@ -190,7 +189,7 @@ fn hex(digits: &str) -> Vec<u8> {
 
 /// P, U, B or F.
 fn letter(violation: &Violation) -> char {
-    match (violation.kind(), u16::from(violation.close_code())) {
+    match (Error::from(violation.clone()).kind(), u16::from(violation.close_code())) {
         (ErrorKind::Protocol, 1002) => 'P',
         (ErrorKind::Utf8, 1007) => 'U',
         (ErrorKind::TooBig, 1009) => 'B',

@@ -1,17 +1,17 @@
-//! UTF-8 that comes in chunks cut anywhere (RFC 6455 §8.1).
+//! UTF-8 in chunks that are cut anywhere (RFC 6455 §8.1).
 
 use std::str::from_utf8;
 
-/// Validates as it goes: fails at the first byte that cannot stand where it stands, even inside a character whose rest
-/// has not come yet (`F4 90`, `ED A0`).
+/// An incremental validator. It fails at the first byte that no valid text has at its place, also inside an incomplete
+/// character (`F4 90`, `ED A0`).
 #[derive(Debug, Default)]
 pub(super) struct Utf8 {
-    /// The beginning of a character whose rest is to come.
+    /// The first bytes of an incomplete character.
     carry: [u8; 4],
     carried: u8,
 }
 
-/// Which character is broken: its first byte, and where that is from the start of the chunk; negative in an earlier one.
+/// The first byte of a broken character, and its offset from the start of the chunk: negative if in an earlier chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken {
     pub byte: u8,
@@ -19,7 +19,7 @@ pub(super) struct Broken {
 }
 
 impl Utf8 {
-    /// Hands on what is complete, in order.
+    /// Hands the complete characters to `take`, in order.
     #[inline]
     pub fn feed(&mut self, mut chunk: &[u8], mut take: impl FnMut(&str)) -> Result<(), Broken> {
         let mut skipped = 0;
@@ -58,13 +58,13 @@ impl Utf8 {
         Ok(())
     }
 
-    /// Whether it stands between characters.
+    /// Whether no character is incomplete.
     pub fn is_whole(&self) -> bool {
         self.carried == 0
     }
 }
 
-/// How many bytes at the end begin a character that is longer than what is there.
+/// The number of bytes at the end that begin an incomplete character.
 fn cut_at_end(chunk: &[u8]) -> usize {
     for (i, &byte) in chunk.iter().rev().take(3).enumerate() {
         let length = match byte {

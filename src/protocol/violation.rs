@@ -1,14 +1,13 @@
-//! The ways in which a peer can break the protocol, and what each gets.
+//! The ways in which a peer can break the protocol, and the close code for each.
 
 use std::fmt;
 
 use super::frame::Opcode;
 use crate::close_code::CloseCode;
-use crate::error::ErrorKind;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Violation {
-    /// Reserved bits (as they stand in the first byte) that nothing negotiated gives a meaning.
+pub enum Violation {
+    /// Reserved bits, as in the frame's first byte, that no extension was negotiated for.
     ReservedBits {
         bits: u8,
         opcode: u8,
@@ -20,7 +19,7 @@ pub(crate) enum Violation {
     /// A client's frame without a mask.
     Unmasked,
     FragmentedControl(Opcode),
-    /// A control frame whose length does not fit 7 bits' worth of payload.
+    /// A control frame with more than 125 bytes.
     LongControl(Opcode),
     /// A length whose top bit is set.
     HugeLength(u64),
@@ -30,13 +29,15 @@ pub(crate) enum Violation {
     StrayContinuation,
     /// A text or binary frame inside an unfinished message.
     Interleaved(Opcode),
+    /// More fragments than the bytes in them justify.
     TooManyFragments {
-        limit: usize,
+        fragments: u64,
+        bytes: u64,
     },
-    /// `size` is what is known of it so far: declared, or inflated up to the limit.
+    /// `size` is what is known so far: the declared size, or one byte more than the limit.
     TooBig {
         size: u64,
-        limit: usize,
+        limit: u64,
     },
     /// A close frame of one byte.
     HalfCloseCode(u8),
@@ -45,21 +46,20 @@ pub(crate) enum Violation {
         byte: u8,
         at: usize,
     },
-    /// Text with a byte that cannot stand where it stands; `at` counts from the message's start.
+    /// Text with a broken character; `at` is the offset of its first byte from the message's start.
     NotUtf8 {
         byte: u8,
-        at: usize,
+        at: u64,
     },
     /// Text that ends inside a character.
     CutCharacter,
-    /// Compressed data that cannot be inflated. The decoder's own words are left out: they change with how the data is
-    /// cut.
+    /// Compressed data that cannot be inflated. The inflater's own text is left out: it depends on how the data is cut.
     BadDeflate {
         after: u64,
     },
     /// A compressed message that ends inside a block.
     CutDeflate,
-    /// Compressed data in final blocks (RFC 7692 §7.2.3.4) that are too many for what they carry.
+    /// More final blocks (RFC 7692 §7.2.3.4) than the bytes in them justify.
     TooManyFinalBlocks {
         blocks: u64,
         bytes: u64,
@@ -67,7 +67,7 @@ pub(crate) enum Violation {
 }
 
 impl Violation {
-    /// What the peer is told: the one table.
+    /// The code of the close frame that answers it.
     pub fn close_code(&self) -> CloseCode {
         match self {
             Violation::NotUtf8 { .. } | Violation::CutCharacter | Violation::BadCloseReason { .. } => {
@@ -76,15 +76,6 @@ impl Violation {
             Violation::TooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
             Violation::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
             _ => CloseCode::PROTOCOL_ERROR,
-        }
-    }
-
-    /// What the caller is told.
-    pub fn kind(&self) -> ErrorKind {
-        match self.close_code() {
-            CloseCode::INVALID_PAYLOAD_DATA => ErrorKind::Utf8,
-            CloseCode::MESSAGE_TOO_BIG => ErrorKind::TooBig,
-            _ => ErrorKind::Protocol,
         }
     }
 }
@@ -109,7 +100,9 @@ impl fmt::Display for Violation {
             }
             Violation::StrayContinuation => write!(f, "a continuation frame came outside a message"),
             Violation::Interleaved(opcode) => write!(f, "a {opcode} frame came inside an unfinished message"),
-            Violation::TooManyFragments { limit } => write!(f, "a message has more than {limit} fragments"),
+            Violation::TooManyFragments { fragments, bytes } => {
+                write!(f, "a message has {fragments} fragments in {bytes} bytes")
+            }
             Violation::TooBig { size, limit } => {
                 write!(f, "a message has at least {size} bytes, over the limit of {limit}: raise max_message_size")
             }

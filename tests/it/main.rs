@@ -25,6 +25,7 @@ mod keepalive;
 mod large;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL, and resets look different elsewhere
 mod network_faults;
+mod promises_http;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL
 mod proxies;
 mod receive;

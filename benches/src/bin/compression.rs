@@ -1,49 +1,35 @@
-//! What compressing costs, and what it gives.
+//! Time and size of compressed messages.
 //!
 //! ```sh
-//! cargo run --release -p wsync-benches --bin compression             # our frames against the bare flate2 call: sending, the ratio is to be under 1.1
+//! cargo run --release -p wsync-benches --bin compression             # our frames against the bare flate2 call; sending should stay under 1.1 of it
 //! cargo run --release -p wsync-benches --bin compression --features soketto-deflate   # and against soketto
-//! cargo run --release -p wsync-benches --bin compression -- levels   # size and time by level and message size: what the defaults come from
+//! cargo run --release -p wsync-benches --bin compression -- levels   # size and time by level and message size, the reason for the defaults
 //! cargo run --release -p wsync-benches --bin compression -- inflate  # time per byte of input that is made to be expensive
 //! ```
 //!
-//! The framing is private and does no I/O, so its source is compiled into this benchmark. Of soketto 0.8 it is the
-//! extension and the codec, which do none either, put together as its `Sender` and `Receiver` do.
+//! Measured are the modules without I/O: ours through `wsync::internals`, of soketto 0.8 the extension and the codec, put
+//! together as its `Sender` and `Receiver` do.
 //!
-//! soketto is a feature because it wants flate2 on zlib in C, and cargo then builds flate2 like that for everyone: with the
-//! feature all three are on zlib in C, and compare; without it ours is on zlib-rs, as it is for those who use the crate.
-//! So `levels` and `inflate` are to be run without it.
+//! soketto is behind a feature because it asks for flate2 on zlib in C, and cargo then builds flate2 so for all crates.
+//! With the feature all three are on zlib in C and can be compared; without it ours is on zlib-rs, as for users of the
+//! crate. Run `levels` and `inflate` without it.
 //!
-//! soketto's cells are empty where it cannot do the same. It sends at level 1 only, and in neither direction keeps a
-//! history. And from flate2 1.1.11 on it receives nothing: it finishes its decoder after each message, and flate2 now
-//! takes that as an error where no final block came, which senders, soketto too, do not send. For these cells:
+//! soketto's cells are empty where it cannot do the same: it sends at level 1 only and keeps no history in either
+//! direction. From flate2 1.1.11 on it receives nothing: it finishes its decoder after each message, which flate2 now
+//! reports as an error without a final block, and senders, soketto included, send none. For these cells:
 //! `cargo update -p flate2 --precise 1.1.10`.
-
-// `--all-targets` makes a test of it, and so of the rooms' tests, which want the crate's own dev-dependencies.
-#![cfg(not(test))]
-
-#[path = "../../../src"]
-#[allow(dead_code, unused_imports)]
-mod library {
-    pub mod close_code;
-    pub mod compression;
-    pub mod copy;
-    pub mod error;
-    pub mod handshake;
-    pub mod protocol;
-}
-// The rooms name each other from the crate's root.
-use library::{close_code, compression, copy, error, handshake, protocol};
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
 
-use compression::{Compression, DeflateParameters};
 use peer::Peer;
-use protocol::{Decoder, DecoderLimits, Encoder, Kind, Role, Sink};
+use wsync::internals::{Decoder, DecoderLimits, MessageCompressor, Sink, deflate_parameters};
+use wsync::{Compression, MessageKind as Kind, Role};
 
+/// The level of [`Compression::default`].
+const DEFAULT_LEVEL: u8 = 3;
 const SIZES: [usize; 9] = [16, 32, 64, 128, 256, 512, 1024, 4096, 65_536];
 
 fn main() {
@@ -57,7 +43,7 @@ fn main() {
     }
 }
 
-/// Messages to frames. The bare call makes no header, and leaves the tail on; of the others, the bytes out are whole frames.
+/// Messages to frames. The bare call writes no header and keeps the tail; the other outputs are whole frames.
 fn sending() {
     header("sending");
     // The default, the same without history, and what soketto does.
@@ -66,7 +52,7 @@ fn sending() {
             let mut messages = chat(size, (100_000 / size).clamp(10, 500));
             let compression = Compression::default().server_no_context_takeover(!keeps);
             let mut compress = Compress::new(Level::new(level.into()), false);
-            let mut outbound = Encoder::new(Role::Server, DeflateParameters::of(&compression), level, 0);
+            let mut compressor = compressor(&compression, level);
             let peer = Peer::new().filter(|_| level == 1 && !keeps);
 
             let bare: Run = Box::new(|message: &mut [u8], out: &mut Vec<u8>| {
@@ -76,7 +62,7 @@ fn sending() {
                 }
             });
             let ours: Run = Box::new(|message: &mut [u8], out: &mut Vec<u8>| {
-                outbound.message(out, Kind::Text, message, true, [0; 4]);
+                compressor.message(out, Kind::Text, message, None);
             });
             let peers = peer.map(|mut peer| -> Run { Box::new(move |message, out| peer.message(message, out)) });
             let costs = in_turns(&mut messages, [Some(bare), Some(ours), peers]);
@@ -85,27 +71,27 @@ fn sending() {
     }
 }
 
-/// Frames, all three times ours at the default level, to text. The bare call is spared the frame's header, adding the tail,
-/// and looking whether the message is whole and UTF-8.
+/// Frames to text; all three get our frames at the default level. The bare call does not read the header, add the tail or
+/// check that the message is complete and UTF-8.
 fn receiving() {
     header("receiving");
     for keeps in [true, false] {
         for size in SIZES {
             let compression = Compression::default().server_no_context_takeover(!keeps);
-            let level = compression.level;
-            let mut outbound = Encoder::new(Role::Server, DeflateParameters::of(&compression), level, 0);
+            let level = DEFAULT_LEVEL;
+            let mut compressor = compressor(&compression, level);
             let frame = |message: Vec<u8>| {
                 let mut frame = Vec::new();
-                outbound.message(&mut frame, Kind::Text, &message, true, [0; 4]);
+                compressor.message(&mut frame, Kind::Text, &message, None);
                 frame.extend(TAIL);
                 frame
             };
-            // They are received again and again, with history too: the first refers to nothing before it. The tail is there
+            // The frames are received many times, also with history: the first one refers to nothing before it. The tail is
             // for the bare call.
             let mut frames: Vec<_> = chat(size, (100_000 / size).clamp(10, 500)).into_iter().map(frame).collect();
-            let limits = DecoderLimits { max_message_size: usize::MAX, max_fragments: usize::MAX };
+            let limits = DecoderLimits { max_message_size: u64::MAX, max_fragments: u64::MAX };
             let mut decompress = Decompress::new(false);
-            let mut inbound = Decoder::new(Role::Client, limits, DeflateParameters::of(&compression));
+            let mut decoder = Decoder::new(Role::Client, limits, deflate_parameters(&compression));
             let whole = |frame: &[u8]| frame.len() - TAIL.len();
             let first = &frames[0][..whole(&frames[0])];
             let can = |mut peer: Peer| peer.next(first, &mut Vec::new()).map(|()| peer);
@@ -124,7 +110,7 @@ fn receiving() {
             });
             let ours: Run = Box::new(|frame: &mut [u8], out: &mut Vec<u8>| {
                 let length = whole(frame);
-                let (taken, event) = inbound.next(&mut frame[..length], &mut Assembled(out));
+                let (taken, event) = decoder.next(&mut frame[..length], &mut Assembled(out));
                 assert!(taken == length && event.is_ok_and(|event| event.is_some()));
             });
             let peers = peer
@@ -136,22 +122,27 @@ fn receiving() {
     }
 }
 
-/// What a sync flush ends with; a sender cuts it off.
+fn compressor(compression: &Compression, level: u8) -> MessageCompressor {
+    let parameters = deflate_parameters(compression).expect("it is on");
+    MessageCompressor::new(Role::Server, parameters, level, 0).expect("its window has 15 bits")
+}
+
+/// The end of a sync flush, which senders leave out.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// From a message or frame to what it becomes, in a buffer that is empty, but warm.
+/// Turns a message or frame into its output, in an empty buffer that was used before.
 type Run<'a> = Box<dyn FnMut(&mut [u8], &mut Vec<u8>) + 'a>;
 
-/// Of one message.
+/// The cost of one message.
 #[derive(Clone, Copy)]
 struct Cost {
     seconds: f64,
-    /// Out.
+    /// Bytes of output.
     bytes: f64,
 }
 
-/// The bare call, ours and the peer's in turns on the same messages. Of each, the shortest time counts: that bears a machine
-/// that does other things too.
+/// The bare call, ours and the peer's in turns on the same messages. The shortest time of each counts, because the machine
+/// may be busy with other work.
 fn in_turns(messages: &mut [Vec<u8>], mut runs: [Option<Run>; 3]) -> [Option<Cost>; 3] {
     let mut out = Vec::with_capacity(200_000);
     let mut costs = [None; 3];
@@ -207,7 +198,7 @@ fn row(size: usize, level: u8, keeps: bool, costs: [Option<Cost>; 3]) {
     println!("{}", row.trim_end());
 }
 
-/// Takes a message as a caller that wants all of it.
+/// A sink that keeps the whole message.
 struct Assembled<'a>(&'a mut Vec<u8>);
 
 impl Sink for Assembled<'_> {
@@ -236,7 +227,7 @@ mod peer {
     impl Peer {
         pub fn new() -> Option<Peer> {
             let mut deflate = Deflate::new(Mode::Server);
-            // What its own client asks for.
+            // As its own client offers.
             let offer = ["server_no_context_takeover", "client_no_context_takeover"].map(Param::new);
             deflate.configure(&offer).unwrap();
             assert!(deflate.is_enabled());
@@ -253,14 +244,14 @@ mod peer {
             out.extend_from_slice(data.as_ref());
         }
 
-        /// Leaves the message of one frame in `out`, which is empty. `None` where its decoder fails.
+        /// Puts the message of one frame into the empty `out`. `None` if the decoder fails.
         pub fn next(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Option<()> {
             let Ok(Parsing::Done { value: mut header, offset }) = self.codec.decode_header(frame) else {
                 panic!("not a frame's header");
             };
             out.extend_from_slice(&frame[offset..]);
             self.deflate.decode(&mut header, out).ok()?;
-            // It leaves this to its caller; ours does it.
+            // soketto leaves this check to its caller; ours does it.
             std::str::from_utf8(out).ok().map(|_| ())
         }
     }
@@ -268,7 +259,7 @@ mod peer {
 
 #[cfg(not(feature = "soketto-deflate"))]
 mod peer {
-    /// There is none.
+    /// Not built.
     pub enum Peer {}
 
     impl Peer {
@@ -286,7 +277,7 @@ mod peer {
     }
 }
 
-/// What is left of messages, and how long it takes, with the history kept.
+/// Compressed size and time by level, with history.
 fn levels() {
     for (name, make) in [("chat", chat as fn(usize, usize) -> Vec<Vec<u8>>), ("text", text), ("numbers", numbers)] {
         println!(
@@ -294,7 +285,7 @@ fn levels() {
         );
         print!("{:>8}", "bytes");
         (1..=9).for_each(|level| print!("{level:>14}"));
-        println!("{:>16}", "6, forgetting");
+        println!("{:>16}", "6, no history");
         for size in SIZES {
             let mut messages = make(size, (100_000 / size).clamp(20, 500));
             print!("{size:>8}");
@@ -303,12 +294,12 @@ fn levels() {
                 let level = if level == 10 { 6 } else { level };
                 let mut size = 0;
                 let times = (0..30).map(|_| {
-                    let mut outbound = Encoder::new(Role::Server, DeflateParameters::of(&compression), level, 0);
+                    let mut compressor = compressor(&compression, level);
                     let mut out = Vec::new();
                     size = 0;
                     per_message(&mut messages, |message| {
                         out.clear();
-                        outbound.message(&mut out, Kind::Text, message, true, [0; 4]);
+                        compressor.message(&mut out, Kind::Text, message, None);
                         size += out.len();
                     })
                 });
@@ -322,8 +313,8 @@ fn levels() {
     }
 }
 
-/// Time per byte of input or output, whichever is more, for what a peer may make expensive: ten times as much of it is to
-/// cost no more per byte.
+/// Time per byte of input or output, whichever is more, for input that is made to be expensive. Ten times as much of it should
+/// cost the same per byte.
 fn inflate() {
     let empty_block = [0, 0, 0, 0xff, 0xff];
     let final_block = |payload: &[u8]| {
@@ -348,11 +339,11 @@ fn inflate() {
             ("messages of 3000 bytes", frame(&dynamic).repeat(n)),
         ];
         for (name, mut wire) in cases {
-            let limits = DecoderLimits { max_message_size: usize::MAX, max_fragments: usize::MAX };
-            let mut inbound = Decoder::new(Role::Client, limits, DeflateParameters::of(&Compression::default()));
+            let limits = DecoderLimits { max_message_size: u64::MAX, max_fragments: u64::MAX };
+            let mut decoder = Decoder::new(Role::Client, limits, deflate_parameters(&Compression::default()));
             let (mut sink, mut at, start) = (Counted(0), 0, Instant::now());
             while at < wire.len() {
-                let (taken, event) = inbound.next(&mut wire[at..], &mut sink);
+                let (taken, event) = decoder.next(&mut wire[at..], &mut sink);
                 at += taken;
                 event.unwrap_or_else(|violation| panic!("{name}: {violation}"));
             }
@@ -399,21 +390,21 @@ fn frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Seconds.
+/// Seconds per message.
 fn per_message(messages: &mut [Vec<u8>], mut run: impl FnMut(&mut [u8])) -> f64 {
     let start = Instant::now();
     messages.iter_mut().for_each(|message| run(message));
     start.elapsed().as_secs_f64() / messages.len() as f64
 }
 
-/// English and code: this crate's own source, from different places of it.
+/// English and code: parts of this crate's source.
 fn text(size: usize, count: usize) -> Vec<Vec<u8>> {
     let source = source();
     let at = |i: usize| i * size % (source.len() - size);
     (0..count).map(|i| source.as_bytes()[at(i)..at(i) + size].to_vec()).collect()
 }
 
-/// JSON as chats and feeds send it: the same keys each time, numbers, names, and words.
+/// JSON as in chats and feeds: the same keys each time, numbers, names and words.
 fn chat(size: usize, count: usize) -> Vec<Vec<u8>> {
     let source = source();
     let words: Vec<&str> = source.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
@@ -440,7 +431,7 @@ fn chat(size: usize, count: usize) -> Vec<Vec<u8>> {
     (0..count).map(&mut message).collect()
 }
 
-/// JSON of measurements: the same keys, and digits that nothing foretells.
+/// JSON of measurements: the same keys and random digits.
 fn numbers(size: usize, count: usize) -> Vec<Vec<u8>> {
     let mut random = Random(11);
     let mut message = |_| {
@@ -457,13 +448,12 @@ fn numbers(size: usize, count: usize) -> Vec<Vec<u8>> {
 
 fn source() -> String {
     let files = [
-        include_str!("../../../src/websocket.rs"),
-        include_str!("../../../src/options.rs"),
-        include_str!("../../../src/connection/sending.rs"),
-        include_str!("../../../src/connection/receiving.rs"),
-        include_str!("../../../src/protocol/inbound.rs"),
-        include_str!("../../../src/handshake/client.rs"),
-        include_str!("../../../src/transport/tls.rs"),
+        include_str!("../../../src/client/options.rs"),
+        include_str!("../../../src/server/options.rs"),
+        include_str!("../../../src/protocol/decoder.rs"),
+        include_str!("../../../src/handshake/server.rs"),
+        include_str!("../../../src/http/head.rs"),
+        include_str!("../../../src/compression.rs"),
         include_str!("../../../src/error.rs"),
     ];
     files.concat()

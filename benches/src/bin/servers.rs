@@ -3,13 +3,12 @@
 //!
 //! ```sh
 //! cargo run --release -p wsync-benches --bin servers                # 1,000 connections, 5 rounds; needs `ulimit -n` above 2,100
-//! cargo run --release -p wsync-benches --bin servers -- 4000 9      # as many connections and rounds as you say
+//! cargo run --release -p wsync-benches --bin servers -- 4000 9      # 4,000 connections, 9 rounds
 //! ```
 //!
-//! Each round starts both servers, each a process of its own, and loads them in turns, a quarter of a second each: so the
-//! two see the same machine, however busy it is with other things. The load comes from this process, over bare sockets
-//! without compression; every connection has one message on its way at a time. What is printed are the medians of the
-//! rounds, of the ratios too. Needs Linux's `/proc`.
+//! Each round starts both servers, each in a process of its own, and loads them in turns of a quarter of a second, so that
+//! both see the same machine. The load comes from this process, over bare sockets without compression; every connection has
+//! one message under way at a time. Printed are the medians of the rounds, also of the ratios. Needs Linux's `/proc`.
 
 use std::io::{BufRead, BufReader, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,11 +20,11 @@ type Server = (&'static str, fn(TcpStream));
 
 const SERVERS: [Server; 2] = [("wsync", with_wsync), ("tungstenite", with_tungstenite)];
 const SIZES: [usize; 2] = [64, 16 * 1024];
-/// How long one server is loaded before it is the other's turn.
+/// The length of one server's turn.
 const SLICE: Duration = Duration::from_millis(250);
-/// How many turns each has.
+/// Turns of each server in a round.
 const SLICES: usize = 8;
-/// As many as there are processors, to load them all.
+/// One thread for each processor.
 const LOADERS: usize = 2;
 
 fn main() -> Result<()> {
@@ -56,7 +55,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One thing that is measured of both servers, in each round.
+/// One measured value of both servers, for each round.
 struct Row {
     name: String,
     samples: Vec<[f64; 2]>,
@@ -67,7 +66,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// A server, and all its clients.
+/// A server and all its clients.
 struct Running {
     server: Child,
     connections: Vec<TcpStream>,
@@ -87,7 +86,7 @@ fn measure(count: usize, round: usize) -> Result<Vec<(String, [f64; 2])>> {
     let mut both = [Running::start(0, count)?, Running::start(1, count)?];
     let mut rows = Vec::new();
     for running in &mut both {
-        // Each thread has been through its loop.
+        // Each thread has run its loop once.
         load(&mut running.connections, SIZES[0], Duration::ZERO)?;
     }
     rows.push(("KiB a connection, one message each".into(), [both[0].memory()?, both[1].memory()?]));
@@ -141,7 +140,7 @@ fn connect(address: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends a message on each connection, awaits the answers, and so on for a time; returns how many were answered.
+/// Repeats for a time: sends a message on each connection and waits for the answers. Returns the number of answers.
 fn load(connections: &mut [TcpStream], size: usize, time: Duration) -> Result<usize> {
     let payload: Vec<u8> = (0..size).map(|at| b'a' + (at % 26) as u8).collect();
     let mask = [1, 2, 3, 4];
@@ -174,7 +173,7 @@ fn load(connections: &mut [TcpStream], size: usize, time: Duration) -> Result<us
     })
 }
 
-/// Of a text message.
+/// The payload of a text message.
 fn header(size: usize, mask_bit: u8) -> Vec<u8> {
     match u8::try_from(size) {
         Ok(size @ 0..=125) => vec![0x81, mask_bit | size],
@@ -182,14 +181,14 @@ fn header(size: usize, mask_bit: u8) -> Vec<u8> {
     }
 }
 
-/// KiB that are in memory.
+/// Resident memory in KiB.
 fn memory(server: &Child) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{}/status", server.id()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
     Ok(line.trim().trim_end_matches(" kB").parse().expect("a number"))
 }
 
-/// In user code and in the system, in seconds.
+/// Processor time, user and system, in seconds.
 fn processor_time(server: &Child) -> Result<f64> {
     let threads = fs::read_dir(format!("/proc/{}/task", server.id()))?;
     threads.map(|thread| Ok(nanoseconds(&fs::read_to_string(thread?.path().join("schedstat"))?) * 1e-9)).sum()

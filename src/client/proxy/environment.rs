@@ -1,4 +1,4 @@
-//! Which proxy the environment asks for, in curl's way.
+//! The proxy from the environment, by curl's rules.
 
 use std::net::IpAddr;
 
@@ -6,8 +6,11 @@ use super::super::target::Target;
 use super::Proxy;
 use crate::error::{Error, ErrorKind, Result};
 
-/// `variable` looks up an environment variable. An empty one is as if it were not set.
-pub(super) fn proxy(target: &Target, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>> {
+/// The proxy and the variable that names it. `variable` looks up an environment variable; an empty one counts as not set.
+pub(super) fn proxy(
+    target: &Target,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<(Proxy, &'static str)>> {
     let first = |names: &[&'static str]| {
         names.iter().find_map(|&name| Some((name, variable(name).filter(|value| !value.trim().is_empty())?)))
     };
@@ -24,7 +27,7 @@ pub(super) fn proxy(target: &Target, variable: impl Fn(&str) -> Option<String>) 
     match Proxy::new(url.trim()) {
         Ok(proxy) => {
             log::debug!("{name} is {proxy:?}");
-            Ok(Some(proxy))
+            Ok(Some((proxy, name)))
         }
         Err(error) => Err(Error::caused(ErrorKind::Options, format_args!("environment variable {name}"), error)),
     }
@@ -86,7 +89,7 @@ fn contains(network: &str, address: IpAddr) -> bool {
         _ => return false,
     };
     match bits.checked_sub(length.unwrap_or(bits)) {
-        // None is a network of all addresses, whose shift would be as wide as the type.
+        // The shift of a network of all addresses would be as wide as the type.
         Some(rest) => (network ^ address).checked_shr(rest).unwrap_or(0) == 0,
         None => false,
     }
@@ -99,7 +102,10 @@ mod tests {
     fn chosen(url: &str, variables: &[(&str, &str)]) -> String {
         let target = Target::parse(url).unwrap();
         let lookup = |name: &str| Some(variables.iter().find(|(other, _)| *other == name)?.1.to_owned());
-        proxy(&target, lookup).unwrap().map_or("direct".into(), |proxy| format!("{}:{}", proxy.host, proxy.port))
+        proxy(&target, lookup).unwrap().map_or("direct".into(), |(proxy, name)| {
+            assert!(variables.iter().any(|(other, _)| *other == name));
+            format!("{}:{}", proxy.host, proxy.port)
+        })
     }
 
     #[test]

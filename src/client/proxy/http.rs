@@ -3,7 +3,7 @@
 use super::super::target::Target;
 use super::ProxyStream;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handshake::{Head, HeadParser, Response, is_informational};
+use crate::http::{Head, HeadParser, Response, is_informational};
 
 pub(super) fn connect(wire: &ProxyStream<'_>, target: &Target) -> Result<()> {
     let authority = target.authority();

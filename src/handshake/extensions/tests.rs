@@ -105,9 +105,13 @@ fn answers_that_a_client_takes() {
         (&strict, "permessage-deflate;server_no_context_takeover;server_max_window_bits=12", (true, true, 10, 12)),
         (
             &strict,
-            "permessage-deflate; server_max_window_bits=9; server_no_context_takeover; client_max_window_bits=15",
+            "permessage-deflate; server_max_window_bits=9; server_no_context_takeover; client_max_window_bits=10",
             (true, true, 10, 9),
         ),
+        // What limits the server is a request. What limits the client holds also if the answer leaves it out.
+        (&strict, "permessage-deflate", (true, false, 10, 15)),
+        (&strict, "permessage-deflate; server_no_context_takeover", (true, true, 10, 15)),
+        (&strict, "permessage-deflate; client_max_window_bits=9", (true, false, 9, 15)),
     ];
     for (compression, answer, expected) in table {
         let agreed = check_answer(compression, &header(&[answer])).unwrap().unwrap();
@@ -119,7 +123,7 @@ fn answers_that_a_client_takes() {
 #[test]
 fn answers_that_a_client_refuses() {
     let on = Compression::default();
-    let no_takeover = on.clone().server_no_context_takeover(true);
+    let narrow = on.clone().client_max_window_bits(10);
     let small = on.clone().server_max_window_bits(10);
     let off = Compression::off();
     let table = [
@@ -148,8 +152,9 @@ fn answers_that_a_client_refuses() {
         (&on, "permessage-deflate; client_max_window_bits=0", "not one of 8 to 15"),
         (&on, "permessage-deflate; client_max_window_bits=015", "not one of 8 to 15"),
         (&small, "permessage-deflate; server_max_window_bits=11", "at most 10"),
-        (&small, "permessage-deflate", "at most 10"),
-        (&no_takeover, "permessage-deflate", "is missing"),
+        (&small, "permessage-deflate; server_max_window_bits=15", "at most 10"),
+        (&narrow, "permessage-deflate; client_max_window_bits=11", "at most 10 was offered"),
+        (&narrow, "permessage-deflate; client_max_window_bits=15", "at most 10 was offered"),
     ];
     for (compression, answer, expected) in table {
         let error = check_answer(compression, &header(&[answer])).expect_err(answer);

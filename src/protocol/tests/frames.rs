@@ -154,29 +154,77 @@ fn limits_of_size_and_fragments() {
 }
 
 #[test]
-fn binary_can_pass_by() {
+fn only_tiny_fragments_are_counted() {
+    let limits = DecoderLimits { max_message_size: u64::MAX, max_fragments: 10 };
+    let run = |size: usize, count: usize| {
+        let mut reader = Reader::new(Role::Client, limits, None, usize::MAX);
+        reader.feed(&frame(0x02, &vec![0; size]));
+        (1..count).for_each(|_| reader.feed(&frame(0x00, &vec![0; size])));
+        reader.violation
+    };
+    assert_eq!(run(16, 5000), None);
+    assert_eq!(run(64, 5000), None);
+    assert_eq!(run(0, 11), Some(Violation::TooManyFragments { fragments: 11, bytes: 0 }));
+    // One of 1 byte may come for each of 16 bytes before, and 10 more.
+    assert_eq!(run(1, 10), None);
+    assert_eq!(run(1, 11), Some(Violation::TooManyFragments { fragments: 11, bytes: 10 }));
+    assert_eq!(run(8, 19), None);
+    assert!(run(8, 30).is_some());
+}
+
+/// Not by memory: direct reads leave the bytes to the caller, who here uses the same ones again.
+#[test]
+fn a_message_in_parts_can_be_larger_than_4_gib() {
+    const PART: usize = 1 << 26;
+    let limits = DecoderLimits { max_message_size: 5 << 30, max_fragments: 10 };
+    let mut part = vec![0; PART];
+    let mut start = |first: u8| {
+        let mut reader = Reader::new(Role::Client, limits, None, usize::MAX);
+        let mut header = Vec::new();
+        for (first, gib) in [(first, 3u64), (0x00, 2)] {
+            header.clear();
+            header.extend([first, 127]);
+            header.extend((gib << 30).to_be_bytes());
+            reader.feed(&header);
+            for _ in 0..(gib << 30) / PART as u64 {
+                assert_eq!(reader.decoder.finish_direct_read(&mut part), None);
+            }
+        }
+        reader
+    };
+    let mut reader = start(0x02);
+    reader.feed(&hex("80 00"));
+    assert_eq!(reader.out, [Out::Binary(vec![])]);
+    let mut reader = start(0x02);
+    reader.feed(&hex("80 01"));
+    let over = Violation::TooBig { size: (5 << 30) + 1, limit: 5 << 30 };
+    assert_eq!(reader.violation, Some(over));
+}
+
+#[test]
+fn binary_can_be_read_directly() {
     let limits = DecoderLimits { max_message_size: 6, ..LIMITS };
     let mut reader = Reader::new(Role::Client, limits, None, usize::MAX);
-    assert_eq!(reader.inbound.direct(), 0);
+    assert_eq!(reader.decoder.direct_read_len(), 0);
     reader.feed(&hex("02 04 01"));
-    assert_eq!(reader.inbound.direct(), 3);
-    assert_eq!(reader.inbound.took_directly(&mut [2]), None);
-    assert_eq!(reader.inbound.direct(), 2);
-    assert_eq!(reader.inbound.took_directly(&mut [3, 4]), None);
-    assert_eq!(reader.inbound.direct(), 0);
-    assert!(reader.inbound.is_mid_message());
+    assert_eq!(reader.decoder.direct_read_len(), 3);
+    assert_eq!(reader.decoder.finish_direct_read(&mut [2]), None);
+    assert_eq!(reader.decoder.direct_read_len(), 2);
+    assert_eq!(reader.decoder.finish_direct_read(&mut [3, 4]), None);
+    assert_eq!(reader.decoder.direct_read_len(), 0);
+    assert!(reader.decoder.is_mid_message());
     reader.feed(&hex("89 01"));
-    assert_eq!(reader.inbound.direct(), 0, "a ping's payload");
+    assert_eq!(reader.decoder.direct_read_len(), 0, "a ping's payload");
     reader.feed(&hex("07 80 02"));
-    assert_eq!(reader.inbound.took_directly(&mut [5, 6]), Some(FrameEvent::Message(Kind::Binary)));
-    assert!(!reader.inbound.is_mid_message());
+    assert_eq!(reader.decoder.finish_direct_read(&mut [5, 6]), Some(FrameEvent::Message(Kind::Binary)));
+    assert!(!reader.decoder.is_mid_message());
     reader.feed(&hex("02 04 01 02 03 04"));
     reader.feed(&hex("80 03"));
     assert_eq!(reader.violation, Some(Violation::TooBig { size: 7, limit: 6 }));
     for bytes in ["81 04", "82"] {
         let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
         reader.feed(&hex(bytes));
-        assert_eq!(reader.inbound.direct(), 0);
+        assert_eq!(reader.decoder.direct_read_len(), 0);
     }
     // Masked, it is unmasked where it lies, however it is cut.
     let frame = masked(&hex("82 07 01 02 03 04 05 06 07"));
@@ -186,10 +234,63 @@ fn binary_can_pass_by() {
         reader.feed(start);
         let mut payload = payload.to_vec();
         let (first, second) = payload.split_at_mut(cut);
-        let end = reader.inbound.took_directly(first).or_else(|| reader.inbound.took_directly(second));
+        let end = reader.decoder.finish_direct_read(first).or_else(|| reader.decoder.finish_direct_read(second));
         assert_eq!(end, Some(FrameEvent::Message(Kind::Binary)));
         assert_eq!([&reader.sink.bytes[..], &payload].concat(), [1, 2, 3, 4, 5, 6, 7]);
     }
+}
+
+/// What `take_whole` makes of this input, and the violation that `next` finds in the same.
+fn whole(role: Role, bytes: &[u8]) -> (Option<Vec<u8>>, Option<Violation>, Option<Violation>) {
+    let mut reader = Reader::new(role, LIMITS, None, usize::MAX);
+    reader.feed(bytes);
+    let mut decoder = Decoder::new(role, LIMITS, None);
+    let (mut input, rest) = (bytes.to_vec(), b"\x81\x02hi");
+    input.extend_from_slice(rest);
+    let take = |kind, payload: &[u8]| {
+        if kind == Kind::Text {
+            std::str::from_utf8(payload)?;
+        }
+        Ok(payload.to_vec())
+    };
+    match decoder.take_whole(&mut input, take) {
+        WholeMessage::Absent => (None, None, reader.violation),
+        WholeMessage::Taken(count, payload) => {
+            assert_eq!(count, bytes.len());
+            (Some(payload), None, reader.violation)
+        }
+        WholeMessage::Violation(violation) => {
+            let mut more = *b"\x81\x02hi";
+            let mut sink = Collector { kind: Kind::Text, bytes: Vec::new(), portion: 9, left: 9 };
+            assert_eq!(decoder.next(&mut more, &mut sink), (4, Ok(None)), "nothing comes after a violation");
+            (None, Some(violation), reader.violation)
+        }
+    }
+}
+
+#[test]
+fn the_short_way_agrees_with_the_long_one() {
+    for payload in
+        [&b""[..], b"hi", b"\xe2\x82\xac", &[b'a'; 200], b"\xff", b"ab\xe2\x28\xa1", b"ab\xe2\x82", b"\xf4\x90"]
+    {
+        let text = frame(0x81, payload);
+        let is_text = std::str::from_utf8(payload).is_ok();
+        for (role, bytes) in [(Role::Client, text.clone()), (Role::Server, masked(&text))] {
+            let (taken, short, long) = whole(role, &bytes);
+            assert_eq!(short, long, "{payload:02x?}");
+            assert_eq!(taken.as_deref(), is_text.then_some(payload));
+        }
+        assert_eq!(whole(Role::Client, &frame(0x82, payload)).0.as_deref(), Some(payload));
+    }
+    // Everything else is left to the long way.
+    for bytes in ["81", "81 7e 00", "01 02 68 69", "89 00", "88 00", "c1 00", "83 00", "81 82 00 00"] {
+        assert_eq!(whole(Role::Client, &hex(bytes)).1, None, "{bytes}");
+    }
+    let mut decoder = Decoder::new(Role::Client, LIMITS, None);
+    let mut cut = hex("82 03 01 02");
+    assert!(matches!(decoder.take_whole(&mut cut, |_, _| Ok(())), WholeMessage::Absent));
+    let mut large = frame(0x82, &[0; 70_001]);
+    assert!(matches!(decoder.take_whole(&mut large, |_, _| Ok(())), WholeMessage::Absent));
 }
 
 #[test]
@@ -207,7 +308,7 @@ fn it_knows_whether_something_is_unfinished() {
     ] {
         let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
         reader.feed(&hex(bytes));
-        assert_eq!(reader.inbound.is_mid_message(), expected, "{bytes}");
+        assert_eq!(reader.decoder.is_mid_message(), expected, "{bytes}");
     }
 }
 
@@ -224,6 +325,6 @@ fn nothing_is_handed_on_before_it_is_valid() {
 #[test]
 fn it_is_small() {
     assert!(size_of::<Decoder>() <= 128, "{}", size_of::<Decoder>());
-    assert!(size_of::<Encoder>() <= 48, "{}", size_of::<Encoder>());
+    assert!(size_of::<MessageCompressor>() <= 48, "{}", size_of::<MessageCompressor>());
     assert!(size_of::<Violation>() <= 32, "{}", size_of::<Violation>());
 }

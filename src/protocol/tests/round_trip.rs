@@ -46,41 +46,68 @@ fn agreed() -> impl Strategy<Value = Option<DeflateParameters>> {
     })
 }
 
-/// How one message is sent: cut at these parts of its length, compressed or not, and in which way.
-type Plan = (Recipe, Vec<f64>, bool, [u8; 4]);
+fn encoding() -> impl Strategy<Value = Encoding> {
+    prop_oneof![Just(Encoding::Plain), Just(Encoding::Compressed)]
+}
 
-fn send(role: Role, outbound: &mut Encoder, out: &mut Vec<u8>, plan: &Plan, expected: &mut Vec<Out>) {
-    let (recipe, cuts, compress, mask) = plan;
-    let message = recipe.make();
-    let (kind, bytes) = match &message {
-        Out::Text(text) => (Kind::Text, text.as_bytes()),
-        Out::Binary(bytes) => (Kind::Binary, &bytes[..]),
-        _ => unreachable!(),
-    };
-    if cuts.is_empty() && !compress && outbound.compresses_from() == Some(0) {
-        outbound.header(out, kind, bytes.len(), *mask);
-        match role {
-            Role::Client => mask::append(out, bytes, *mask),
-            Role::Server => out.extend_from_slice(bytes),
+/// How one message is sent: cut at these parts of its length, with which encoding and mask.
+type Plan = (Recipe, Vec<f64>, Encoding, [u8; 4]);
+
+/// Both encoders of one side.
+struct Sender {
+    frames: FrameEncoder,
+    compressor: Option<MessageCompressor>,
+    out: Vec<u8>,
+    expected: Vec<Out>,
+}
+
+impl Sender {
+    fn send(&mut self, role: Role, (recipe, cuts, encoding, mask): &Plan) {
+        let mask = (role == Role::Client).then_some(*mask);
+        let message = recipe.make();
+        let (kind, bytes) = match &message {
+            Out::Text(text) => (Kind::Text, text.as_bytes()),
+            Out::Binary(bytes) => (Kind::Binary, &bytes[..]),
+            _ => unreachable!(),
+        };
+        match (&mut self.compressor, encoding) {
+            (Some(compressor), Encoding::Compressed) if cuts.is_empty() => {
+                compressor.message(&mut self.out, kind, bytes, mask);
+            }
+            (Some(_), _) if cuts.is_empty() => {
+                self.frames.header(&mut self.out, kind, bytes.len(), mask);
+                match mask {
+                    Some(mask) => mask::append(&mut self.out, bytes, mask),
+                    None => self.out.extend_from_slice(bytes),
+                }
+            }
+            (None, _) if cuts.is_empty() => self.frames.message(&mut self.out, kind, bytes, mask),
+            _ => self.send_parts(kind, bytes, cuts, *encoding, mask),
         }
-    } else if cuts.is_empty() {
-        outbound.message(out, kind, bytes, *compress, *mask);
-    } else {
+        self.expected.push(message);
+    }
+
+    fn send_parts(&mut self, kind: Kind, bytes: &[u8], cuts: &[f64], encoding: Encoding, mask: Option<[u8; 4]>) {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * bytes.len() as f64) as usize).collect();
         cuts.sort();
         cuts.push(bytes.len());
         let mut start = 0;
         for (i, &end) in cuts.iter().enumerate() {
-            let part = Fragment { kind, first: i == 0, fin: i + 1 == cuts.len(), compress: *compress };
-            outbound.fragment(out, part, &bytes[start..end], *mask);
+            let fin = if i + 1 == cuts.len() { Fin::Last } else { Fin::More };
+            let part = Fragment { kind, first: i == 0, fin };
+            match (&mut self.compressor, encoding) {
+                (Some(compressor), Encoding::Compressed) => {
+                    compressor.fragment(&mut self.out, part, &bytes[start..end], mask);
+                }
+                _ => self.frames.fragment(&mut self.out, part, &bytes[start..end], mask),
+            }
             start = end;
-            if !part.fin {
-                outbound.control(out, Opcode::Ping, &[i as u8], *mask);
-                expected.push(Out::Ping(vec![i as u8]));
+            if fin == Fin::More {
+                self.frames.control(&mut self.out, Opcode::Ping, &[i as u8], mask);
+                self.expected.push(Out::Ping(vec![i as u8]));
             }
         }
     }
-    expected.push(message);
 }
 
 proptest! {
@@ -92,15 +119,17 @@ proptest! {
         agreed in agreed(),
         level in 0u8..=9,
         plans in prop::collection::vec(
-            (recipe(), prop::collection::vec(0.0..1.0f64, 0..4), any::<bool>(), any::<[u8; 4]>()), 1..5),
+            (recipe(), prop::collection::vec(0.0..1.0f64, 0..4), encoding(), any::<[u8; 4]>()), 1..5),
         chunk in prop_oneof![1usize..40, 40usize..200_000],
         room in prop_oneof![Just(usize::MAX), 1usize..5000],
     ) {
-        let mut outbound = Encoder::new(role, agreed, level, 0);
-        let (mut wire, mut expected) = (Vec::new(), Vec::new());
+        let compressor = agreed.and_then(|agreed| MessageCompressor::new(role, agreed, level, 0));
+        let frames = FrameEncoder::new(role);
+        let mut sender = Sender { frames, compressor, out: Vec::new(), expected: Vec::new() };
         for plan in &plans {
-            send(role, &mut outbound, &mut wire, plan, &mut expected);
+            sender.send(role, plan);
         }
+        let Sender { out: wire, expected, .. } = sender;
         let other = if role == Role::Client { Role::Server } else { Role::Client };
         let limits = DecoderLimits { max_message_size: 300_000, max_fragments: 10 };
         let (out, violation) = Reader::new(other, limits, agreed, room).run(wire.chunks(chunk));
@@ -136,17 +165,17 @@ proptest! {
 #[test]
 fn the_bytes_are_those_of_rfc_6455_and_7692() {
     let mut out = Vec::new();
-    let mut client = Encoder::new(Role::Client, None, 6, 0);
-    client.message(&mut out, Kind::Text, b"Hello", true, MASK);
+    FrameEncoder::new(Role::Client).message(&mut out, Kind::Text, b"Hello", Some(MASK));
     assert_eq!(out, hex("81 85 37 fa 21 3d 7f 9f 4d 51 58"));
-    let mut server = Encoder::new(Role::Server, Some(AGREED), 6, 64);
-    assert_eq!((server.compresses_from(), client.compresses_from()), (Some(64), None));
+    let server = FrameEncoder::new(Role::Server);
+    let mut compressor = MessageCompressor::new(Role::Server, AGREED, 6, 64).unwrap();
+    assert_eq!(compressor.threshold(), 64);
     out.clear();
-    server.message(&mut out, Kind::Text, b"Hello", false, MASK);
-    server.message(&mut out, Kind::Text, b"Hello", true, MASK);
-    server.message(&mut out, Kind::Text, b"Hello", true, MASK);
-    server.message(&mut out, Kind::Text, b"", true, MASK);
-    server.control(&mut out, Opcode::Close, &[3, 232], MASK);
+    server.message(&mut out, Kind::Text, b"Hello", None);
+    for text in [&b"Hello"[..], b"Hello", b""] {
+        compressor.message(&mut out, Kind::Text, text, None);
+    }
+    server.control(&mut out, Opcode::Close, &[3, 232], None);
     let expected = "81 05 48 65 6c 6c 6f c1 07 f2 48 cd c9 c9 07 00 c1 05 f2 00 11 00 00 c1 01 00 88 02 03 e8";
     assert_eq!(out, hex(expected));
 }

@@ -1,4 +1,4 @@
-//! The contestants, each doing the same jobs.
+//! The contestants; each does the same jobs.
 
 use std::hint::black_box;
 use std::io::{self, Read, Write};
@@ -17,42 +17,42 @@ use crate::peers::{CHUNK, REQUEST, TLS, frame, serve, start, upgrade};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Contestant {
-    /// The same bytes, and nothing else.
+    /// Only reads and writes the same bytes.
     Bare,
     Wsync,
     Tungstenite,
     Fastwebsockets,
 }
 
-/// What a client does, again and again.
+/// What a client does repeatedly.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub act: Act,
-    /// Of a message, in bytes.
+    /// A message's size in bytes.
     pub size: usize,
     pub payload: Payload,
-    /// How often in one measurement.
+    /// Repetitions in one measurement.
     pub count: usize,
     pub tls: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Act {
-    /// Receives a message that it then owns.
+    /// Receives a message as an owned value.
     Receive,
-    /// Receives a message into a buffer that it has.
+    /// Receives a message into a buffer that is used again.
     ReceiveInto,
     Send,
-    /// Sends so many messages together.
+    /// Sends this many messages together.
     Batch(usize),
     /// Sends a message and receives one.
     Echo,
-    /// As many threads send on one connection.
+    /// This many threads send on one connection.
     Threads(usize),
     Connect,
     /// Holds open connections after one echo on each.
     Hold,
-    /// Holds open connections after many echoes of large messages on each, and a rest.
+    /// Holds open connections after many echoes of large messages on each and an idle time.
     Burst,
 }
 
@@ -60,11 +60,11 @@ pub enum Act {
 pub enum Payload {
     Binary,
     Ascii,
-    /// Text of two bytes a character, but for the spaces.
+    /// Text with two bytes per character, except spaces.
     Greek,
 }
 
-/// For each message: seconds, or for each connection: KiB.
+/// Seconds per message, or KiB per connection.
 #[derive(Default)]
 pub struct Sample {
     pub cpu: f64,
@@ -109,7 +109,7 @@ impl Contestant {
         }
     }
 
-    /// Whether it takes part. fastwebsockets is for tokio: it has its turn where one task does one thing.
+    /// Whether it can do the job. fastwebsockets is for tokio: only jobs of one task.
     pub fn can(self, job: &Job) -> bool {
         match self {
             Contestant::Bare => !matches!(job.act, Act::ReceiveInto | Act::Threads(_) | Act::Hold | Act::Burst),
@@ -141,7 +141,7 @@ pub fn measure(contestant: Contestant, job: &Job) -> io::Result<Sample> {
                     share(job, threads, |_| ws.lock().unwrap().send(message.clone()).unwrap())
                 }
             };
-            // Until all of it has arrived.
+            // Until the peer has received everything.
             peer.join().expect("it reads on");
             return Ok(Sample { cpu, ..clock.stop(job.count) });
         }
@@ -175,7 +175,7 @@ impl Clock {
     }
 }
 
-/// Does `step` until all is warm, and then as often as the job says.
+/// Runs `step` to warm up, and then as often as the job says.
 fn repeat(job: &Job, mut step: impl FnMut()) -> Sample {
     for _ in 0..warm_up(job) {
         step();
@@ -194,7 +194,7 @@ fn warm_up(job: &Job) -> usize {
     job.count / 10
 }
 
-/// Calls `send` from many threads; returns the processor time that each message took them.
+/// Calls `send` from many threads; returns the time per message.
 fn share(job: &Job, threads: usize, send: impl Fn(&[u8]) + Sync) -> f64 {
     let message = job.message();
     let each = || {
@@ -271,7 +271,7 @@ pub fn tungstenite<S: Read + Write>(stream: S) -> tungstenite::WebSocket<S> {
     tungstenite::client("ws://localhost/", stream).unwrap_or_else(|_| panic!("the peer answers")).0
 }
 
-/// Can be cloned without copying it.
+/// A message that can be cloned without a copy.
 fn tungstenite_message(job: &Job) -> Message {
     match Bytes::from(job.message()) {
         bytes if job.is_text() => Message::Text(Utf8Bytes::try_from(bytes).unwrap()),
@@ -327,7 +327,7 @@ fn with_fastwebsockets(job: &Job, mut stream: TcpStream) -> Sample {
 fn connect(contestant: Contestant, job: &Job) -> io::Result<Sample> {
     let address = serve()?;
     let url = format!("ws://{address}/");
-    // Kept, as closing is not connecting.
+    // Kept open: closing is not measured.
     let (mut bare, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     let options = WebSocket::options().compression(Compression::off());
     Ok(repeat(job, || match contestant {

@@ -1,4 +1,4 @@
-//! Instructions in user code, counted by valgrind: they do not depend on what else the machine does.
+//! Instructions in user code, counted by valgrind: they do not depend on other load.
 
 use std::env;
 use std::error::Error;
@@ -7,15 +7,15 @@ use std::process::Command;
 use crate::clients::{self, Act, Contestant, Job};
 use crate::rows::{ROWS, Row};
 
-/// Does a row's job `count` times.
+/// Runs a row's job `count` times.
 pub fn once(contestant: Contestant, row: &str, count: usize) {
     let row = ROWS.iter().find(|known| known.name == row).expect("a row");
     let sample = clients::measure(contestant, &Job { count, ..row.job.clone() }).expect("it works");
     println!("{:.0} ns of processor time a message, {:.0} ns on the wall", sample.cpu * 1e9, sample.wall * 1e9);
 }
 
-/// Prints how many instructions a message takes: what twice as many messages take more, so that opening the connection does
-/// not count. The peer's few are in it.
+/// Prints the instructions per message: the difference that twice as many messages make, so that opening the connection is
+/// not counted. The peer's few instructions are included.
 pub fn count<'a>(rows: impl Iterator<Item = &'a Row>) -> Result<(), Box<dyn Error>> {
     println!(
         "| | {} |\n|---|{}",
@@ -28,7 +28,7 @@ pub fn count<'a>(rows: impl Iterator<Item = &'a Row>) -> Result<(), Box<dyn Erro
             Act::Batch(messages) => messages,
             _ => 1,
         };
-        // Enough for a thousandth, and few enough for valgrind's pace.
+        // Precise to a thousandth, and still bearable under valgrind.
         let count = (row.job.count / 20).max(4);
         print!("| {} |", row.name);
         for contestant in Contestant::ALL {
@@ -38,7 +38,7 @@ pub fn count<'a>(rows: impl Iterator<Item = &'a Row>) -> Result<(), Box<dyn Erro
             }
             let fewer = instructions(contestant, row.name, count)?;
             let more = instructions(contestant, row.name, 2 * count)?;
-            // The warm-up grows along.
+            // The warm-up grows too.
             let each = (more - fewer) / ((count + count / 10) * messages) as f64;
             print!(" {each:.0} |");
         }

@@ -1,14 +1,13 @@
-//! The price of a message: this crate beside the bare socket, tungstenite and fastwebsockets.
+//! CPU and memory per message, compared with a bare socket, tungstenite and fastwebsockets.
 //!
 //! ```sh
 //! cargo run --release -p wsync-benches --bin speed                    # the table, into benches/speed.md, and the chart
 //! cargo run --release -p wsync-benches --bin speed -- --rounds 21 16  # more rounds, of the rows with "16" in their name
-//! cargo run --release -p wsync-benches --bin speed -- --instructions  # instructions a message, counted by valgrind
+//! cargo run --release -p wsync-benches --bin speed -- --instructions  # instructions per message, counted by valgrind
 //! ```
 //!
-//! Each row is measured in rounds, in each of which every contestant has its turn, so that all see the same machine, however
-//! busy it is with other things. The other end is always the same: a thread on a bare socket, whose work does not count.
-//! Ratios are medians of the rounds' ratios.
+//! Each row is measured in rounds, and each round measures every contestant, so that all see the same machine. The other end
+//! is always a thread on a bare socket, whose work is not counted. Ratios are medians of the rounds' ratios.
 
 mod clients;
 mod instructions;
@@ -23,7 +22,7 @@ use clients::{Contestant, Sample};
 use lexopt::prelude::*;
 use rows::{ROWS, Row};
 
-/// What a row's rounds gave, for each contestant that takes part.
+/// The results of a row's rounds, for each contestant.
 struct Measured {
     row: &'static Row,
     samples: Vec<(Contestant, Vec<Sample>)>,
@@ -79,7 +78,7 @@ fn measure(row: &'static Row, rounds: usize) -> Result<Measured, Box<dyn Error>>
 }
 
 impl Measured {
-    /// The medians of what one contestant took.
+    /// One contestant's median.
     fn median(&self, contestant: Contestant) -> Option<f64> {
         let value = |sample: &Sample| self.row.metric.of(sample);
         self.of(contestant).map(|samples| median(samples.iter().map(value).collect()))

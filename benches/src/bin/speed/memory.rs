@@ -1,4 +1,4 @@
-//! What open connections hold, read off a process of its own for each contestant.
+//! Memory of open connections, measured in a process of its own for each contestant.
 
 use std::env;
 use std::fs;
@@ -13,9 +13,9 @@ use crate::clients::{Act, Contestant, Job, Sample, tungstenite, wsync};
 use crate::peers::serve;
 use crate::rows::ROWS;
 
-/// How many large messages a burst has.
+/// Large messages in a burst.
 const BURST: usize = 20;
-/// The rest after it.
+/// Idle time after a burst.
 const REST: Duration = Duration::from_millis(150);
 
 pub fn measure(contestant: Contestant, job: &Job) -> io::Result<Sample> {
@@ -27,7 +27,7 @@ pub fn measure(contestant: Contestant, job: &Job) -> io::Result<Sample> {
     Ok(Sample { memory, ..Sample::default() })
 }
 
-/// Prints the KiB of each connection.
+/// Prints the KiB per connection.
 pub fn hold(contestant: Contestant, row: &str) -> io::Result<()> {
     let job = &ROWS.iter().find(|known| known.name == row).expect("a row").job;
     let address = env::var("PEER").map_err(Error::other)?;
@@ -40,7 +40,7 @@ pub fn hold(contestant: Contestant, row: &str) -> io::Result<()> {
         io::Result::Ok(stream)
     };
     let mut before = 0.0;
-    // The first connection is not counted: it loads what all share.
+    // The first connection is not counted: it loads what all of them share.
     for number in 0..=job.count {
         if number == 1 {
             before = resident()?;
@@ -73,7 +73,7 @@ pub fn hold(contestant: Contestant, row: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// KiB of this process that are in memory.
+/// Resident memory of this process in KiB.
 fn resident() -> io::Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");

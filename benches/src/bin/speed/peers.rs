@@ -1,4 +1,4 @@
-//! The other end: bare sockets on threads, whose work does not count.
+//! The other end: bare sockets on threads, whose work is not counted.
 
 use std::io::{Read, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::clients::{Act, Job};
 
-/// How much is read or written at once. Not a multiple of 4096: reads that fill such a buffer can keep the kernel's copies at
-/// one distance modulo 4096, and at an unlucky one they take three times as long. Nobody shall be lucky here.
+/// Bytes per read or write. Not a multiple of 4096: reads that fill such a buffer keep the kernel's copies at one distance
+/// modulo 4096, some of which take three times as long (benches/README.md).
 pub const CHUNK: usize = (1 << 20) - 1117;
 
 /// A stream to a peer that does the other half of the job, and the peer, which ends when the stream is closed.
@@ -23,7 +23,7 @@ pub fn start(job: &Job) -> Result<(TcpStream, JoinHandle<()>)> {
     let peer = thread::spawn(move || {
         let (stream, _) = listener.accept().expect("it is connected");
         stream.set_nodelay(true).expect("it is TCP");
-        // How it ends is the client's affair.
+        // The client decides how it ends.
         let _ = if job.tls {
             TLS.0.accept(stream).map_err(std::io::Error::other).and_then(|stream| play(stream, &job))
         } else {
@@ -58,7 +58,7 @@ fn play(mut stream: impl Read + Write, job: &Job) -> Result<()> {
     }
 }
 
-/// A server that opens connections one after the other, echoes what comes and keeps them; a thread for each.
+/// An echo server with a thread for each connection.
 pub fn serve() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -125,7 +125,7 @@ fn answer_upgrade(stream: &mut (impl Read + Write)) -> Result<()> {
     )
 }
 
-/// Byte by byte, to take none of what comes behind it.
+/// Reads byte by byte, to leave what comes behind the head.
 fn head(stream: &mut impl Read) -> Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -136,7 +136,7 @@ fn head(stream: &mut impl Read) -> Result<String> {
     String::from_utf8(head).map_err(std::io::Error::other)
 }
 
-/// The server's TLS, and the client's that trusts it.
+/// TLS settings of the server, and of a client that trusts it.
 pub static TLS: LazyLock<(TlsAcceptor, TlsConnector)> = LazyLock::new(|| {
     let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).expect("the name is fine");
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());

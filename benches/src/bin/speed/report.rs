@@ -12,7 +12,7 @@ use crate::clients::Contestant::{Bare, Fastwebsockets, Tungstenite, Wsync};
 use crate::rows::Metric;
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/speed.md");
-/// What lies outside is drawn at the edge.
+/// Values outside are drawn at the edge.
 const LEAST: f64 = 1.0 / 32.0;
 const MOST: f64 = 2.0;
 const GREY: RGBColor = RGBColor(160, 160, 160);
@@ -70,7 +70,7 @@ pub fn write(results: &[Measured], rounds: usize) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// A line for each row, on it a dot for each contestant: how much of tungstenite's it takes.
+/// A line for each row, with a dot for each contestant's ratio to tungstenite.
 fn draw(results: &[Measured]) -> Result<(), Box<dyn Error>> {
     let (rows, height) = (results.len() as f64, 90 + 24 * results.len() as u32);
     let area = SVGBackend::new(CHART, (900, height)).into_drawing_area();

@@ -1,4 +1,4 @@
-//! What is measured, and what is to be reached.
+//! The measurements and their aims.
 
 use crate::clients::{Act, Contestant, Job, Payload, Sample};
 
@@ -7,20 +7,20 @@ pub struct Row {
     pub name: &'static str,
     pub job: Job,
     pub metric: Metric,
-    /// At most this much of what tungstenite takes.
+    /// The aim as a ratio to tungstenite.
     pub of_tungstenite: Option<f64>,
-    /// At most this much of what the bare socket takes.
+    /// The aim as a ratio to the bare socket.
     pub of_bare: Option<f64>,
 }
 
-/// Which of the measured values decides.
+/// The measured value that counts.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Metric {
     /// Processor time, user and system, of the threads under measurement.
     Cpu,
-    /// Time on the wall.
+    /// Wall time.
     Wall,
-    /// Memory for each connection.
+    /// Memory per connection.
     Memory,
 }
 

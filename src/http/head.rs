@@ -1,23 +1,45 @@
-//! Heads of requests and responses (RFC 9112 §2 to §5), read as the bytes come in.
+//! Heads of requests and responses (RFC 9112 §2 to §5), parsed incrementally.
 
-use std::mem;
+use std::{fmt, mem};
 
 use super::headers::{Headers, clip, is_tchar, is_token, trim};
-use crate::error::{Error, ErrorKind, Result};
 
-/// The most bytes that a head may have, its empty line included. A single line has no other bound.
+type Result<T, E = HeadError> = std::result::Result<T, E>;
+
+/// The most bytes that a head may have, its empty line included. There is no other limit for a line.
 const MAX_HEAD: usize = 64 * 1024;
 /// The most header lines that a head may have.
 const MAX_HEADERS: usize = 128;
 
+/// Why bytes cannot become a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// The first byte is that of a TLS record; `sender` is the side that sent it.
+    Tls {
+        sender: &'static str,
+    },
+    Malformed(String),
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HeadError::Tls { sender } => write!(f, "the {sender} speaks TLS where plain HTTP was expected"),
+            HeadError::Malformed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for HeadError {}
+
 /// A whole head. Without a parameter it is a response's.
-pub(crate) struct Head<S = StatusLine> {
+pub struct Head<S = StatusLine> {
     pub start: S,
     pub headers: Headers,
 }
 
 /// `GET /path?query HTTP/1.1`
-pub(crate) struct RequestLine {
+pub struct RequestLine {
     pub method: String,
     pub target: String,
     /// The 1 of `HTTP/1.1`.
@@ -25,39 +47,41 @@ pub(crate) struct RequestLine {
 }
 
 /// `HTTP/1.1 101 Switching Protocols`; the reason may be missing.
-pub(crate) struct StatusLine {
+pub struct StatusLine {
     pub minor: u8,
     pub status: u16,
     pub reason: String,
 }
 
 /// Whether another head follows this one (RFC 9110 §15.2): 100, 102, 103 and so on, but not 101.
-pub(crate) fn is_informational(head: &Head) -> bool {
+pub fn is_informational(head: &Head) -> bool {
     head.start.status < 200 && head.start.status != 101
 }
 
-/// Reads a head from bytes in any portions, each looked at once.
+/// Reads a head from bytes in any portions; each byte is looked at once.
 ///
-/// What cannot become a head is refused at its first wrong byte. A line may end with a bare LF (RFC 9112 §2.2), a bare
-/// CR or a NUL is refused, folded lines are joined with one space, values that are not UTF-8 are read as Latin-1. No
-/// empty line may come before the start line.
+/// A head is refused at its first wrong byte. A line may end with a bare LF (RFC 9112 §2.2), a bare
+/// CR or a NUL is refused, folded lines are joined with one space, values that are not UTF-8 are read as Latin-1. Empty
+/// lines before a request line are skipped, up to a few (RFC 9112 §2.2); none may come before a status line.
 ///
-/// After a head the parser starts over, and what it has taken still counts: all interim responses together fit in 64 KiB.
-pub(crate) struct HeadParser<S = StatusLine> {
+/// After a head the parser starts again, but the limit counts on: all informational responses together have 64 KiB.
+pub struct HeadParser<S = StatusLine> {
     taken: usize,
+    /// Empty lines before the start line.
+    skipped: usize,
     line: Vec<u8>,
-    place: Place,
-    /// A CR came, and only a LF may follow.
+    state: LineState,
+    /// A CR came: only a LF may follow.
     cr: bool,
     start: Option<S>,
     headers: Headers,
 }
 
-/// Where in a line the parser is.
-enum Place {
+/// The part of a line that the next byte belongs to.
+enum LineState {
     Start,
     Name,
-    /// In a value, with the length of the name in front of it.
+    /// A value, behind a name of this length.
     Value(usize),
     Fold,
 }
@@ -77,10 +101,10 @@ impl HeadParser<StatusLine> {
 impl<S: StartLine> HeadParser<S> {
     fn new() -> Self {
         let (line, headers) = (Vec::new(), Headers::default());
-        HeadParser { taken: 0, line, place: Place::Start, cr: false, start: None, headers }
+        HeadParser { taken: 0, skipped: 0, line, state: LineState::Start, cr: false, start: None, headers }
     }
 
-    /// Takes bytes up to the end of the head and says how many those were. Bytes behind the head are left alone.
+    /// Takes bytes up to the end of the head; returns how many, and the head once it is complete.
     pub fn feed(&mut self, input: &[u8]) -> Result<(usize, Option<Head<S>>)> {
         for (at, &byte) in input.iter().enumerate() {
             self.taken += 1;
@@ -106,24 +130,26 @@ impl<S: StartLine> HeadParser<S> {
         Ok((input.len(), None))
     }
 
-    /// Whether no byte of the (next) head has come yet.
+    /// Whether no byte of the (next) head has arrived.
     pub fn is_empty(&self) -> bool {
-        matches!(self.place, Place::Start) && self.line.is_empty() && !self.cr
+        matches!(self.state, LineState::Start) && self.line.is_empty() && !self.cr
     }
 
-    /// `rest`, which begins with the byte, is only for the error's text.
+    /// Takes a byte that ends no line. `rest`, which begins with it, is for the error's text.
     fn take(&mut self, byte: u8, rest: &[u8]) -> Result<()> {
-        match self.place {
-            Place::Start if !S::fits(self.line.len(), byte) => return Err(self.misfit(byte, rest)),
-            Place::Name if byte == b':' && !self.line.is_empty() => self.place = Place::Value(self.line.len()),
-            Place::Name if matches!(byte, b' ' | b'\t') && self.line.is_empty() && self.headers.len() > 0 => {
-                self.place = Place::Fold;
+        match self.state {
+            LineState::Start if !S::fits(self.line.len(), byte) => return Err(self.misfit(byte, rest)),
+            LineState::Name if byte == b':' && !self.line.is_empty() => self.state = LineState::Value(self.line.len()),
+            LineState::Name if matches!(byte, b' ' | b'\t') && self.line.is_empty() && self.headers.len() > 0 => {
+                self.state = LineState::Fold;
             }
-            Place::Name if !is_tchar(byte as char) => {
+            LineState::Name if !is_tchar(byte as char) => {
                 let name = clip(&text(&self.line));
                 return refuse(format!("{:?} in or behind a header's name ({name}), expected a colon", byte as char));
             }
-            Place::Value(_) | Place::Fold if byte == 0 => return refuse("a NUL in a header's value".to_owned()),
+            LineState::Value(_) | LineState::Fold if byte == 0 => {
+                return refuse("a NUL in a header's value".to_owned());
+            }
             _ => {}
         }
         self.line.push(byte);
@@ -133,41 +159,44 @@ impl<S: StartLine> HeadParser<S> {
     fn end_line(&mut self) -> Result<Option<Head<S>>> {
         self.cr = false;
         let line = mem::take(&mut self.line);
-        match mem::replace(&mut self.place, Place::Name) {
-            Place::Start => {
+        match mem::replace(&mut self.state, LineState::Name) {
+            LineState::Start if line.is_empty() && self.skipped < S::MAX_EMPTY_LINES => {
+                self.skipped += 1;
+                self.state = LineState::Start;
+            }
+            LineState::Start => {
                 let start = S::parse(&line);
-                let wrong =
-                    || Error::new(ErrorKind::Handshake, format!("{} is not {}", clip(showable(&text(&line))), S::WHAT));
+                let wrong = || HeadError::Malformed(format!("{} is not {}", clip(showable(&text(&line))), S::WHAT));
                 self.start = Some(start.ok_or_else(wrong)?);
             }
-            Place::Name if line.is_empty() => {
-                self.place = Place::Start;
+            LineState::Name if line.is_empty() => {
+                self.state = LineState::Start;
                 let headers = mem::take(&mut self.headers);
                 return Ok(self.start.take().map(|start| Head { start, headers }));
             }
-            Place::Name => return refuse(format!("header line {} has no colon", clip(&text(&line)))),
-            Place::Value(_) if self.headers.len() == MAX_HEADERS => {
+            LineState::Name => return refuse(format!("header line {} has no colon", clip(&text(&line)))),
+            LineState::Value(_) if self.headers.len() == MAX_HEADERS => {
                 return refuse(format!("the head has more than {MAX_HEADERS} headers"));
             }
-            Place::Value(name) => self.headers.push(&text(&line[..name]), &text(&line[name + 1..])),
-            Place::Fold => self.headers.fold(&text(&line)),
+            LineState::Value(name) => self.headers.push(&text(&line[..name]), &text(&line[name + 1..])),
+            LineState::Fold => self.headers.fold(&text(&line)),
         }
         Ok(None)
     }
 
-    /// The start line went wrong: says what the peer seems to speak instead.
-    fn misfit(&self, byte: u8, rest: &[u8]) -> Error {
-        // The first byte of a TLS record: an alert or a handshake (RFC 8446 §5.1). No HTTP begins with one.
+    /// The error for a byte that no start line has at this place.
+    fn misfit(&self, byte: u8, rest: &[u8]) -> HeadError {
+        // The first byte of a TLS record: an alert or a handshake (RFC 8446 §5.1). No HTTP message begins with it.
         if self.line.is_empty() && matches!(byte, 0x15 | 0x16) {
-            return Error::new(ErrorKind::Handshake, S::TLS);
+            return HeadError::Tls { sender: S::SENDER };
         }
         let line = text(&self.line) + &text(&rest[..rest.len().min(40)]);
-        Error::new(ErrorKind::Handshake, format!("{} is not the start of {}", clip(showable(&line)), S::WHAT))
+        HeadError::Malformed(format!("{} is not the start of {}", clip(showable(&line)), S::WHAT))
     }
 }
 
 fn refuse<T>(text: String) -> Result<T> {
-    Err(Error::new(ErrorKind::Handshake, text))
+    Err(HeadError::Malformed(text))
 }
 
 /// UTF-8, or else Latin-1: no byte is lost or refused.
@@ -184,9 +213,12 @@ fn showable(text: &str) -> &str {
 }
 
 /// One of the two kinds of first line.
-pub(crate) trait StartLine: Sized {
+pub trait StartLine: Sized {
     const WHAT: &'static str;
-    const TLS: &'static str;
+    /// The side that sends it.
+    const SENDER: &'static str;
+    /// How many empty lines may come before it.
+    const MAX_EMPTY_LINES: usize;
     /// Whether this byte may stand at this place.
     fn fits(at: usize, byte: u8) -> bool;
     /// Reads a line of bytes that fit.
@@ -195,7 +227,8 @@ pub(crate) trait StartLine: Sized {
 
 impl StartLine for StatusLine {
     const WHAT: &'static str = "an HTTP/1.1 status line";
-    const TLS: &'static str = "the server speaks TLS where plain HTTP was expected: use wss://";
+    const SENDER: &'static str = "server";
+    const MAX_EMPTY_LINES: usize = 0;
 
     fn fits(at: usize, byte: u8) -> bool {
         match at {
@@ -217,8 +250,9 @@ impl StartLine for StatusLine {
 
 impl StartLine for RequestLine {
     const WHAT: &'static str = "an HTTP/1.1 request line";
-    const TLS: &'static str =
-        "the client speaks TLS where plain HTTP was expected: accept it with TLS, or let it use ws://";
+    const SENDER: &'static str = "client";
+    /// At least one must be skipped (RFC 9112 §2.2).
+    const MAX_EMPTY_LINES: usize = 8;
 
     fn fits(at: usize, byte: u8) -> bool {
         if at == 0 { is_tchar(byte as char) } else { byte == b' ' || byte.is_ascii_graphic() }
@@ -235,4 +269,4 @@ impl StartLine for RequestLine {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -1,11 +1,10 @@
-//! What a server answered when it did not switch to WebSocket.
+//! A response as users see it.
 
 use std::fmt;
 
-use super::head::Head;
-use super::headers::Headers;
+use super::{Head, Headers};
 
-/// A server's HTTP answer to the upgrade: the 101, or what it said instead (see [`Error::response`](crate::Error::response)).
+/// A server's HTTP answer to the upgrade: the 101, or another status (see [`Error::response`](crate::Error::response)).
 ///
 /// `Debug` shows the status and the headers' names, not their values, which may be secrets.
 ///
@@ -35,7 +34,7 @@ impl Response {
         self.status
     }
 
-    /// The reason behind the status code, such as `Unauthorized`, as it was sent; it may be empty.
+    /// The reason phrase after the status code, such as `Unauthorized`, as it was sent; it may be empty.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -51,7 +50,7 @@ impl Response {
         self.headers.iter()
     }
 
-    /// The body, or its first 64 KiB. It may be cut short by the connection's end or the time for connecting.
+    /// The body, or its first 64 KiB. It may be incomplete, if the connection or the time for connecting ended.
     pub fn body(&self) -> &[u8] {
         &self.body
     }

@@ -1,10 +1,10 @@
-//! What a client asked for.
+//! A request as users see it.
 
 use std::fmt;
 
-use super::headers::Headers;
+use super::Headers;
 
-/// A client's upgrade request, for the server to look at before it agrees. It has passed every check of RFC 6455 §4.2.1.
+/// A client's upgrade request, for the server's decision. It has passed every check of RFC 6455 §4.2.1.
 ///
 /// `Debug` shows the path and the headers' names, not the query or any value, which may be secrets.
 ///
@@ -15,11 +15,20 @@ use super::headers::Headers;
 /// ```
 #[derive(Clone)]
 pub struct Request {
-    pub(super) target: String,
-    pub(super) headers: Headers,
+    target: String,
+    headers: Headers,
 }
 
 impl Request {
+    /// `target` is path and query.
+    pub(crate) fn new(target: String, headers: Headers) -> Request {
+        Request { target, headers }
+    }
+
+    pub(crate) fn fields(&self) -> &Headers {
+        &self.headers
+    }
+
     /// Path and query, such as `/chat?room=1`, as sent: percent-encoded, and beginning with `/`.
     pub fn target(&self) -> &str {
         &self.target
@@ -44,11 +53,6 @@ impl Request {
     /// UTF-8 is read as Latin-1.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter()
-    }
-
-    /// The subprotocols that the client offers, the one it likes best first (RFC 6455 §1.9).
-    pub fn protocols(&self) -> impl Iterator<Item = &str> {
-        self.headers.tokens("Sec-WebSocket-Protocol")
     }
 }
 

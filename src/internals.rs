@@ -1,0 +1,24 @@
+//! The private modules without I/O, for the repository's fuzz targets and benchmarks. Not part of the interface: it exists
+//! only with `--cfg wsync_internals`, which `.cargo/config.toml` sets in the repository, or `--cfg fuzzing`, which
+//! cargo-fuzz sets.
+
+pub use crate::handshake::{
+    Negotiated, UpgradeRequest, accept, accept_for, check_request, key, write_accept, write_refusal,
+};
+pub use crate::http::{Body, Head, HeadParser, RequestLine, StartLine};
+pub use crate::protocol::{
+    Decoder, DecoderLimits, DeflateParameters, Encoding, Fin, Fragment, FrameEncoder, FrameEvent, MessageCompressor,
+    Opcode, Sink, Violation, WholeMessage,
+};
+
+use crate::compression::Compression;
+use crate::http::Response;
+
+/// What an answer with exactly these parameters would agree on.
+pub fn deflate_parameters(compression: &Compression) -> Option<DeflateParameters> {
+    compression.parameters()
+}
+
+pub fn response(head: Head, body: Vec<u8>) -> Response {
+    Response::new(head, body)
+}
