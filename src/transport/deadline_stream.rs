@@ -1,6 +1,6 @@
 //! Blocking I/O on one stream by a deadline, for exchanges that precede a [`Transport`](super::Transport).
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::time::Duration;
 
 use super::stream::Stream;
@@ -25,45 +25,58 @@ impl DeadlineStream {
     }
 
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.by_deadline(|wait| self.socket.read(into, wait, &mut SocketTimeout::Unknown))
+        by_deadline(&self.deadline, |wait| self.socket.read(into, wait, &mut SocketTimeout::Unknown))
     }
 
     /// At least one byte of what the next `read` returns.
     pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.by_deadline(|wait| self.socket.peek(into, wait, &mut SocketTimeout::Unknown))
+        by_deadline(&self.deadline, |wait| self.socket.peek(into, wait, &mut SocketTimeout::Unknown))
     }
 
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.by_deadline(|wait| self.socket.write(bytes, wait, &mut SocketTimeout::Unknown))
+        by_deadline(&self.deadline, |wait| self.socket.write(bytes, wait, &mut SocketTimeout::Unknown))
     }
+}
 
-    fn by_deadline<T>(&self, mut step: impl FnMut(Option<Duration>) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            // Once the time is over the socket is not tried, or a peer that always has bytes could go on for ever.
-            let left = match self.deadline.left() {
-                Some(Duration::ZERO) => return Err(io::ErrorKind::WouldBlock.into()),
-                left => left,
-            };
-            match step(left) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
+/// Calls `step` with the time that is left, until it returns anything but `WouldBlock`; at the deadline, that.
+fn by_deadline<T>(deadline: &Deadline, mut step: impl FnMut(Option<Duration>) -> io::Result<T>) -> io::Result<T> {
+    loop {
+        // Once the time is over there is no further step, or a peer that always has bytes could go on for ever.
+        let left = match deadline.left() {
+            Some(Duration::ZERO) => return Err(io::ErrorKind::WouldBlock.into()),
+            left => left,
+        };
+        match step(left) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
         }
     }
 }
 
-impl Read for DeadlineStream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        DeadlineStream::read(self, into)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Write for DeadlineStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        DeadlineStream::write(self, bytes)
+    #[test]
+    fn a_wait_that_ends_early_is_tried_again_and_the_deadline_ends_all() {
+        let mut steps = 0;
+        let early = |_| {
+            steps += 1;
+            if steps < 3 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(steps) }
+        };
+        assert_eq!(by_deadline(&Deadline::NEVER, early).unwrap(), 3);
+        let over = Deadline::after("bound", Some(Duration::ZERO));
+        let result = by_deadline(&over, |_| -> io::Result<()> { panic!("a step after the deadline") });
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    #[test]
+    fn reads_and_writes_end_at_the_deadline() {
+        let (ours, theirs) = Stream::pair_with_capacity(4);
+        let stream = DeadlineStream::new(ours, Deadline::after("bound", Some(Duration::from_millis(20)))).unwrap();
+        assert_eq!(stream.write(b"abcdef").unwrap(), 4, "as much as fits, when the time is over");
+        assert_eq!(stream.write(b"ef").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
     }
 }
