@@ -1,16 +1,17 @@
-//! Threads on top of a connection, for programs that ask for them: one that receives, and a whole connection that is made,
-//! kept and made again in the background.
+//! Threads above a connection, for programs that ask for them: one that receives, or a connection that is made, kept and
+//! made again in the background.
 //!
-//! - A reader ([`WebSocket::spawn_reader`]) is one thread in one loop (`read_all`) that hands on what comes.
-//! - [`WebSocket::events`] is the same with a queue as the handler (`queue.rs`).
-//! - A [`Background`] connection adds a thread that sends and the decision what follows an end (`supervisor.rs`), by a
-//!   policy without clock or randomness of its own (`backoff.rs`).
+//! - A reader ([`WebSocket::spawn_reader`]) is one thread with one loop (`reader_thread.rs`).
+//! - [`WebSocket::events`] is the same with a queue as the handler (`event_queue.rs`).
+//! - A [`Background`] connection adds a thread that sends, one that closes, and the decision what follows an end
+//!   (`supervisor.rs`), by a policy without clock or randomness of its own (`reconnect.rs`).
 
 mod event;
 mod event_queue;
 mod reader_thread;
 mod reconnect;
 mod supervisor;
+mod thread;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ use reconnect::Backoff;
 pub use reconnect::Reconnect;
 use supervisor::Supervisor;
 
-/// A connection in the background, for programs of which the main thread must not block: connecting, sending, receiving,
-/// closing and connecting again happen on threads of its own. No method but the waiting ones of [`Events`] blocks.
+/// A connection in the background, for programs whose main thread must not block: connecting, sending, receiving, closing
+/// and connecting again happen on threads of its own. No method blocks, except [`Events`]' waiting ones.
 ///
 /// ```
 /// use wsync::{Background, CloseCode, End, Event};
@@ -63,21 +64,23 @@ use supervisor::Supervisor;
 ///
 /// # What is sent, and what is lost
 ///
-/// A message waits in a queue until the system has taken all of it. If the connection breaks before, the peer cannot have
-/// received the message, and it goes out first on the next connection, in its order. What the system had taken and the
-/// peer had not read when the connection broke is lost, as with any connection: nothing is ever sent twice. A program that
-/// must know what arrived lets the peer confirm it. What is still queued at the end is in [`unsent`](Background::unsent).
+/// A message is kept until the system has taken all of it. If the connection is lost before, the peer cannot have received
+/// the message, and it goes out first on the next connection; the order is kept. What the system had taken and the peer had
+/// not read when the connection was lost is lost, as with any connection: nothing is ever sent twice. To know what arrived,
+/// let the peer confirm it. What is still queued at the end is in [`unsent`](Background::unsent).
 ///
 /// # Threads
 ///
-/// Two, from [`connect`](BackgroundOptions::connect) to the [`End`](Event::End): one connects and receives, one sends. A
-/// third runs during a [`close`](Background::close). After `close` or drop they end at once if waiting to reconnect,
-/// within [`close_timeout`](ConnectOptions::close_timeout) if connected, and while they are connecting within
-/// [`connect_timeout`](ConnectOptions::connect_timeout), as nothing can call back the system's resolver: do not set that to
-/// `None`. No event and no wake comes after the end, whatever they still do.
+/// Three, from [`connect`](BackgroundOptions::connect) to the [`End`](Event::End): one connects and receives, one sends, and
+/// one waits for [`close`](Background::close). After `close` or drop they end at once while waiting to reconnect, within
+/// [`close_timeout`](ConnectOptions::close_timeout) while connected, and within
+/// [`connect_timeout`](ConnectOptions::connect_timeout) while connecting: the system's resolver cannot be cancelled, so do not
+/// set that to `None`. No event and no wake comes after the end.
 ///
-/// A program function that panics ends it: the wake function or the policy, with close code 1011 if it is connected. The
-/// end says so.
+/// The wake function and the policy run on these threads, never on one that calls a method of this type. No lock is held
+/// meanwhile: they may use this connection, and so may a logger.
+///
+/// If your wake function or policy panics, the connection ends, with close code 1011 if it is open. The end says so.
 pub struct Background {
     supervisor: Arc<Supervisor>,
     events: Events,
@@ -85,7 +88,8 @@ pub struct Background {
 
 impl Background {
     /// Connects in the background, with the default options. `wake` is called on a thread of the connection after each
-    /// event, to make the program look at [`events`](Background::events); it must not block for long.
+    /// event: pass whatever wakes your event loop, so that it takes the [`events`](Background::events). It must not block for
+    /// long.
     ///
     /// # Errors
     /// See [`BackgroundOptions::connect`].
@@ -98,31 +102,31 @@ impl Background {
         BackgroundOptions::default()
     }
 
-    /// What has happened. The queue is bounded: while it is full, nothing is received (see [`Events`]) and no new attempt
-    /// to connect begins.
+    /// The events, in their order. The queue is bounded: while it is full, nothing is received (see [`Events`]) and no new
+    /// attempt to connect begins.
     pub fn events(&self) -> &Events {
         &self.events
     }
 
-    /// Queues a message to be sent, also while it is connecting or waiting to. Never blocks.
+    /// Queues a message to be sent, also while there is no connection. Never blocks.
     ///
     /// # Errors
-    /// Both hand the message back: [`Full`](TrySendError::Full) when
+    /// Both contain the message: [`Full`](TrySendError::Full) when
     /// [`send_capacity`](BackgroundOptions::send_capacity) messages wait, [`Disconnected`](TrySendError::Disconnected) after
     /// [`close`](Background::close) or the end.
     pub fn send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
         self.supervisor.send(message.into())
     }
 
-    /// Takes back what is queued and not sent, in its order. After the [`End`](Event::End) that is all that was accepted
-    /// and never went out; before, it can still be sent again.
+    /// Takes what is queued out of the queue, in its order. After the [`End`](Event::End) that is all that was accepted and
+    /// not sent.
     pub fn unsent(&self) -> Vec<Message> {
         self.supervisor.take_unsent()
     }
 
     /// Closes for good, in the background: what is queued goes out, then the closing handshake (RFC 6455 §7) runs, all
-    /// within [`close_timeout`](ConnectOptions::close_timeout), and the [`End`](Event::End) is how that went. While it is
-    /// not connected the end comes at once. Never blocks; the first call counts.
+    /// within [`close_timeout`](ConnectOptions::close_timeout), and the [`End`](Event::End) tells how that ended. While there
+    /// is no connection the end comes at once. Never blocks; only the first call counts.
     ///
     /// # Errors
     /// [`Options`](crate::ErrorKind::Options) for a code or a reason that must not be sent.
@@ -132,15 +136,15 @@ impl Background {
         Ok(())
     }
 
-    /// How far it is: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
+    /// The state: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
     pub fn ready_state(&self) -> ReadyState {
         self.supervisor.ready_state()
     }
 }
 
 impl Drop for Background {
-    /// Ends it now, without blocking: a close frame with code 1001 goes out if the peer takes it at once. What is queued
-    /// in either direction is gone.
+    /// Ends the connection now, without blocking: a close frame with code 1001 goes out if the peer takes it at once. What is
+    /// queued in either direction is dropped.
     fn drop(&mut self) {
         self.supervisor.abandon();
     }
@@ -153,8 +157,7 @@ impl fmt::Debug for Background {
     }
 }
 
-/// How a [`Background`] connection is made and kept: refined by its setters, used by
-/// [`connect`](BackgroundOptions::connect).
+/// How a [`Background`] connection is made and kept. Call [`connect`](BackgroundOptions::connect) any number of times.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -193,7 +196,7 @@ impl BackgroundOptions {
 
     /// How each connection is made (default: [`ConnectOptions::new`]). A
     /// [`ping_interval`](ConnectOptions::ping_interval) finds dead connections, and a
-    /// [`send_timeout`](ConnectOptions::send_timeout) peers that take nothing; both count as lost and are tried again.
+    /// [`send_timeout`](ConnectOptions::send_timeout) finds peers that take nothing; both count as lost and are tried again.
     pub fn via(mut self, options: ConnectOptions) -> BackgroundOptions {
         self.connect = options;
         self
@@ -223,8 +226,7 @@ impl BackgroundOptions {
         self
     }
 
-    /// Connects in the background; see [`Background::connect`]. Whatever fails is told by the events, an unusable URL,
-    /// too.
+    /// Connects in the background; see [`Background::connect`]. Failures are events, even an unusable URL.
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) when the system gives no thread.
@@ -236,3 +238,6 @@ impl BackgroundOptions {
         Ok(Background { supervisor, events: Events { queue, ws: None } })
     }
 }
+
+#[cfg(test)]
+mod tests;

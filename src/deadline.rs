@@ -1,10 +1,10 @@
-//! Time left, and which bound it belongs to.
+//! How much time is left, and which option set the bound.
 
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A point in time that some bound of the caller's ends at; made once and handed through every step that it spans.
+/// The time at which an option's bound ends. Made once, and passed through every step that the bound spans.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
@@ -16,26 +16,26 @@ pub(crate) struct Deadline {
 impl Deadline {
     pub const NEVER: Deadline = Deadline { at: None, bound: "", length: None, is_renewable: false };
 
-    /// `bound` is the option's name, as the error will show it. `None` never ends.
+    /// `bound` is the option's name, which the error shows. `None` never ends.
     pub fn after(bound: &'static str, length: Option<Duration>) -> Deadline {
-        // A length beyond what the clock can add never ends either.
+        // A length beyond the range of the clock never ends either.
         let at = length.and_then(|length| Instant::now().checked_add(length));
         Deadline { at, bound, length, is_renewable: false }
     }
 
-    /// One that bounds standing still: it starts again whenever something has moved.
+    /// An idle timeout: it restarts on progress.
     pub fn renewed_by_progress(bound: &'static str, length: Option<Duration>) -> Deadline {
         Deadline { is_renewable: true, ..Deadline::after(bound, length) }
     }
 
-    /// Something has moved.
+    /// There was progress.
     pub fn progress(&mut self) {
         if self.is_renewable {
             *self = Deadline::renewed_by_progress(self.bound, self.length);
         }
     }
 
-    /// What is left: `None` is for ever, zero is over.
+    /// The time left: `None` without a bound, zero when it is over.
     pub fn left(&self) -> Option<Duration> {
         self.at.map(|at| at.saturating_duration_since(Instant::now()))
     }
@@ -59,7 +59,7 @@ impl Deadline {
         self.left() == Some(Duration::ZERO)
     }
 
-    /// What is left, or the error that says what was being done when it ran out.
+    /// The time left, or the error that says what was being done when it was over.
     pub fn check(&self, doing: impl std::fmt::Display) -> Result<Option<Duration>> {
         match self.left() {
             Some(Duration::ZERO) => Err(self.error(doing)),

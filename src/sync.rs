@@ -1,5 +1,5 @@
-//! Locks, waits, atomics and threads: the one place that names them, so that a build of the tests can put a scheduler
-//! behind them that explores interleavings.
+//! Locks, waits, atomics and threads: the one place that names them, so that a build of the tests can use a scheduler that
+//! explores interleavings in their place.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for a notification, at most `left` (`None`: without a bound). It may return early: look at the state again.
+/// Waits for a notification, at most `left` (`None`: without a bound). It may return early: check the state again.
 pub(crate) fn wait<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, left: Option<Duration>) -> MutexGuard<'a, T> {
     match left {
         None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),

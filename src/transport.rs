@@ -1,83 +1,91 @@
-//! Bytes in, bytes out: a socket, and TLS over it where asked for, as two halves that never wait for each other.
+//! A connected byte stream, with TLS where asked for, as two halves that never wait for each other.
 //!
 //! The reading half ([`ReadState`]) and the writing half ([`WriteState`]) each have one owner at a time, whom the caller
-//! chooses; this module holds no lock across a system call. With TLS both halves share the engine (`tls.rs`), which
-//! works over memory: the reader blocks on the bare socket and locks the engine only to decrypt, the writer locks it only
-//! to encrypt.
+//! chooses; this module holds no lock across a system call that can wait. With TLS both halves share the engine (`tls.rs`),
+//! which works over memory: the reader waits for the bare socket and locks the engine only to decrypt, the writer locks it
+//! only to encrypt.
 
+mod deadline_stream;
+mod memory;
 mod read_buffer;
 mod stream;
 mod tls;
+mod wait;
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use native_tls::{TlsAcceptor, TlsConnector};
+
+use crate::deadline::Deadline;
+use crate::error::Result;
 use crate::sync::{Mutex, lock};
+pub(crate) use deadline_stream::DeadlineStream;
 pub(crate) use read_buffer::ReadBuffer;
 pub use stream::Stream;
-pub(crate) use tls::{accept_tls, connect_tls};
+use wait::{Socket, SocketTimeout};
 
-/// How many bytes are encrypted before they are written.
+/// Plain bytes that are encrypted before the first of them is written.
 const TLS_BATCH: usize = 64 * 1024;
 
 pub(crate) struct Transport {
-    socket: Stream,
+    socket: Socket,
     tls: Option<Mutex<tls::Engine>>,
-    /// Held while the socket is made non-blocking for one call: the flag is one for both halves.
-    not_waiting: Mutex<()>,
 }
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// There are new bytes in [`ReadState::plain`], or where they were asked for directly.
     Bytes,
     /// The wait is over and nothing came.
     Nothing,
-    /// Part of a TLS record came, which shows nothing yet.
+    /// Part of a TLS record came, and no plain bytes yet.
     Partial,
-    /// TLS has something of its own to say (a key update): call [`Transport::flush`] as the writer, then read on.
+    /// TLS has output of its own (an answer to a key update): call [`Transport::flush`] as the writer, then read on.
     TlsOutput,
     /// The peer has ended its side: FIN, or TLS's close_notify.
     End,
 }
 
-/// The reading half: received bytes, and what the reading of them needs.
+/// The reading half: received bytes, and what reading needs.
 #[derive(Default)]
 pub(crate) struct ReadState {
     /// Plain bytes that nobody has consumed yet.
     pub plain: ReadBuffer,
-    /// Encrypted bytes on their way from the socket to the engine.
+    /// Encrypted bytes between the socket and the engine.
     cipher: ReadBuffer,
-    timeout: Option<Duration>,
+    timeout: SocketTimeout,
 }
 
 /// The writing half: encrypted bytes that the socket has not taken yet.
 #[derive(Default)]
 pub(crate) struct WriteState {
     cipher: Vec<u8>,
+    /// How much of `cipher` the socket has taken.
     written: usize,
-    timeout: Option<Duration>,
+    marks: tls::RecordMarks,
+    timeout: SocketTimeout,
     sent: u64,
 }
 
 impl ReadState {
-    /// Whether the room for bursts is worth giving back while nothing comes.
+    /// Whether a buffer has grown by a burst and is worth freeing while nothing comes.
     pub fn is_large(&self) -> bool {
         self.plain.is_large() || self.cipher.is_large()
     }
 }
 
 impl WriteState {
-    /// Gives back a large buffer that is spent.
+    /// Frees a buffer larger than `kept` that is not in use.
     pub fn release(&mut self, kept: usize) {
         if self.is_empty() && self.cipher.capacity() > kept {
             self.cipher = Vec::new();
         }
     }
 
-    /// How many bytes the socket has taken so far: whether the peer takes anything.
+    /// How many bytes the socket has taken so far: whether the peer takes any.
     pub fn sent(&self) -> u64 {
         self.sent
     }
@@ -86,20 +94,41 @@ impl WriteState {
         self.written == self.cipher.len()
     }
 
-    /// Plain bytes that were taken and stand in records of which the system has not all.
+    /// Of the plain bytes that [`Transport::write`] has returned as taken, how many are in TLS records that the socket has
+    /// not taken completely: the peer cannot receive them if nothing more is written. Zero without TLS.
     pub fn unsent_plain(&self) -> usize {
-        0
+        self.marks.unsent_plain(self.written)
+    }
+
+    fn clear(&mut self) {
+        self.cipher.clear();
+        self.marks.clear();
+        self.written = 0;
     }
 }
 
+/// Does the client's TLS handshake on `stream`.
+pub(crate) fn connect_tls(
+    connector: &TlsConnector,
+    server_name: &str,
+    stream: Stream,
+    deadline: &Deadline,
+) -> Result<Transport> {
+    tls::connect(connector, server_name, stream, deadline).map(Transport::with_tls)
+}
+
+/// Does the server's TLS handshake on `stream`.
+pub(crate) fn accept_tls(acceptor: &TlsAcceptor, stream: Stream, deadline: &Deadline) -> Result<Transport> {
+    tls::accept(acceptor, stream, deadline).map(Transport::with_tls)
+}
+
 impl Transport {
-    pub fn plain(socket: Stream) -> io::Result<Transport> {
-        // The stream may be the caller's: undo what would make "block" mean something else.
-        socket.set_nonblocking(false)?;
-        socket.set_read_timeout(None)?;
-        socket.set_write_timeout(None)?;
-        socket.set_nodelay()?;
-        Ok(Transport { socket, tls: None, not_waiting: Mutex::new(()) })
+    pub fn plain(stream: Stream) -> io::Result<Transport> {
+        Ok(Transport { socket: Socket::new(stream)?, tls: None })
+    }
+
+    fn with_tls((socket, engine): (Socket, tls::Engine)) -> Transport {
+        Transport { socket, tls: Some(Mutex::new(engine)) }
     }
 
     pub fn is_tls(&self) -> bool {
@@ -114,21 +143,23 @@ impl Transport {
         self.socket.peer_addr()
     }
 
-    /// Reads once into `incoming.plain`, waiting at most `wait` (`None`: for ever, zero: not at all).
+    /// Reads once into `incoming.plain`, waiting at most `wait` (`None`: without a bound, zero: not at all). The wait may end
+    /// early.
     pub fn read(&self, incoming: &mut ReadState, wait: Option<Duration>) -> io::Result<Received> {
+        let ReadState { plain, cipher, timeout } = incoming;
         let Some(tls) = &self.tls else {
-            return self.read_buffer(&mut incoming.plain, &mut incoming.timeout, wait);
+            return self.read_buffer(plain, timeout, wait);
         };
         // What the engine holds already comes first; then at most one read of the socket.
-        if let Some(received) = lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)? {
+        if let Some(received) = lock(tls).decrypt(cipher, plain)? {
             return Ok(received);
         }
-        match self.read_buffer(&mut incoming.cipher, &mut incoming.timeout, wait)? {
+        match self.read_buffer(cipher, timeout, wait)? {
             Received::Bytes => {}
             Received::End => lock(tls).end(),
             other => return Ok(other),
         }
-        Ok(lock(tls).decrypt(&mut incoming.cipher, &mut incoming.plain)?.unwrap_or(Received::Partial))
+        Ok(lock(tls).decrypt(cipher, plain)?.unwrap_or(Received::Partial))
     }
 
     /// Whether [`read_directly`](Transport::read_directly) may be called.
@@ -136,7 +167,7 @@ impl Transport {
         self.tls.is_none() && incoming.plain.is_empty()
     }
 
-    /// Reads once past `incoming.plain`, waiting at most `wait`; returns how many bytes it was, too.
+    /// Reads once past `incoming.plain`, waiting at most `wait`; returns the number of bytes, too.
     pub fn read_directly(
         &self,
         incoming: &mut ReadState,
@@ -146,7 +177,7 @@ impl Transport {
         self.read_socket(into, &mut incoming.timeout, Some(wait))
     }
 
-    /// Gives back what room the reading half has for bursts, while nothing comes.
+    /// Frees the reading buffers that bursts have grown, while nothing comes.
     pub fn release(&self, incoming: &mut ReadState) {
         incoming.plain.release();
         incoming.cipher.release();
@@ -155,8 +186,10 @@ impl Transport {
         }
     }
 
-    /// Writes some of `bytes`, waiting at most `wait`, and returns how many were taken; kind `WouldBlock` for none.
-    /// With TLS, taken bytes may still be in `wire`, and go before anything else at the next call.
+    /// Writes some of `bytes`, waiting at most `wait`, and returns how many were taken; kind `WouldBlock` for none. The wait
+    /// may end early. With TLS, taken bytes may still be in `wire`, and go before anything else at the next call
+    /// ([`WriteState::unsent_plain`]). After an error of any other kind, `bytes` were not taken and nothing more can be
+    /// written.
     pub fn write(&self, wire: &mut WriteState, bytes: &[u8], wait: Option<Duration>) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
             return self.write_socket(bytes, wire, wait);
@@ -165,14 +198,23 @@ impl Transport {
             self.write_cipher(wire, wait)?;
             return Ok(0);
         }
-        let taken = lock(tls).encrypt(&bytes[..bytes.len().min(TLS_BATCH)], &mut wire.cipher)?;
+        let batch = &bytes[..bytes.len().min(TLS_BATCH)];
+        let taken = lock(tls).encrypt(batch, &mut wire.cipher, &mut wire.marks)?;
         match self.write_cipher(wire, wait) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => Ok(taken),
-            done => done.map(|()| taken),
+            Ok(()) => Ok(taken),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match taken {
+                0 => Err(error),
+                taken => Ok(taken),
+            },
+            Err(error) => {
+                // Nothing of it went out: it was one write. So nothing was taken, and nothing must go out later.
+                wire.clear();
+                Err(error)
+            }
         }
     }
 
-    /// Writes what TLS has left over or to say of its own.
+    /// Writes what is left of encrypted bytes and the output of TLS itself.
     pub fn flush(&self, wire: &mut WriteState, wait: Option<Duration>) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
         self.write_cipher(wire, wait)?;
@@ -180,40 +222,39 @@ impl Transport {
         self.write_cipher(wire, wait)
     }
 
-    /// Ends this side: close_notify with TLS, as far as `wait` goes, then FIN.
+    /// Ends this side: close_notify with TLS, as far as that can be written within `wait`, then FIN.
     pub fn shutdown_write(&self, wire: &mut WriteState, wait: Option<Duration>) {
         if let Some(tls) = &self.tls {
             lock(tls).close_notify();
             let _ = self.flush(wire, wait);
         }
-        let _ = self.socket.shutdown(Shutdown::Write);
+        self.socket.shutdown_write();
     }
 
     /// Drops the connection now; every blocked read and write of it returns.
     pub fn shutdown(&self) {
-        let _ = self.socket.shutdown(Shutdown::Both);
+        self.socket.shutdown();
     }
 
+    /// Writes encrypted bytes once. Kind `WouldBlock` while some are left: the caller looks at its clock.
     fn write_cipher(&self, wire: &mut WriteState, wait: Option<Duration>) -> io::Result<()> {
-        if wire.written < wire.cipher.len() {
+        if !wire.is_empty() {
             let cipher = std::mem::take(&mut wire.cipher);
             let written = self.write_socket(&cipher[wire.written..], wire, wait);
             wire.cipher = cipher;
             wire.written += written?;
         }
         if !wire.is_empty() {
-            // One wait at a time: the caller looks at its clock.
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        wire.cipher.clear();
-        wire.written = 0;
+        wire.clear();
         Ok(())
     }
 
     fn read_buffer(
         &self,
         buffer: &mut ReadBuffer,
-        timeout: &mut Option<Duration>,
+        timeout: &mut SocketTimeout,
         wait: Option<Duration>,
     ) -> io::Result<Received> {
         let (received, count) = self.read_socket(buffer.room(), timeout, wait)?;
@@ -224,62 +265,24 @@ impl Transport {
     fn read_socket(
         &self,
         into: &mut [u8],
-        timeout: &mut Option<Duration>,
+        timeout: &mut SocketTimeout,
         wait: Option<Duration>,
     ) -> io::Result<(Received, usize)> {
-        let read = match wait {
-            // A timeout cannot be zero, and the shortest one is a tick of the kernel: 4 ms is a quarter of a frame.
-            Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.read(into)),
-            _ => {
-                if *timeout != wait {
-                    self.socket.set_read_timeout(wait)?;
-                    *timeout = wait;
-                }
-                (&self.socket).read(into)
-            }
-        };
-        match read {
+        match self.socket.read(into, wait, timeout) {
             Ok(0) => Ok((Received::End, 0)),
             Ok(count) => Ok((Received::Bytes, count)),
-            Err(error) if is_wait_over(&error) => Ok((Received::Nothing, 0)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Received::Nothing, 0)),
             Err(error) => Err(error),
         }
     }
 
     fn write_socket(&self, bytes: &[u8], wire: &mut WriteState, wait: Option<Duration>) -> io::Result<usize> {
-        let written = match wait {
-            Some(Duration::ZERO) => self.without_waiting(|mut socket| socket.write(bytes)),
-            _ => {
-                if wire.timeout != wait {
-                    self.socket.set_write_timeout(wait)?;
-                    wire.timeout = wait;
-                }
-                (&self.socket).write(bytes)
-            }
-        };
-        match written {
-            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
+        match self.socket.write(bytes, wait, &mut wire.timeout)? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            count => {
                 wire.sent += count as u64;
                 Ok(count)
             }
-            Err(error) if is_wait_over(&error) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(error) => Err(error),
         }
     }
-
-    /// One call on the socket that does not wait. The other half shares the flag: a waiting call of its that starts just
-    /// now may see `WouldBlock` early, so the callers look at their clock before they believe it.
-    fn without_waiting<T>(&self, call: impl FnOnce(&Stream) -> io::Result<T>) -> io::Result<T> {
-        let _guard = lock(&self.not_waiting);
-        self.socket.set_nonblocking(true)?;
-        let result = call(&self.socket);
-        self.socket.set_nonblocking(false)?;
-        result
-    }
-}
-
-/// What a timeout looks like: `WouldBlock` on Unix, `TimedOut` on Windows, and a signal is no reason to fail.
-fn is_wait_over(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }

@@ -98,6 +98,12 @@ impl WebSocket {
         self.0.connection.send_message(message.into(), true)
     }
 
+    /// As [`send`](WebSocket::send), but `Ok` only when the system has taken all of the message, and an error only when it has
+    /// not.
+    pub(crate) fn send_through(&self, message: &Message) -> Result<()> {
+        self.0.connection.send_through(message.into())
+    }
+
     /// Sends messages in their order, many with each system call: for many small ones at once this takes a small part of the
     /// time. They are written when 64 KiB of them have come together, and at the end; other threads' messages may go between
     /// them. Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes; of a slice

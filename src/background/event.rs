@@ -1,4 +1,4 @@
-//! What a reader's thread has to tell.
+//! What the program is told by a thread that receives.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,11 +8,10 @@ use crate::error::Error;
 use crate::message::Message;
 use crate::websocket::WebSocket;
 
-/// What happened to a connection that a thread of this crate receives from.
+/// What happened on a connection from which a thread of this crate receives.
 ///
-/// From [`spawn_reader`](WebSocket::spawn_reader) and [`WebSocket::events`] come messages and the end; a
-/// [`Background`](crate::Background) connection has more to tell. The [`End`](Event::End) comes once, and nothing after
-/// it.
+/// [`spawn_reader`](WebSocket::spawn_reader) and [`WebSocket::events`] produce messages and the end; a
+/// [`Background`](crate::Background) connection produces all of them. The [`End`](Event::End) comes once, as the last event.
 ///
 /// ```
 /// use wsync::{End, Event};
@@ -32,22 +31,22 @@ use crate::websocket::WebSocket;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection in the background is open, for the first time or again. The handle is for what it knows: the
-    /// [`protocol`](WebSocket::protocol), the [`latency`](WebSocket::latency) and so on. Its `send` blocks, and its `recv`
-    /// takes messages away from the events.
+    /// A connection in the background is open, for the first time or again. Use the handle to ask for the
+    /// [`protocol`](WebSocket::protocol), the [`latency`](WebSocket::latency) and so on. Its `send` blocks, and messages that
+    /// its `recv` returns do not become events.
     Open(WebSocket),
     /// A message came.
     Message(Message),
-    /// A connection in the background was lost or did not come about, and will be tried again.
+    /// A connection in the background was lost or could not be made, and will be tried again.
     Reconnecting {
-        /// How many attempts there have been since the last stable connection, with the one to come.
+        /// The number of the coming attempt since the last stable connection, from 1.
         attempt: u32,
         /// How long until that attempt.
         delay: Duration,
-        /// Why it is needed.
+        /// Why.
         cause: End,
     },
-    /// It is over: the last event.
+    /// The connection has ended for good: the last event.
     End(End),
 }
 
@@ -60,16 +59,16 @@ pub enum Event {
 /// ```
 #[derive(Clone, Debug)]
 pub enum End {
-    /// Cleanly: the peer's close frame came, of its own accord or as the answer to ours.
+    /// Cleanly: the peer's close frame came, unasked or as the answer to ours.
     Closed {
-        /// Its code; 1005 if it had none.
+        /// The code in it; 1005 if there was none.
         code: CloseCode,
-        /// Its reason, which may be empty.
+        /// The reason in it, which may be empty.
         reason: String,
     },
     /// In any other way: the error is what [`recv`](WebSocket::recv) returns, or
-    /// [`connect`](crate::ConnectOptions::connect). Of kind [`Closed`](crate::ErrorKind::Closed) when this side gave up: it
-    /// was aborted, was closed before it was open, or a function of the program panicked.
+    /// [`connect`](crate::ConnectOptions::connect). Of kind [`Closed`](crate::ErrorKind::Closed) when this side ended it:
+    /// by an abort, by a close before it was open, or because a function of the program panicked.
     Failed(Error),
 }
 

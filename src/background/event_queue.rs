@@ -1,129 +1,174 @@
-//! The bounded queue between a thread that receives and a program that looks in now and then.
+//! The bounded queue between a thread that receives and a program that takes events when it likes.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::{End, Event};
-use super::reader_thread::panicked;
+use super::thread::panicked;
+use crate::error::Error;
 use crate::sync::{Condvar, Mutex, lock, wait};
 use crate::websocket::WebSocket;
 
 pub(super) struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
+    /// Apart, for whoever only wakes those who wait: the events and `wake` are dropped by none of them.
+    shared: Arc<Shared>,
     capacity: usize,
     /// Called after each event, with no lock held.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
 struct State {
     events: VecDeque<Event>,
-    /// The end is in, or nobody wants to know.
-    is_sealed: bool,
-    has_panicked: bool,
+    intake: Intake,
+}
+
+/// Whether events may still come.
+#[derive(Default)]
+enum Intake {
+    #[default]
+    Open,
+    /// The end is queued, or nobody wants events any more.
+    Closed,
+    /// The end is queued because `wake` panicked; it is not called again.
+    WakePanicked,
 }
 
 impl Queue {
     pub fn new(capacity: usize, wake: impl Fn() + Send + Sync + 'static) -> Arc<Queue> {
-        let state = Mutex::new(State::default());
-        Arc::new(Queue { state, changed: Condvar::new(), capacity: capacity.max(1), wake: Box::new(wake) })
+        Arc::new(Queue { shared: Arc::default(), capacity: capacity.max(1), wake: Box::new(wake) })
     }
 
     /// Adds an event and wakes the program; `false` when nothing more is wanted. Does not wait for room: call
     /// [`wait_for_room`](Queue::wait_for_room) before there is more to add.
     pub fn push(&self, event: Event) -> bool {
-        if !self.add(event) {
+        if !self.shared.add(event) {
             return false;
         }
         let Err(panic) = catch_unwind(AssertUnwindSafe(&self.wake)) else { return true };
         let error = panicked("the wake function", &*panic);
         log::error!("{error}");
-        lock(&self.state).has_panicked = true;
-        self.add(Event::End(End::Failed(error)));
+        self.shared.end_by_panic(error);
         false
     }
 
-    /// Whether the program's wake function has, after which it is not called again.
-    pub fn has_panicked(&self) -> bool {
-        lock(&self.state).has_panicked
+    pub fn has_wake_panicked(&self) -> bool {
+        matches!(lock(&self.shared.state).intake, Intake::WakePanicked)
     }
 
+    /// Waits while the queue is full: until the program takes an event, wants none, or `ws` has ended, after which only what
+    /// it has received can come. This is the backpressure: the peer is not read from meanwhile.
+    pub fn wait_for_room(&self, ws: Option<&WebSocket>) {
+        let mut state = lock(&self.shared.state);
+        while state.events.len() >= self.capacity
+            && matches!(state.intake, Intake::Open)
+            && !ws.is_some_and(WebSocket::has_ended)
+        {
+            state = wait(&self.shared.changed, state, None);
+        }
+    }
+
+    /// From now on the end of `ws` ends such a wait.
+    pub fn watch(&self, ws: &WebSocket) {
+        // Weak: queued events may own the WebSocket; a strong reference would be a cycle.
+        let shared = Arc::downgrade(&self.shared);
+        ws.watch_end(move || {
+            if let Some(shared) = shared.upgrade() {
+                // Passing through the lock: nobody is between looking at the end and starting to wait.
+                drop(lock(&shared.state));
+                shared.changed.notify_all();
+            }
+        });
+    }
+
+    /// Drops all events and takes no more.
+    pub fn stop(&self) {
+        let unwanted = self.shared.stop();
+        drop(unwanted);
+    }
+
+    /// How many events wait to be taken.
+    pub fn len(&self) -> usize {
+        lock(&self.shared.state).events.len()
+    }
+
+    /// The next event, waiting for it until `until` (`None`: without a bound); `None` then, and after the end.
+    fn take(&self, until: Option<Instant>) -> Option<Event> {
+        let mut state = lock(&self.shared.state);
+        loop {
+            if let Some(event) = state.events.pop_front() {
+                self.shared.changed.notify_all();
+                return Some(event);
+            }
+            if !matches!(state.intake, Intake::Open) {
+                return None;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return None;
+            }
+            state = wait(&self.shared.changed, state, left);
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
     fn add(&self, event: Event) -> bool {
         let mut state = lock(&self.state);
-        if state.is_sealed {
+        if !matches!(state.intake, Intake::Open) {
+            drop(state);
+            drop(event);
             return false;
         }
-        state.is_sealed = matches!(event, Event::End(_));
+        if matches!(event, Event::End(_)) {
+            state.intake = Intake::Closed;
+        }
         state.events.push_back(event);
         self.changed.notify_all();
         true
     }
 
-    /// Waits while the queue is full: until the program takes an event, wants none, or `ws` has ended, after which there
-    /// is little to come. This is the backpressure: the peer is not read from meanwhile.
-    pub fn wait_for_room(&self, ws: Option<&WebSocket>) {
+    fn end_by_panic(&self, error: Error) {
         let mut state = lock(&self.state);
-        while state.events.len() >= self.capacity && !state.is_sealed && !ws.is_some_and(WebSocket::has_ended) {
-            state = wait(&self.changed, state, None);
+        if matches!(state.intake, Intake::Open) {
+            state.events.push_back(Event::End(End::Failed(error)));
         }
-    }
-
-    /// Ends such a wait also when `ws` has ended.
-    pub fn watch(self: &Arc<Queue>, ws: &WebSocket) {
-        // An event in the queue may hold the connection: no circle.
-        let queue: Weak<Queue> = Arc::downgrade(self);
-        ws.watch_end(move || {
-            if let Some(queue) = queue.upgrade() {
-                queue.nudge();
-            }
-        });
-    }
-
-    /// Nobody wants to know any more.
-    pub fn stop(&self) {
-        let mut state = lock(&self.state);
-        state.is_sealed = true;
-        let unwanted = std::mem::take(&mut state.events);
-        self.changed.notify_all();
-        drop(state);
-        drop(unwanted);
-    }
-
-    pub fn nudge(&self) {
-        drop(lock(&self.state));
+        state.intake = Intake::WakePanicked;
         self.changed.notify_all();
     }
 
-    /// The next event, waiting for it until `until` (`None`: without a bound); `None` then, and after the end.
-    fn take(&self, until: Option<Instant>) -> Option<Event> {
+    /// Takes no more events; returns those that there are.
+    fn stop(&self) -> VecDeque<Event> {
         let mut state = lock(&self.state);
-        loop {
-            if let Some(event) = state.events.pop_front() {
-                self.changed.notify_all();
-                return Some(event);
-            }
-            if state.is_sealed {
-                return None;
-            }
-            state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return None,
-                Some(left) => wait(&self.changed, state, Some(left)),
-                None => wait(&self.changed, state, None),
-            };
+        if matches!(state.intake, Intake::Open) {
+            state.intake = Intake::Closed;
         }
+        self.changed.notify_all();
+        std::mem::take(&mut state.events)
     }
 }
 
-/// Events to be taken when it suits: the bounded queue of [`WebSocket::events`] and [`Background`](crate::Background).
+/// Events to be taken when the program likes: the bounded queue of [`WebSocket::events`] and [`Background`](crate::Background).
 ///
 /// While it is full the connection is not read: the peer's sends slow down, and pings are neither sent nor answered
 /// until there is room. Events can be taken from several threads; each goes to one of them.
 ///
 /// Dropping the events of [`WebSocket::events`] ends the connection: a close frame with code 1001 goes out if the peer
-/// takes it at once, and the thread ends. Nothing of this blocks.
+/// takes it at once, and the thread ends. Dropping them never blocks.
 ///
 /// ```
 /// # fn main() -> wsync::Result<()> {
@@ -151,7 +196,7 @@ impl Queue {
 /// ```
 pub struct Events {
     pub(super) queue: Arc<Queue>,
-    /// The connection that goes with it, if nobody else sees to that.
+    /// The connection that ends with the events, where nothing else ends it.
     pub(super) ws: Option<WebSocket>,
 }
 
@@ -188,6 +233,7 @@ impl Drop for Events {
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").field("waiting", &lock(&self.queue.state).events.len()).finish_non_exhaustive()
+        let waiting = self.queue.len();
+        f.debug_struct("Events").field("waiting", &waiting).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,5 @@
-//! A thread that receives, and hands on what comes.
+//! A thread that receives, and passes on what comes.
 
-use std::any::Any;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -9,8 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use super::event::{End, Event};
 use super::event_queue::{Events, Queue};
+use super::thread::{panicked, spawn};
 use crate::close_code::CloseCode;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::message::Message;
 use crate::websocket::WebSocket;
 
@@ -21,8 +21,7 @@ impl WebSocket {
     /// - `handler` ends the thread by [`ControlFlow::Break`]; the connection stays as it is.
     /// - A `handler` that panics is not called again: the connection is closed with code 1011, and
     ///   [`Reader::join`] returns the panic.
-    /// - The connection stays open while the thread runs, also without any other handle of it. Who ends it is whoever
-    ///   holds the [`Reader`].
+    /// - The connection stays open while the thread runs, also without any other handle of it: the [`Reader`] ends it.
     ///
     /// Keepalive and the answers to pings are driven by the thread while it is not in `handler`.
     ///
@@ -49,7 +48,7 @@ impl WebSocket {
     /// ```
     ///
     /// # Errors
-    /// [`Io`](ErrorKind::Io) when the system gives no thread.
+    /// [`Io`](crate::ErrorKind::Io) when the system gives no thread; the connection stays as it is.
     pub fn spawn_reader(&self, mut handler: impl FnMut(Event) -> ControlFlow<()> + Send + 'static) -> Result<Reader> {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let (ws, stop) = (self.clone(), Arc::clone(&is_stopped));
@@ -72,36 +71,36 @@ impl WebSocket {
         Ok(Reader { ws: self.clone(), is_stopped, thread: Some(thread) })
     }
 
-    /// Receives on a thread of its own, into a queue of at most `capacity` events (at least one) that the program takes
-    /// them from when it likes: for event loops and GUIs. After each event, `wake` is called on that thread: it makes the
-    /// loop look into the queue, and must not block for long.
+    /// Receives on a thread of its own, into a queue of at most `capacity` events (at least one), from which the program
+    /// takes them when it likes: for event loops and GUIs. After each event, `wake` is called on that thread: pass whatever
+    /// wakes your event loop. It must not block for long.
     ///
     /// The queue's memory is bounded by `capacity` times [`max_message_size`](crate::ConnectOptions::max_message_size).
-    /// What had arrived when the connection ended is queued beyond `capacity`, so that the thread ends then, too.
+    /// What had arrived when the connection ended is queued even beyond `capacity`, so that the thread can end.
     ///
     /// A `wake` that panics is not called again: the connection is closed with code 1011, and the end says so.
     ///
     /// [`Events`] has an example, and says what dropping it does.
     ///
     /// # Errors
-    /// [`Io`](ErrorKind::Io) when the system gives no thread.
+    /// [`Io`](crate::ErrorKind::Io) when the system gives no thread; the connection stays as it is.
     pub fn events(&self, capacity: usize, wake: impl Fn() + Send + Sync + 'static) -> Result<Events> {
         let queue = Queue::new(capacity, wake);
-        queue.watch(self);
-        let events = Events { queue: Arc::clone(&queue), ws: Some(self.clone()) };
-        let ws = self.clone();
-        let thread = spawn("wsync reader", move || {
-            if let Some(end) = read_into(&queue, &ws) {
-                queue.push(Event::End(end));
-            } else if queue.has_panicked() {
+        let (ws, filled) = (self.clone(), Arc::clone(&queue));
+        spawn("wsync reader", move || {
+            filled.watch(&ws);
+            if let Some(end) = read_into(&filled, &ws) {
+                filled.push(Event::End(end));
+            } else if filled.has_wake_panicked() {
                 let _ = ws.close(CloseCode::INTERNAL_ERROR, "");
             }
-        });
-        thread.map(|_| events)
+        })?;
+        // Not before there is a thread: dropping the events ends the connection.
+        Ok(Events { queue, ws: Some(self.clone()) })
     }
 }
 
-/// Hands on each message; the end of the connection, or `None` if `handler` broke off before.
+/// Calls `handler` with each message. Returns the end of the connection, or `None` if `handler` stopped before.
 pub(super) fn read_all(ws: &WebSocket, mut handler: impl FnMut(Message) -> ControlFlow<()>) -> Option<End> {
     loop {
         match ws.recv() {
@@ -119,7 +118,7 @@ pub(super) fn read_all(ws: &WebSocket, mut handler: impl FnMut(Message) -> Contr
     }
 }
 
-/// As `read_all`, into the queue, as fast as there is room.
+/// As `read_all`, into the queue, waiting for room there.
 pub(super) fn read_into(queue: &Queue, ws: &WebSocket) -> Option<End> {
     queue.wait_for_room(Some(ws));
     read_all(ws, |message| {
@@ -131,33 +130,22 @@ pub(super) fn read_into(queue: &Queue, ws: &WebSocket) -> Option<End> {
     })
 }
 
-pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let unavailable = |error| Error::caused(ErrorKind::Io, format_args!("no thread to be had for the {name}"), error);
-    thread::Builder::new().name(name.into()).spawn(run).map_err(unavailable)
-}
-
-/// The error for a panic of the program's own function.
-pub(super) fn panicked(function: &str, panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(ErrorKind::Closed, format!("{function} panicked: {}", text.unwrap_or("no text")))
-}
-
 /// The thread of [`WebSocket::spawn_reader`].
 ///
-/// It ends with the connection, by the handler's `Break`, or by what is done here: [`join`](Reader::join) waits for it,
-/// [`detach`](Reader::detach) leaves it to itself, and [`stop`](Reader::stop) or dropping the `Reader` ends it along with
-/// the connection, as nothing else can wake a thread that waits for a peer.
-#[must_use = "dropping it ends the connection: call detach() to leave the thread to itself"]
+/// It ends with the connection or by the handler's `Break`. [`join`](Reader::join) waits for that, [`detach`](Reader::detach)
+/// lets the thread run on its own, and [`stop`](Reader::stop) or dropping the `Reader` ends both the connection and the
+/// thread: a thread that waits for the peer cannot be woken otherwise.
+#[must_use = "dropping it ends the connection: call detach() to let the thread run on its own"]
 pub struct Reader {
     ws: WebSocket,
     is_stopped: Arc<AtomicBool>,
-    /// Until it is joined or detached.
+    /// `None` once it is joined or detached.
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reader {
     /// Ends the connection and the thread, without blocking: a close frame with code 1001 goes out if the peer takes it
-    /// at once. No call of the handler begins after this but one that may be beginning now; it is not told of the end.
+    /// at once. The handler is not called any more, except for a call that begins at this moment; it does not get the end.
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.ws.close_now();
@@ -171,7 +159,7 @@ impl Reader {
         self.thread.take().map_or(Ok(()), JoinHandle::join)
     }
 
-    /// Leaves the thread to itself: it runs until the connection ends or the handler says `Break`.
+    /// Lets the thread run on its own, until the connection ends or the handler returns `Break`.
     pub fn detach(mut self) {
         self.thread = None;
     }

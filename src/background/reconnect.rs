@@ -1,4 +1,4 @@
-//! Whether and when to connect again. Randomness and time come in as arguments.
+//! Whether and when to connect again. Randomness and time are arguments.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use super::event::End;
 use crate::close_code::CloseCode;
 use crate::error::{Error, ErrorKind, Result};
 
-/// When a [`Background`](crate::Background) connection is tried again: which ends are worth it, and how long to wait.
+/// When a [`Background`](crate::Background) connection is tried again: after which ends, and how long to wait.
 ///
-/// The wait before each attempt is random between zero and a bound that doubles with each attempt, up to a cap ("full
-/// jitter"): so the clients of a server that went down do not all come back at the same moment. It starts anew after a
-/// connection that held for a while.
+/// The wait before each attempt is random between zero and a bound that doubles with each attempt, up to a maximum ("full
+/// jitter"), so that the clients of a server that went down do not all come back at the same moment. The bound starts from
+/// the beginning after a connection that was stable.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,7 +50,7 @@ impl Reconnect {
         Reconnect::default()
     }
 
-    /// The longest wait before the first attempt, which doubles from there (default: 1 s).
+    /// The longest wait before the first attempt; it doubles with each further attempt (default: 1 s).
     pub fn first_delay(mut self, delay: Duration) -> Reconnect {
         self.first_delay = delay;
         self
@@ -62,7 +62,7 @@ impl Reconnect {
         self
     }
 
-    /// How long a connection must have held for the waits to start anew (default: 10 s).
+    /// How long a connection must last to count as stable: after it, the waits start from the beginning (default: 10 s).
     pub fn stable_after(mut self, length: Duration) -> Reconnect {
         self.stable_after = length;
         self
@@ -81,11 +81,11 @@ impl Reconnect {
         self
     }
 
-    /// The default policy: what may be better the next time.
+    /// The default policy: ends after which another attempt may succeed.
     ///
-    /// - Yes: the connection was lost, also before the server's answer was whole, a bound of time was reached, the name did not resolve or nobody was there
-    ///   ([`Io`](ErrorKind::Io), [`Timeout`](ErrorKind::Timeout), [`Resolve`](ErrorKind::Resolve),
-    ///   [`Connect`](ErrorKind::Connect)); the server answered 408, 429 or 5xx; it closed with 1001, 1011, 1012, 1013 or
+    /// - Yes: the connection was lost, also before the server's answer was complete; a timeout ended; the name did not
+    ///   resolve; no address could be connected to ([`Io`](ErrorKind::Io), [`Timeout`](ErrorKind::Timeout),
+    ///   [`Resolve`](ErrorKind::Resolve), [`Connect`](ErrorKind::Connect)); the server answered 408, 429 or 5xx; it closed with 1001, 1011, 1012, 1013 or
     ///   1014.
     /// - No: everything else, such as a close with 1000 or a code of the server's own, a refusal by 401 or 403, a wrong
     ///   certificate, a broken protocol, an unusable URL or option.
@@ -107,7 +107,7 @@ impl Reconnect {
             ),
             End::Failed(error) => match error.kind() {
                 ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Resolve | ErrorKind::Connect => true,
-                // The server hung up before its answer was whole, as when it restarts.
+                // The server ended the connection before its answer was complete, as when it restarts.
                 ErrorKind::Handshake => {
                     std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
                 }
@@ -124,6 +124,16 @@ impl Reconnect {
     }
 }
 
+impl Reconnect {
+    /// The wait after so many attempts, by a number that is random over its whole range.
+    fn delay(&self, attempts: u32, random: u64) -> Duration {
+        let doubled = self.first_delay.saturating_mul(1 << attempts.min(31));
+        // 53 bits make a fraction below one exactly, so that the product is never above the bound.
+        let fraction = (random >> 11) as f64 / (1u64 << 53) as f64;
+        doubled.min(self.max_delay).mul_f64(fraction)
+    }
+}
+
 impl fmt::Debug for Reconnect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconnect")
@@ -135,7 +145,16 @@ impl fmt::Debug for Reconnect {
     }
 }
 
-/// The attempts made so far, and what they ask for next.
+/// What follows the end of a connection, or of an attempt to make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Another attempt after `delay`; the number counts from the last stable connection.
+    Retry { attempt: u32, delay: Duration },
+    /// It was the last.
+    Stop,
+}
+
+/// Counts the attempts, and decides on the next one.
 pub(super) struct Backoff {
     reconnect: Option<Reconnect>,
     attempts: u32,
@@ -146,32 +165,25 @@ impl Backoff {
         Backoff { reconnect, attempts: 0 }
     }
 
-    pub fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
-    /// A connection that came about has ended after `lasted`.
+    /// A connection has ended that lasted so long.
     pub fn connection_ended(&mut self, lasted: Duration) {
         if self.reconnect.as_ref().is_some_and(|reconnect| lasted >= reconnect.stable_after) {
             self.attempts = 0;
         }
     }
 
-    /// Whether there is to be another attempt after this end.
-    pub fn goes_on(&self, end: &End) -> bool {
-        self.reconnect.as_ref().is_some_and(|reconnect| {
-            reconnect.max_attempts.is_none_or(|most| self.attempts < most) && (reconnect.worth)(end)
-        })
-    }
-
-    /// Counts an attempt; how long to wait before it, by a number that is random over its whole range.
-    pub fn next(&mut self, random: u64) -> Duration {
-        let Some(reconnect) = &self.reconnect else { return Duration::ZERO };
-        let doubled = reconnect.first_delay.saturating_mul(1 << self.attempts.min(31));
+    /// Decides what follows an end, and counts the attempt. `random` is asked for a number that is random over its whole
+    /// range; without one, there is no attempt.
+    pub fn decide(&mut self, end: &End, random: impl FnOnce() -> Result<u64>) -> Decision {
+        let Some(reconnect) = &self.reconnect else { return Decision::Stop };
+        let has_attempts = reconnect.max_attempts.is_none_or(|most| self.attempts < most);
+        if !has_attempts || !(reconnect.worth)(end) {
+            return Decision::Stop;
+        }
+        let Ok(random) = random() else { return Decision::Stop };
+        let delay = reconnect.delay(self.attempts, random);
         self.attempts = self.attempts.saturating_add(1);
-        // 53 bits make a fraction below one exactly, so that the product is never above the bound.
-        let fraction = (random >> 11) as f64 / (1u64 << 53) as f64;
-        doubled.min(reconnect.max_delay).mul_f64(fraction)
+        Decision::Retry { attempt: self.attempts, delay }
     }
 }
 
@@ -193,56 +205,68 @@ mod tests {
         End::Failed(Error::new(ErrorKind::Io, "connection lost"))
     }
 
+    /// The delay of the next attempt.
+    fn next(backoff: &mut Backoff, random: u64) -> Duration {
+        match backoff.decide(&lost(), || Ok(random)) {
+            Decision::Retry { delay, .. } => delay,
+            Decision::Stop => panic!("no attempt"),
+        }
+    }
+
     #[test]
-    fn the_bound_doubles_up_to_the_cap() {
+    fn the_bound_doubles_up_to_the_maximum() {
         let mut backoff = backoff(Reconnect::new());
-        let longest: Vec<f64> = (0..6).map(|_| backoff.next(u64::MAX).as_secs_f64().round()).collect();
+        let longest: Vec<f64> = (0..6).map(|_| next(&mut backoff, u64::MAX).as_secs_f64().round()).collect();
         assert_eq!(longest, [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
-        assert_eq!(backoff.attempts(), 6);
-        (0..100).for_each(|_| assert!(backoff.next(u64::MAX) <= 10 * SECOND));
+        (0..100).for_each(|_| assert!(next(&mut backoff, u64::MAX) <= 10 * SECOND));
     }
 
     #[test]
     fn the_jitter_is_full() {
-        assert_eq!(backoff(Reconnect::new()).next(0), Duration::ZERO);
-        assert_eq!(backoff(Reconnect::new()).next(1 << 63), SECOND / 2);
-        assert_eq!(backoff(Reconnect::new()).next(1 << 62), SECOND / 4);
+        for (random, delay) in [(0, Duration::ZERO), (1 << 63, SECOND / 2), (1 << 62, SECOND / 4)] {
+            assert_eq!(next(&mut backoff(Reconnect::new()), random), delay);
+        }
     }
 
     #[test]
-    fn only_a_stable_connection_starts_anew() {
+    fn only_a_stable_connection_starts_from_the_beginning() {
         let mut backoff = backoff(Reconnect::new());
-        (0..3).for_each(|_| {
-            backoff.next(0);
-        });
+        (0..3).for_each(|_| assert_eq!(next(&mut backoff, 0), Duration::ZERO));
         backoff.connection_ended(59 * SECOND);
-        assert_eq!(backoff.next(1 << 63), 4 * SECOND);
+        let fourth = backoff.decide(&lost(), || Ok(1 << 63));
+        assert_eq!(fourth, Decision::Retry { attempt: 4, delay: 4 * SECOND });
         backoff.connection_ended(60 * SECOND);
-        assert_eq!(backoff.attempts(), 0);
-        assert_eq!(backoff.next(1 << 63), SECOND / 2);
+        let first = backoff.decide(&lost(), || Ok(1 << 63));
+        assert_eq!(first, Decision::Retry { attempt: 1, delay: SECOND / 2 });
     }
 
     #[test]
     fn extreme_lengths_do_not_overflow() {
         let reconnect = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
         let mut backoff = Backoff::new(Some(reconnect));
-        (0..100).for_each(|_| assert!(backoff.next(u64::MAX) <= Duration::MAX));
+        (0..100).for_each(|_| assert!(next(&mut backoff, u64::MAX) <= Duration::MAX));
         let mut none = Backoff::new(Some(Reconnect::new().first_delay(Duration::ZERO)));
-        assert_eq!(none.next(u64::MAX), Duration::ZERO);
+        assert_eq!(next(&mut none, u64::MAX), Duration::ZERO);
     }
 
     #[test]
-    fn attempts_end_by_number_and_by_policy() {
-        assert!(!Backoff::new(None).goes_on(&lost()));
+    fn attempts_end_by_number_by_policy_and_for_want_of_randomness() {
+        let stops = |backoff: &mut Backoff| backoff.decide(&lost(), || Ok(0)) == Decision::Stop;
+        assert!(stops(&mut Backoff::new(None)));
         let mut few = backoff(Reconnect::new().max_attempts(Some(2)));
-        (0..2).for_each(|_| {
-            assert!(few.goes_on(&lost()));
-            few.next(0);
-        });
-        assert!(!few.goes_on(&lost()));
+        (0..2).for_each(|_| assert!(!stops(&mut few)));
+        assert!(stops(&mut few));
         few.connection_ended(60 * SECOND);
-        assert!(few.goes_on(&lost()));
-        assert!(!backoff(Reconnect::new().worth(|_| false)).goes_on(&lost()));
+        assert!(!stops(&mut few));
+        assert!(stops(&mut backoff(Reconnect::new().worth(|_| false))));
+        let no_random = || Err(Error::new(ErrorKind::Io, "no random number"));
+        assert_eq!(backoff(Reconnect::new()).decide(&lost(), no_random), Decision::Stop);
+    }
+
+    #[test]
+    fn the_policy_is_not_asked_without_attempts_left() {
+        let mut none = backoff(Reconnect::new().max_attempts(Some(0)).worth(|_| panic!("asked")));
+        assert_eq!(none.decide(&lost(), || Ok(0)), Decision::Stop);
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! The threads of a connection in the background, and what they share.
 //!
-//! - The supervisor connects, receives, and connects again. It decides what an end leads to.
-//! - The writer sends what is queued, whenever there is a connection.
-//! - A closing has a thread of its own for as long as it takes: the supervisor may be connecting and the writer may be stuck.
+//! - The supervisor connects, receives, and connects again. It decides what follows an end.
+//! - The sender sends the queued messages while there is a connection.
+//! - The closer waits for [`Supervisor::close`], then runs the closing handshake: at that time the supervisor may be
+//!   connecting, and the sender may be blocked.
 //!
-//! `is_over` is set once, by whoever delivers the end, and ends them all.
+//! All three run from the start to the end, so that a close cannot fail for want of a thread. [`Phase::Over`] ends them; it
+//! is set once, by the thread that delivers the end.
+//!
+//! The lock is not held while a function of the program runs, while a log line is written (a logger may send it through this
+//! very connection), or while a message, an event or a connection is dropped.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
@@ -14,8 +20,9 @@ use std::time::{Duration, Instant};
 
 use super::event::{End, Event};
 use super::event_queue::Queue;
-use super::reader_thread::{panicked, read_into, spawn};
-use super::reconnect::{Backoff, random};
+use super::reader_thread::read_into;
+use super::reconnect::{Backoff, Decision, random};
+use super::thread::{panicked, spawn};
 use crate::close_code::{CloseCode, ReadyState};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,44 +38,88 @@ pub(super) struct Supervisor {
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
+    /// Without the one that the sender holds.
     outgoing: VecDeque<Message>,
-    /// The writer holds one more message, which goes back to the front if it cannot be sent.
-    is_sending: bool,
-    /// While it is open, or its end is not dealt with yet.
-    ws: Option<WebSocket>,
-    /// Until sending fails or the connection has ended.
-    can_send: bool,
-    /// Why sending failed, if the connection was dropped for it.
-    send_failure: Option<Error>,
-    is_closing: bool,
-    /// The end is delivered or not wanted: every thread ends.
-    is_over: bool,
+    delivery: Delivery,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Connecting, or waiting to connect again.
+    Connecting,
+    /// There is a connection: it is open, or what follows its end is not decided yet.
+    Connected(WebSocket),
+    /// `close` was called; with the connection that there was.
+    Closing { ws: Option<WebSocket>, request: CloseRequest },
+    /// The end is delivered, or nobody wants it.
+    Over,
+}
+
+#[derive(Clone)]
+struct CloseRequest {
+    code: CloseCode,
+    reason: String,
+    deadline: Deadline,
+}
+
+/// What the sender does.
+enum Delivery {
+    /// It waits for a connection. The error is why the last one was dropped, if a send was the reason.
+    Paused(Option<Error>),
+    /// It sends the next message as soon as there is one.
+    Ready,
+    /// It sends a message, and puts it back to the front if that fails.
+    Sending,
+    /// The same, on a connection that has ended.
+    Failing,
+}
+
+impl Phase {
+    fn connection(&self) -> Option<&WebSocket> {
+        match self {
+            Phase::Connected(ws) | Phase::Closing { ws: Some(ws), .. } => Some(ws),
+            Phase::Connecting | Phase::Closing { ws: None, .. } | Phase::Over => None,
+        }
+    }
+}
+
+impl Delivery {
+    fn holds_message(&self) -> bool {
+        matches!(self, Delivery::Sending | Delivery::Failing)
+    }
 }
 
 impl Supervisor {
     pub fn new(queue: Arc<Queue>, send_capacity: usize, close_timeout: Option<Duration>) -> Arc<Supervisor> {
-        let state = Mutex::new(State::default());
-        let send_capacity = send_capacity.max(1);
-        Arc::new(Supervisor { queue, send_capacity, close_timeout, state, changed: Condvar::new() })
+        let state = State { outgoing: VecDeque::new(), delivery: Delivery::Paused(None), phase: Phase::Connecting };
+        Arc::new(Supervisor {
+            queue,
+            send_capacity: send_capacity.max(1),
+            close_timeout,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
     }
 
-    /// Starts the two threads.
+    /// Starts the three threads, or none.
     pub fn start(
         self: &Arc<Supervisor>,
         mut connect: impl FnMut() -> Result<WebSocket> + Send + 'static,
         mut backoff: Backoff,
     ) -> Result<()> {
-        let writer = Arc::clone(self);
-        spawn("wsync writer", move || writer.write())?;
-        let supervisor = Arc::clone(self);
-        let started = spawn("wsync reader", move || {
-            // The program's policy runs in there.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| supervisor.drive(&mut connect, &mut backoff))) {
-                supervisor.fail(panicked("the reconnect policy", &*panic));
-            }
-        });
+        let (sender, closer, supervisor) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        let started = spawn("wsync sender", move || sender.send_queued())
+            .and_then(|_| spawn("wsync closer", move || closer.close_when_asked()))
+            .and_then(|_| {
+                spawn("wsync supervisor", move || {
+                    // The program's policy runs in there.
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| supervisor.drive(&mut connect, &mut backoff)))
+                    {
+                        supervisor.fail(panicked("the reconnect policy", &*panic));
+                    }
+                })
+            });
         if started.is_err() {
             self.abandon();
         }
@@ -78,10 +129,10 @@ impl Supervisor {
     /// Queues a message, or hands it back. Never blocks.
     pub fn send(&self, message: Message) -> Result<(), TrySendError<Message>> {
         let mut state = lock(&self.state);
-        if state.is_closing || state.is_over {
+        if matches!(state.phase, Phase::Closing { .. } | Phase::Over) {
             return Err(TrySendError::Disconnected(message));
         }
-        if state.outgoing.len() + usize::from(state.is_sending) >= self.send_capacity {
+        if state.outgoing.len() + usize::from(state.delivery.holds_message()) >= self.send_capacity {
             return Err(TrySendError::Full(message));
         }
         state.outgoing.push_back(message);
@@ -90,47 +141,43 @@ impl Supervisor {
     }
 
     pub fn take_unsent(&self) -> Vec<Message> {
-        let mut state = lock(&self.state);
+        let unsent = mem::take(&mut lock(&self.state).outgoing);
         self.changed.notify_all();
-        state.outgoing.drain(..).collect()
+        unsent.into()
     }
 
     pub fn ready_state(&self) -> ReadyState {
-        let state = lock(&self.state);
-        match &state.ws {
-            _ if state.is_over => ReadyState::Closed,
-            _ if state.is_closing => ReadyState::Closing,
-            None => ReadyState::Connecting,
-            Some(_) => ReadyState::Open,
+        match lock(&self.state).phase {
+            Phase::Connecting => ReadyState::Connecting,
+            Phase::Connected(_) => ReadyState::Open,
+            Phase::Closing { .. } => ReadyState::Closing,
+            Phase::Over => ReadyState::Closed,
         }
     }
 
-    /// Starts to close, once. Never blocks.
-    pub fn close(self: &Arc<Supervisor>, code: CloseCode, reason: &str) {
-        let mut state = lock(&self.state);
-        if state.is_closing || state.is_over {
-            return;
-        }
-        state.is_closing = true;
-        self.changed.notify_all();
-        drop(state);
+    /// Asks the closer to close. Only the first call counts. Never blocks.
+    pub fn close(&self, code: CloseCode, reason: &str) {
         let deadline = Deadline::after("close_timeout", self.close_timeout);
-        let (closer, reason) = (Arc::clone(self), reason.to_string());
-        if let Err(error) = spawn("wsync closing", move || closer.close_by(code, &reason, deadline)) {
-            self.fail(error);
-        }
+        let request = CloseRequest { code, reason: reason.to_string(), deadline };
+        let mut state = lock(&self.state);
+        state.phase = match mem::replace(&mut state.phase, Phase::Over) {
+            Phase::Connecting => Phase::Closing { ws: None, request },
+            Phase::Connected(ws) => Phase::Closing { ws: Some(ws), request },
+            unchanged => unchanged,
+        };
+        self.changed.notify_all();
     }
 
-    /// Ends everything without a word to the program. Never blocks.
+    /// Ends everything without another event. Never blocks.
     pub fn abandon(&self) {
         self.queue.stop();
-        if let Some(ws) = self.finish() {
-            ws.close_now();
-        }
+        self.drop_connection();
     }
 
+    // The supervisor
+
     fn drive(&self, connect: &mut dyn FnMut() -> Result<WebSocket>, backoff: &mut Backoff) {
-        while !self.is_ending(&lock(&self.state)) {
+        while self.is_connecting() {
             let end = match connect() {
                 Ok(ws) => {
                     let since = Instant::now();
@@ -140,13 +187,23 @@ impl Supervisor {
                 }
                 Err(error) => End::Failed(error),
             };
-            if !self.goes_on(end, backoff) {
+            let decision = if self.is_closing() { Decision::Stop } else { backoff.decide(&end, random) };
+            if !self.follow(decision, end) {
                 return;
             }
         }
     }
 
-    /// All that a new connection brings; `None` when nobody wants to know of it any more.
+    fn is_connecting(&self) -> bool {
+        matches!(lock(&self.state).phase, Phase::Connecting)
+    }
+
+    /// Whether the next end is the last: no policy is asked.
+    fn is_closing(&self) -> bool {
+        matches!(lock(&self.state).phase, Phase::Closing { .. } | Phase::Over)
+    }
+
+    /// Hands on all that comes on a new connection. `None` when nobody wants it any more.
     fn receive(&self, ws: WebSocket) -> Option<End> {
         self.queue.watch(&ws);
         if !self.open(&ws) {
@@ -155,8 +212,8 @@ impl Supervisor {
         }
         let is_wanted = self.queue.push(Event::Open(ws.clone()));
         let Some(end) = is_wanted.then(|| read_into(&self.queue, &ws)).flatten() else {
-            self.finish();
-            if self.queue.has_panicked() {
+            drop(self.finish());
+            if self.queue.has_wake_panicked() {
                 let _ = ws.close(CloseCode::INTERNAL_ERROR, "");
             }
             return None;
@@ -169,50 +226,55 @@ impl Supervisor {
 
     fn open(&self, ws: &WebSocket) -> bool {
         let mut state = lock(&self.state);
-        if state.is_closing || state.is_over {
+        if !matches!(state.phase, Phase::Connecting) {
             return false;
         }
-        state.ws = Some(ws.clone());
-        state.can_send = true;
+        state.phase = Phase::Connected(ws.clone());
+        state.delivery = Delivery::Ready;
         self.changed.notify_all();
         true
     }
 
-    /// After the end of a connection: waits until what the writer could not send is back in its place. Returns why the
-    /// connection was dropped, if it was for a failure of sending.
+    /// Pauses the sender after the end of a connection, and waits until the message that it could not send is back in its
+    /// place. Returns why the connection was dropped, if a send was the reason.
     fn stop_sending(&self, ws: &WebSocket) -> Option<Error> {
-        let mut state = lock(&self.state);
-        state.can_send = false;
-        if state.is_sending {
+        if self.pause_sending() {
+            // The peer may have ended only its own side: the send must not go on.
             ws.abort();
         }
-        while state.is_sending {
+        let mut state = lock(&self.state);
+        loop {
+            if let Delivery::Paused(failure) = &mut state.delivery {
+                return failure.take();
+            }
             state = wait(&self.changed, state, None);
         }
-        state.send_failure.take()
     }
 
-    /// What follows an end: the wait for the next attempt, or the end of it all.
-    fn goes_on(&self, end: End, backoff: &mut Backoff) -> bool {
-        let is_wanted = !self.is_ending(&lock(&self.state)) && backoff.goes_on(&end);
-        let random = if is_wanted { random().ok() } else { None };
+    /// Lets the sender begin no more messages; returns whether it holds one.
+    fn pause_sending(&self) -> bool {
         let mut state = lock(&self.state);
-        state.ws = None;
-        let Some(random) = random.filter(|_| !self.is_ending(&state)) else {
-            let was_over = std::mem::replace(&mut state.is_over, true);
-            self.changed.notify_all();
-            drop(state);
-            if !was_over {
-                self.queue.push(Event::End(end));
-            }
-            return false;
-        };
+        match state.delivery {
+            Delivery::Sending => state.delivery = Delivery::Failing,
+            Delivery::Ready => state.delivery = Delivery::Paused(None),
+            Delivery::Failing | Delivery::Paused(_) => {}
+        }
         self.changed.notify_all();
-        drop(state);
-        let delay = backoff.next(random);
+        state.delivery.holds_message()
+    }
+
+    /// Does what was decided; returns whether to connect again, now.
+    fn follow(&self, decision: Decision, end: End) -> bool {
+        let (attempt, delay) = match decision {
+            Decision::Retry { attempt, delay } if self.disconnect() => (attempt, delay),
+            _ => {
+                self.end(end);
+                return false;
+            }
+        };
         log::debug!("connecting again in {delay:?}: {end}");
-        if !self.queue.push(Event::Reconnecting { attempt: backoff.attempts(), delay, cause: end }) {
-            self.finish();
+        if !self.queue.push(Event::Reconnecting { attempt, delay, cause: end }) {
+            drop(self.finish());
             return false;
         }
         self.sleep(delay);
@@ -220,82 +282,151 @@ impl Supervisor {
         true
     }
 
-    /// Until the time is over, or all of it is.
+    /// Forgets the connection, to make another; `false` when that is not wanted any more.
+    fn disconnect(&self) -> bool {
+        let mut state = lock(&self.state);
+        if matches!(state.phase, Phase::Closing { .. } | Phase::Over) {
+            return false;
+        }
+        let before = mem::replace(&mut state.phase, Phase::Connecting);
+        self.changed.notify_all();
+        drop(state);
+        drop(before);
+        true
+    }
+
+    /// Waits until the next attempt is due, or none is wanted.
     fn sleep(&self, delay: Duration) {
         let deadline = Deadline::after("delay", Some(delay));
         let mut state = lock(&self.state);
-        while !self.is_ending(&state) && !deadline.is_over() {
+        while matches!(state.phase, Phase::Connecting) && !deadline.is_over() {
             state = wait(&self.changed, state, deadline.left());
         }
     }
 
-    fn is_ending(&self, state: &State) -> bool {
-        state.is_closing || state.is_over
-    }
+    // The sender
 
-    /// The writer: sends what is queued, while there is a connection that takes it.
-    fn write(&self) {
-        let mut state = lock(&self.state);
-        while !state.is_over {
-            let ws = state.ws.clone().filter(|_| state.can_send);
-            let Some((ws, message)) = ws.and_then(|ws| Some((ws, state.outgoing.pop_front()?))) else {
-                state = wait(&self.changed, state, None);
-                continue;
-            };
-            state.is_sending = true;
-            drop(state);
-            let failure = ws.send(&message).err();
-            let timeout = failure.clone().filter(|error| error.kind() == ErrorKind::Timeout);
-            if timeout.is_some() {
-                // A peer that takes nothing may still send: end it, so that there is a next one.
-                ws.abort();
+    fn send_queued(&self) {
+        while let Some((ws, message)) = self.next_to_send() {
+            match ws.send_through(&message) {
+                Ok(()) => {
+                    drop(message);
+                    self.sent();
+                }
+                Err(error) => self.not_sent(&ws, message, error),
             }
-            state = lock(&self.state);
-            state.is_sending = false;
-            if let Some(error) = failure {
-                log::debug!("kept a message that was not sent: {error}");
-                state.outgoing.push_front(message);
-                state.can_send = false;
-                state.send_failure = timeout;
-            }
-            self.changed.notify_all();
         }
     }
 
-    /// The closing: what is queued goes out first, as far as the time goes.
-    fn close_by(&self, code: CloseCode, reason: &str, deadline: Deadline) {
+    /// Waits for a message and a connection; `None` at the end.
+    fn next_to_send(&self) -> Option<(WebSocket, Message)> {
         let mut state = lock(&self.state);
-        while !state.is_over
-            && state.ws.is_some()
-            && state.can_send
-            && (state.is_sending || !state.outgoing.is_empty())
-            && !deadline.is_over()
-        {
-            state = wait(&self.changed, state, deadline.left());
+        loop {
+            if matches!(state.phase, Phase::Over) {
+                return None;
+            }
+            if matches!(state.delivery, Delivery::Ready) && !state.outgoing.is_empty() {
+                if let Some(ws) = state.phase.connection().cloned() {
+                    let message = state.outgoing.pop_front()?;
+                    state.delivery = Delivery::Sending;
+                    return Some((ws, message));
+                }
+            }
+            state = wait(&self.changed, state, None);
         }
-        let Some(ws) = state.ws.clone() else {
-            drop(state);
-            self.fail(Error::new(ErrorKind::Closed, "closed by this side before it was open"));
-            return;
+    }
+
+    fn sent(&self) {
+        let mut state = lock(&self.state);
+        state.delivery = match state.delivery {
+            Delivery::Failing => Delivery::Paused(None),
+            _ => Delivery::Ready,
         };
-        drop(state);
-        // The supervisor receives how this ends.
-        let _ = ws.close_by(code, reason, deadline);
+        self.changed.notify_all();
     }
 
-    /// The end, unless it is delivered already.
-    fn fail(&self, error: Error) {
-        if let Some(ws) = self.finish() {
-            ws.close_now();
+    fn not_sent(&self, ws: &WebSocket, message: Message, error: Error) {
+        log::debug!("kept a message that was not sent: {error}");
+        let failure = (error.kind() == ErrorKind::Timeout).then_some(error);
+        if failure.is_some() {
+            // A peer that takes nothing may still send: drop the connection, so that there is a next one.
+            ws.abort();
         }
+        let mut state = lock(&self.state);
+        state.outgoing.push_front(message);
+        state.delivery = Delivery::Paused(failure);
+        self.changed.notify_all();
+    }
+
+    // The closer
+
+    fn close_when_asked(&self) {
+        let Some(CloseRequest { code, reason, deadline }) = self.wait_for_close() else { return };
+        match self.wait_until_sent(&deadline) {
+            // The supervisor receives how this ends.
+            Some(ws) => drop(ws.close_by(code, &reason, deadline)),
+            None => self.end(End::Failed(Error::new(ErrorKind::Closed, "closed by this side before it was open"))),
+        }
+    }
+
+    fn wait_for_close(&self) -> Option<CloseRequest> {
+        let mut state = lock(&self.state);
+        loop {
+            match &state.phase {
+                Phase::Closing { request, .. } => return Some(request.clone()),
+                Phase::Over => return None,
+                Phase::Connecting | Phase::Connected(_) => state = wait(&self.changed, state, None),
+            }
+        }
+    }
+
+    /// Waits until the queued messages are sent, as far as the time goes; returns the connection, if there is one.
+    fn wait_until_sent(&self, deadline: &Deadline) -> Option<WebSocket> {
+        let mut state = lock(&self.state);
+        loop {
+            let ws = state.phase.connection()?;
+            let has_more = match state.delivery {
+                Delivery::Sending => true,
+                Delivery::Ready => !state.outgoing.is_empty(),
+                Delivery::Paused(_) | Delivery::Failing => false,
+            };
+            if !has_more || deadline.is_over() {
+                return Some(ws.clone());
+            }
+            state = wait(&self.changed, state, deadline.left());
+        }
+    }
+
+    // The end
+
+    /// Delivers the end, unless it is over already.
+    fn end(&self, end: End) {
+        if let Some(before) = self.finish() {
+            drop(before);
+            self.queue.push(Event::End(end));
+        }
+    }
+
+    /// The end by a panic of the program.
+    fn fail(&self, error: Error) {
+        self.drop_connection();
         self.queue.push(Event::End(End::Failed(error)));
     }
 
-    /// Ends every thread; the connection that there was.
-    fn finish(&self) -> Option<WebSocket> {
+    fn drop_connection(&self) {
+        if let Some(ws) = self.finish().as_ref().and_then(Phase::connection) {
+            ws.close_now();
+        }
+    }
+
+    /// Ends every thread, once; returns the phase before, to be dropped.
+    fn finish(&self) -> Option<Phase> {
         let mut state = lock(&self.state);
-        state.is_over = true;
+        let before = mem::replace(&mut state.phase, Phase::Over);
         self.changed.notify_all();
-        state.ws.take()
+        match before {
+            Phase::Over => None,
+            before => Some(before),
+        }
     }
 }

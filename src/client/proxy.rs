@@ -5,7 +5,7 @@ mod http;
 mod socks;
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::TcpStream;
 
 use url::{Host, Url};
@@ -14,6 +14,7 @@ use super::credentials::{Credentials, shown};
 use super::target::{Target, authority};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::transport::DeadlineStream;
 
 /// A proxy to connect through.
 ///
@@ -104,11 +105,13 @@ impl Proxy {
     }
 }
 
-/// Asks the proxy at the other end of the stream for a connection to the target. Of what comes after its answer
-/// not a byte is read.
+/// Asks the proxy at the other end of the stream for a connection to the target. Reads nothing that comes behind the proxy's
+/// answer.
 pub(crate) fn tunnel(proxy: &Proxy, stream: &TcpStream, target: &Target, deadline: &Deadline) -> Result<()> {
     log::debug!("asking {proxy:?} for {}", target.authority());
-    let wire = ProxyStream { proxy, stream, deadline };
+    let unusable = |error| Error::caused(ErrorKind::Io, "the stream to the proxy is not usable", error);
+    let own = stream.try_clone().and_then(|stream| DeadlineStream::new(stream, *deadline)).map_err(unusable)?;
+    let wire = ProxyStream { proxy, stream: own, deadline };
     match proxy.scheme {
         Scheme::Http => http::connect(&wire, target)?,
         Scheme::Socks5 => socks::connect(&wire, &socks::Destination::resolved(target, deadline)?, target.port)?,
@@ -130,17 +133,17 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// The stream to the proxy. All it does ends at the deadline, and all its errors name the proxy.
+/// The stream to the proxy. Every operation ends at the deadline, and every error names the proxy.
 struct ProxyStream<'a> {
     proxy: &'a Proxy,
-    stream: &'a TcpStream,
+    stream: DeadlineStream,
     deadline: &'a Deadline,
 }
 
 impl ProxyStream<'_> {
     fn write_all(&self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let written = self.bounded("sending a request to", |mut stream| stream.write(bytes))?;
+            let written = self.checked("sending a request to", self.stream.write(bytes))?;
             bytes = &bytes[written..];
         }
         Ok(())
@@ -148,7 +151,7 @@ impl ProxyStream<'_> {
 
     fn read_exact(&self, mut buffer: &mut [u8]) -> Result<()> {
         while !buffer.is_empty() {
-            let read = self.bounded("waiting for the answer of", |mut stream| stream.read(buffer))?;
+            let read = self.checked("waiting for the answer of", self.stream.read(buffer))?;
             buffer = &mut buffer[read..];
         }
         Ok(())
@@ -156,22 +159,17 @@ impl ProxyStream<'_> {
 
     /// At least one byte of what `read_exact` will read.
     fn peek(&self, buffer: &mut [u8]) -> Result<usize> {
-        self.bounded("waiting for the answer of", |stream| stream.peek(buffer))
+        self.checked("waiting for the answer of", self.stream.peek(buffer))
     }
 
-    fn bounded(&self, doing: &str, mut step: impl FnMut(&TcpStream) -> io::Result<usize>) -> Result<usize> {
-        let doing = format!("{doing} {}", self.name());
-        loop {
-            let left = self.deadline.check(&doing)?;
-            let timed = self.stream.set_read_timeout(left).and_then(|()| self.stream.set_write_timeout(left));
-            match timed.and_then(|()| step(self.stream)) {
-                Ok(0) => return Err(self.error("closed the connection before its answer was complete")),
-                Ok(count) => return Ok(count),
-                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted) => {}
-                // The deadline says whether it is over.
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-                Err(error) => return Err(Error::caused(ErrorKind::Proxy, doing, error)),
-            }
+    fn checked(&self, doing: &str, result: io::Result<usize>) -> Result<usize> {
+        let doing = || format!("{doing} {}", self.name());
+        match result {
+            Ok(0) => Err(self.error("closed the connection before its answer was complete")),
+            Ok(count) => Ok(count),
+            // The stream says so only at the deadline.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(self.deadline.error(doing())),
+            Err(error) => Err(Error::caused(ErrorKind::Proxy, doing(), error)),
         }
     }
 

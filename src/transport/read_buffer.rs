@@ -1,17 +1,17 @@
-//! Received bytes that are not consumed yet, in a buffer that is as large as the traffic needs.
+//! Received bytes that are not consumed yet, in a buffer that grows with the traffic.
 
 const SMALLEST: usize = 4 * 1024;
-/// Reads that fill it grow it up to here. No multiple of 4096: full reads into one that is can keep the kernel's copies at an
-/// unlucky distance modulo 4096 (see `blocks`), where they take three times as long.
+/// Reads that fill the buffer grow it up to here. Not a multiple of 4096: with one, full reads can keep source and target of
+/// the kernel's copies at a distance modulo 4096 that makes them take three times as long (see `copy.rs`).
 const LARGEST: usize = 128 * 1024 - 1117;
 
-/// `bytes[start..end]` is unread; all of `bytes` is initialised, so that a read needs no zeroing.
+/// `bytes[start..end]` is unread. All of `bytes` is initialised, so that a read needs no zeroing.
 #[derive(Default)]
 pub(crate) struct ReadBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// The last read filled all the room that it had: more is likely waiting.
+    /// The last read filled all the room that it had: there is probably more to read.
     was_filled: bool,
 }
 
@@ -32,10 +32,10 @@ impl ReadBuffer {
         }
     }
 
-    /// Room to read into. It grows while reads fill it.
+    /// Room to read into. The buffer grows while reads fill it.
     pub fn room(&mut self) -> &mut [u8] {
         if self.is_empty() && self.was_filled && self.bytes.len() < LARGEST {
-            // The contents are spent: a new allocation needs no copy.
+            // Nothing is unread: a new allocation needs no copy.
             self.bytes = vec![0; (self.bytes.len() * 4).min(LARGEST)];
         } else if self.end == self.bytes.len() {
             let unread = self.end - self.start;
@@ -49,7 +49,7 @@ impl ReadBuffer {
         &mut self.bytes[self.end..]
     }
 
-    /// Says that `count` bytes of the room now hold something.
+    /// `count` bytes were read into the room.
     pub fn filled(&mut self, count: usize) {
         self.end += count;
         self.was_filled = self.end == self.bytes.len();
@@ -62,19 +62,19 @@ impl ReadBuffer {
         self.end += bytes.len();
     }
 
-    /// Makes sure of `least` bytes of room.
+    /// Makes room for at least `least` bytes.
     pub fn reserve(&mut self, least: usize) {
         if self.bytes.len() - self.end < least {
             self.bytes.resize(self.end + least, 0);
         }
     }
 
-    /// Whether giving the room back is worth a thought while nothing comes.
+    /// Whether the buffer has grown and is empty, so that it is worth freeing while nothing comes.
     pub fn is_large(&self) -> bool {
         self.is_empty() && self.bytes.len() > SMALLEST
     }
 
-    /// Gives all the room back.
+    /// Frees the buffer, if nothing is unread.
     pub fn release(&mut self) {
         if self.is_empty() {
             *self = ReadBuffer::default();

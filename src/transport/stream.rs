@@ -1,125 +1,173 @@
 //! The byte streams that a connection can run over.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// A connected byte stream to run a WebSocket over: made from a [`TcpStream`], or on Unix from a `UnixStream`, by `into`,
-/// which the functions that take one do themselves.
+use super::memory::MemoryStream;
+
+/// A connected byte stream to run a WebSocket over: a [`TcpStream`], on Unix a `UnixStream`, or one end of a pair in memory
+/// ([`Stream::pair`]). The functions that take a stream convert it themselves.
 ///
 /// ```
 /// # #[cfg(unix)] {
 /// use std::os::unix::net::UnixStream;
 /// use wsync::{Message, WebSocket};
 ///
-/// let (one, other) = UnixStream::pair()?;
-/// let server = std::thread::spawn(move || WebSocket::accept(one)?.send("over a Unix socket"));
-/// let ws = WebSocket::options().connect_over("ws://localhost/", other)?;
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let server = std::thread::spawn(move || WebSocket::accept(theirs)?.send("over a Unix socket"));
+/// let ws = WebSocket::options().connect_over("ws://localhost/", ours)?;
 /// assert_eq!(ws.recv()?, Some(Message::from("over a Unix socket")));
 /// # server.join().unwrap()?;
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+pub struct Stream {
+    kind: StreamKind,
+}
+
+pub(super) enum StreamKind {
+    System(SystemStream),
+    Memory(MemoryStream),
+}
+
+/// A socket of the operating system.
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum Stream {
-    /// TCP.
+pub(crate) enum SystemStream {
     Tcp(TcpStream),
-    /// A Unix socket.
     #[cfg(unix)]
     Unix(UnixStream),
 }
 
+impl Stream {
+    /// Two connected streams in memory, for tests and for connections within a process: what is written to one is read from
+    /// the other.
+    ///
+    /// Each direction buffers 64 KiB; a write waits while its buffer is full. Dropping one end ends the other, as with a
+    /// socket. There are no addresses: [`peer_addr`](crate::WebSocket::peer_addr) fails.
+    ///
+    /// ```
+    /// use wsync::{Message, Stream, WebSocket};
+    ///
+    /// let (ours, theirs) = Stream::pair();
+    /// let server = std::thread::spawn(move || WebSocket::accept(theirs)?.send("in memory"));
+    /// let ws = WebSocket::options().connect_over("ws://localhost/", ours)?;
+    /// assert_eq!(ws.recv()?, Some(Message::from("in memory")));
+    /// # server.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pair() -> (Stream, Stream) {
+        Stream::pair_with_capacity(64 * 1024)
+    }
+
+    /// As [`pair`](Stream::pair), with `capacity` bytes of buffer in each direction.
+    pub(crate) fn pair_with_capacity(capacity: usize) -> (Stream, Stream) {
+        let (one, other) = MemoryStream::pair(capacity);
+        (Stream { kind: StreamKind::Memory(one) }, Stream { kind: StreamKind::Memory(other) })
+    }
+
+    pub(super) fn into_kind(self) -> StreamKind {
+        self.kind
+    }
+}
+
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Stream {
-        Stream::Tcp(stream)
+        Stream { kind: StreamKind::System(SystemStream::Tcp(stream)) }
     }
 }
 
 #[cfg(unix)]
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Stream {
-        Stream::Unix(stream)
+        Stream { kind: StreamKind::System(SystemStream::Unix(stream)) }
     }
 }
 
-/// The same call on whichever stream it is.
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            StreamKind::System(stream) => stream.fmt(f),
+            StreamKind::Memory(_) => f.write_str("Memory"),
+        }
+    }
+}
+
+/// The same call on whichever socket it is.
 macro_rules! on_either {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self {
-            Stream::Tcp($stream) => $call,
+            SystemStream::Tcp($stream) => $call,
             #[cfg(unix)]
-            Stream::Unix($stream) => $call,
+            SystemStream::Unix($stream) => $call,
         }
     };
 }
 
-impl Stream {
-    pub(super) fn try_clone(&self) -> io::Result<Stream> {
-        on_either!(self, stream => stream.try_clone().map(Stream::from))
+impl SystemStream {
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        on_either!(self, stream => (&mut &*stream).read(into))
     }
 
-    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        on_either!(self, stream => (&mut &*stream).write(bytes))
+    }
+
+    /// Reads without taking the bytes from the stream. Only TCP has it.
+    pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            SystemStream::Tcp(stream) => stream.peek(into),
+            #[cfg(unix)]
+            SystemStream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         on_either!(self, stream => stream.shutdown(how))
     }
 
-    pub(super) fn set_nonblocking(&self, on: bool) -> io::Result<()> {
+    pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         on_either!(self, stream => stream.set_nonblocking(on))
     }
 
-    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         on_either!(self, stream => stream.set_read_timeout(timeout))
     }
 
-    pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         on_either!(self, stream => stream.set_write_timeout(timeout))
     }
 
-    /// Small frames go out as they are made.
-    pub(super) fn set_nodelay(&self) -> io::Result<()> {
+    /// Makes TCP send small frames at once (`TCP_NODELAY`).
+    pub fn set_nodelay(&self) -> io::Result<()> {
         match self {
-            Stream::Tcp(stream) => stream.set_nodelay(true),
+            SystemStream::Tcp(stream) => stream.set_nodelay(true),
             #[cfg(unix)]
-            Stream::Unix(_) => Ok(()),
+            SystemStream::Unix(_) => Ok(()),
         }
     }
 
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Stream::Tcp(stream) => stream.local_addr(),
+            SystemStream::Tcp(stream) => stream.local_addr(),
             #[cfg(unix)]
-            Stream::Unix(_) => Err(no_address()),
+            SystemStream::Unix(_) => Err(no_address("a Unix socket")),
         }
     }
 
-    pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Stream::Tcp(stream) => stream.peer_addr(),
+            SystemStream::Tcp(stream) => stream.peer_addr(),
             #[cfg(unix)]
-            Stream::Unix(_) => Err(no_address()),
+            SystemStream::Unix(_) => Err(no_address("a Unix socket")),
         }
     }
 }
 
-#[cfg(unix)]
-fn no_address() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "a Unix socket has no network address")
-}
-
-impl Read for &Stream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        on_either!(*self, stream => (&mut &*stream).read(into))
-    }
-}
-
-impl Write for &Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        on_either!(*self, stream => (&mut &*stream).write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The error for the address of a stream that has none.
+pub(super) fn no_address(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("{what} has no network address"))
 }

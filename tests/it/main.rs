@@ -23,8 +23,10 @@ mod group;
 mod invalid_arguments;
 mod keepalive;
 mod large;
+mod memory_stream;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL, and resets look different elsewhere
 mod network_faults;
+mod promises_background;
 mod promises_http;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL
 mod proxies;

@@ -1,3 +1,4 @@
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::Duration;

@@ -1,0 +1,95 @@
+//! What happens when the system gives no thread, and on which threads the program's functions run.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use super::thread::limit;
+use super::*;
+use crate::error::{Error, ErrorKind};
+use crate::transport::Stream;
+use crate::websocket::WebSocket;
+
+/// Turns a hang into a failure.
+const LONG: Duration = Duration::from_secs(30);
+
+/// Client and server.
+fn pair() -> (WebSocket, WebSocket) {
+    let (ours, theirs) = Stream::pair();
+    let server = thread::spawn(move || WebSocket::accept(theirs).unwrap());
+    let client = WebSocket::options().connect_over("ws://localhost/", ours).unwrap();
+    (client, server.join().unwrap())
+}
+
+/// A connection in the background by `connect`, and the threads that call its wake function.
+fn in_background(connect: impl FnMut() -> Result<WebSocket> + Send + 'static) -> (Background, Receiver<ThreadId>) {
+    let (sender, wakes) = channel();
+    let queue = Queue::new(8, move || sender.send(thread::current().id()).unwrap());
+    let supervisor = Supervisor::new(Arc::clone(&queue), 8, Some(LONG));
+    supervisor.start(connect, Backoff::new(None)).unwrap();
+    (Background { supervisor, events: Events { queue, ws: None } }, wakes)
+}
+
+fn next(chat: &Background) -> Event {
+    chat.events().recv_timeout(LONG).expect("an event")
+}
+
+#[test]
+fn events_and_readers_that_get_no_thread_leave_the_connection_open() {
+    let (client, server) = pair();
+    let failed = [
+        limit::with(0, || client.events(1, || {}).map(drop)),
+        limit::with(0, || client.spawn_reader(|_| ControlFlow::Break(())).map(drop)),
+    ];
+    for error in failed.map(Result::unwrap_err) {
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    }
+    server.send("still open").unwrap();
+    assert_eq!(client.recv().unwrap(), Some("still open".into()));
+}
+
+#[test]
+fn a_connection_in_the_background_that_does_not_get_all_its_threads_leaves_none() {
+    for threads in 0..3 {
+        let (sender, wakes) = channel();
+        let wake = move || sender.send(()).unwrap();
+        let error = limit::with(threads, || Background::connect("ws://localhost/", wake)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        // The wake function is dropped with the last thread.
+        assert_eq!(wakes.iter().count(), 0);
+    }
+}
+
+#[test]
+fn closing_before_it_is_open_needs_no_thread_and_wakes_on_another() {
+    let (go_on, blocked) = channel::<()>();
+    let (chat, wakes) = in_background(move || {
+        let _ = blocked.recv();
+        Err(Error::new(ErrorKind::Connect, "too late"))
+    });
+    limit::with(0, || chat.close(CloseCode::NORMAL, "")).unwrap();
+    let Event::End(End::Failed(error)) = next(&chat) else { panic!() };
+    assert_eq!((error.kind(), chat.ready_state()), (ErrorKind::Closed, ReadyState::Closed), "{error}");
+    assert_ne!(wakes.recv_timeout(LONG).unwrap(), thread::current().id());
+    drop((go_on, chat));
+    assert_eq!(wakes.iter().count(), 0, "nothing comes after the end");
+}
+
+#[test]
+fn closing_an_open_connection_needs_no_thread_and_wakes_on_another() {
+    let (client, server) = pair();
+    let mut client = Some(client);
+    let (chat, wakes) = in_background(move || Ok(client.take().unwrap()));
+    assert!(matches!(next(&chat), Event::Open(_)));
+    chat.send("last").unwrap();
+    limit::with(0, || chat.close(CloseCode::from(4001), "bye")).unwrap();
+    assert_eq!(server.recv().unwrap(), Some("last".into()));
+    assert_eq!((server.recv().unwrap(), server.close_code()), (None, Some(CloseCode::from(4001))));
+    let Event::End(end) = next(&chat) else { panic!() };
+    assert_eq!(end.to_string(), "closed with 4001: bye");
+    drop(chat);
+    let threads: Vec<ThreadId> = wakes.iter().collect();
+    assert_eq!(threads.len(), 2, "open and end");
+    assert!(!threads.contains(&thread::current().id()));
+}

@@ -1,0 +1,47 @@
+//! Starting threads, and panics of functions that the program has passed.
+
+use std::any::Any;
+use std::thread::{Builder, JoinHandle};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Starts a thread. `run` is dropped when there is none to be had.
+pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    #[cfg(test)]
+    let spawned = limit::take().and_then(|()| Builder::new().name(name.into()).spawn(run));
+    #[cfg(not(test))]
+    let spawned = Builder::new().name(name.into()).spawn(run);
+    spawned
+        .map_err(|error| Error::caused(ErrorKind::Io, format_args!("the system gives no thread for the {name}"), error))
+}
+
+/// The error for a panic of the program's own function.
+pub(super) fn panicked(function: &str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    Error::new(ErrorKind::Closed, format!("{function} panicked: {}", text.unwrap_or("no text")))
+}
+
+/// Lets tests run out of threads.
+#[cfg(test)]
+pub(super) mod limit {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    /// Runs `body`, in which this thread can start so many threads.
+    pub fn with<T>(threads: usize, body: impl FnOnce() -> T) -> T {
+        LEFT.set(threads);
+        let result = body();
+        LEFT.set(usize::MAX);
+        result
+    }
+
+    pub fn take() -> io::Result<()> {
+        let left = LEFT.get().checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+        LEFT.set(left);
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! Encrypting and decrypting, without any waiting: encrypted bytes in and out by buffers.
+//!
+//! What is easy to get wrong, each seen or read in a backend's source:
+//! - `Ok(0)` means close_notify or a bare FIN; whether TLS has read the end of its input tells which.
+//! - The first error is kept: after a bad record a backend may go on with `Ok(0)`.
+//! - A write may need to read (TLS 1.2 renegotiation, SChannel). Inside a write TLS gets nothing to read but `WouldBlock`; the
+//!   plain bytes that must be read first go to a bounded stash, which the next `decrypt` returns.
+//! - `WouldBlock` although there was input is fatal: waiting for the socket could last for ever.
+
+use std::io::{self, Read, Write};
+
+use native_tls::TlsStream;
+
+use super::super::Received;
+use super::super::read_buffer::ReadBuffer;
+use super::super::wait::is_wait_over;
+use super::engine_io::EngineIo;
+use super::record_marks::RecordMarks;
+
+/// The plain bytes of the longest record. Reads have room for it, so that no plain bytes stay inside TLS, where waiting for
+/// the socket would not find them; writes are cut at it, so that each makes one record.
+const RECORD: usize = 16 * 1024;
+/// Plain bytes that writes may have to read before they can go on.
+const MAX_STASHED: usize = 256 * 1024;
+/// Output of TLS itself (answers to key updates) that may wait to be written.
+const MAX_OUTPUT: usize = 256 * 1024;
+
+pub(crate) struct Engine {
+    tls: TlsStream<EngineIo>,
+    /// Plain bytes that a write had to read.
+    stash: Vec<u8>,
+    /// The first error; the kind and text of every later one.
+    failure: Option<(io::ErrorKind, String)>,
+    /// How much output of TLS itself was reported by `TlsOutput`: the caller reads on while it is written.
+    reported_output: usize,
+}
+
+impl Engine {
+    pub(super) fn new(tls: TlsStream<EngineIo>) -> Engine {
+        Engine { tls, stash: Vec::new(), failure: None, reported_output: 0 }
+    }
+
+    /// Takes the encrypted bytes, and decrypts all of them, or until the room in `plain` is used well. `None`: it needs more
+    /// from the socket.
+    pub fn decrypt(&mut self, cipher: &mut ReadBuffer, plain: &mut ReadBuffer) -> io::Result<Option<Received>> {
+        self.take_input(cipher);
+        if self.take_stash(plain) {
+            return Ok(Some(Received::Bytes));
+        }
+        self.check()?;
+        match self.decrypt_input(plain)? {
+            Some(received) => Ok(Some(received)),
+            None => self.report_output(),
+        }
+    }
+
+    /// Moves what was read from the socket. The input is empty whenever the reader went to the socket, so its spent buffer
+    /// serves for the next read.
+    fn take_input(&mut self, cipher: &mut ReadBuffer) {
+        if !cipher.is_empty() {
+            std::mem::swap(&mut self.tls.get_mut().inbound, cipher);
+        }
+    }
+
+    fn take_stash(&mut self, plain: &mut ReadBuffer) -> bool {
+        let stash = std::mem::take(&mut self.stash);
+        plain.push(&stash);
+        !stash.is_empty()
+    }
+
+    /// Reads records until the input is used up. An error or the end behind good bytes is left for the next call.
+    fn decrypt_input(&mut self, plain: &mut ReadBuffer) -> io::Result<Option<Received>> {
+        let mut received = None;
+        loop {
+            plain.reserve(RECORD);
+            match self.read(plain) {
+                Ok(Some(count @ 1..)) => {
+                    plain.filled(count);
+                    received = Some(Received::Bytes);
+                    if self.tls.get_ref().inbound.is_empty() {
+                        return Ok(received);
+                    }
+                }
+                _ if received.is_some() => return Ok(received),
+                Ok(Some(_)) => return self.check_end().map(|()| Some(Received::End)),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// TLS has ended; without close_notify anybody may have cut it.
+    fn check_end(&mut self) -> io::Result<()> {
+        if self.tls.get_ref().end_was_read {
+            let text = "TLS ended without close_notify";
+            return Err(self.fail(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
+        }
+        Ok(())
+    }
+
+    /// Tells the reader of output that TLS has made itself, once.
+    fn report_output(&mut self) -> io::Result<Option<Received>> {
+        let output = self.tls.get_ref().outbound.len();
+        if output <= self.reported_output {
+            return Ok(None);
+        }
+        if output > MAX_OUTPUT {
+            return Err(self.fail(io::Error::other("the peer makes TLS answer and does not take the answers")));
+        }
+        self.reported_output = output;
+        Ok(Some(Received::TlsOutput))
+    }
+
+    /// One read of TLS. `None` when it needs more input.
+    fn read(&mut self, plain: &mut ReadBuffer) -> io::Result<Option<usize>> {
+        self.tls.get_mut().is_starved = false;
+        match self.tls.read(plain.room()) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if is_wait_over(&error) => {
+                if self.tls.get_ref().is_starved {
+                    return Ok(None);
+                }
+                Err(self.fail(io::Error::other("the TLS library stopped in the middle of its input")))
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Frees the buffers that bursts have grown, in both directions.
+    pub fn release(&mut self) {
+        let io = self.tls.get_mut();
+        io.inbound.release();
+        if io.outbound.is_empty() {
+            io.outbound = Vec::new();
+        }
+    }
+
+    /// The socket has ended.
+    pub fn end(&mut self) {
+        self.tls.get_mut().has_ended = true;
+    }
+
+    /// Encrypts `bytes` into `out`, which is empty, behind the output that TLS has made itself; returns how many it took, and
+    /// marks the ends of their records. An error behind the first bytes is left for the next call.
+    pub fn encrypt(&mut self, bytes: &[u8], out: &mut Vec<u8>, marks: &mut RecordMarks) -> io::Result<usize> {
+        debug_assert!(out.is_empty(), "marks count from the start of the output");
+        self.check()?;
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let piece = &bytes[taken..];
+            match self.encrypt_record(&piece[..piece.len().min(RECORD)]) {
+                Ok(Some(count)) => {
+                    taken += count;
+                    marks.push(self.tls.get_ref().outbound.len(), count);
+                }
+                Ok(None) => break,
+                Err(_) if taken > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.take_output(out);
+        if taken == 0 && out.is_empty() && !bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(taken)
+    }
+
+    /// `None`: TLS needs input before it can write. If there is none, its output goes out and the caller comes again.
+    fn encrypt_record(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        loop {
+            self.tls.get_mut().in_write = true;
+            let written = self.tls.write(bytes);
+            self.tls.get_mut().in_write = false;
+            match written {
+                Ok(0) => return Err(self.fail(io::ErrorKind::WriteZero.into())),
+                Ok(count) => return Ok(Some(count)),
+                Err(error) if is_wait_over(&error) => {
+                    if !self.read_for_write()? {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+    }
+
+    /// Reads into the stash on behalf of a write; returns whether any input was used.
+    fn read_for_write(&mut self) -> io::Result<bool> {
+        if self.stash.len() >= MAX_STASHED || self.tls.get_ref().inbound.is_empty() {
+            return Ok(false);
+        }
+        let mut plain = ReadBuffer::default();
+        plain.reserve(RECORD);
+        let before = self.tls.get_mut().inbound.unread().len();
+        if let Some(count @ 1..) = self.read(&mut plain)? {
+            plain.filled(count);
+            self.stash.extend_from_slice(plain.unread());
+        }
+        Ok(self.tls.get_mut().inbound.unread().len() < before)
+    }
+
+    /// Moves what TLS has written.
+    pub fn take_output(&mut self, out: &mut Vec<u8>) {
+        self.reported_output = 0;
+        let outbound = &mut self.tls.get_mut().outbound;
+        if out.is_empty() {
+            std::mem::swap(out, outbound);
+        } else {
+            out.append(outbound);
+        }
+    }
+
+    pub fn close_notify(&mut self) {
+        // Its error says that the peer's close_notify is not there yet, which nobody waits for.
+        if self.failure.is_none() {
+            let _ = self.tls.shutdown();
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match &self.failure {
+            Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.failure.get_or_insert_with(|| (error.kind(), error.to_string()));
+        error
+    }
+}
