@@ -52,6 +52,8 @@ fn messages_behind_another_send_that_fails_are_sent_on_the_next_connection() {
     stream.read_exact(&mut [0]).unwrap();
     let words = ["one", "two", "three", "four", "five"];
     words.iter().for_each(|word| chat.send(*word).unwrap());
+    // The sender has time to take them; the large message is still far from its end.
+    stream.read_exact(&mut vec![0; 8 << 20]).unwrap();
     server.abort();
     assert!(matches!(next(chat.events()), Event::Reconnecting { .. }));
     assert!(own.join().unwrap().is_err());
@@ -74,6 +76,8 @@ fn messages_behind_another_send_that_fails_are_handed_back_at_the_end() {
     stream.read_exact(&mut [0]).unwrap();
     let words = ["one", "two", "three", "four", "five"];
     words.iter().for_each(|word| chat.send(*word).unwrap());
+    // The sender has time to take them; the large message is still far from its end.
+    stream.read_exact(&mut vec![0; 8 << 20]).unwrap();
     server.abort();
     assert!(matches!(next(chat.events()), Event::End(_)));
     assert!(own.join().unwrap().is_err());
