@@ -11,8 +11,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// A pair with `close_timeout` set to [`CLOSE_TIMEOUT`].
 fn short_close_timeout_pair(side: Side, layer: Layer) -> (WebSocket, Peer) {
     match side {
-        Side::Client => connected(layer, &options().close_timeout(Some(CLOSE_TIMEOUT))),
-        Side::Server => accepted(layer, &AcceptOptions::new().close_timeout(Some(CLOSE_TIMEOUT))),
+        Side::Client => connected(layer, &options().close_timeout(Some(CLOSE_TIMEOUT)).max_message_size(usize::MAX)),
+        Side::Server => {
+            accepted(layer, &AcceptOptions::new().close_timeout(Some(CLOSE_TIMEOUT)).max_message_size(usize::MAX))
+        }
     }
 }
 
@@ -190,7 +192,7 @@ fn close_timeout_ends_the_wait_for_the_peers_close_frame() {
                 peer
             });
             let start = Instant::now();
-            let error = ws.close(1000.into(), "").unwrap_err();
+            let error = ws.close(1000.into(), "").expect_err(name);
             assert_eq!(error.kind(), ErrorKind::Timeout, "{name}: {error}");
             assert!(error.to_string().contains("close_timeout"), "{name}: {error}");
             assert!(
