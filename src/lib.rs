@@ -124,59 +124,18 @@
 //!
 //! To stop a server, close its group: [`Group::close`] tells all clients, and is bounded.
 //!
-//! # The way of a byte
-//!
-//! ```text
-//!            connect ───┐                   ┌─── accept        once for each connection:
-//!  address, proxy, TLS, │ redirect      TLS │                  TCP (and TLS), then HTTP
-//!                       ▼                   ▼
-//!                    exchange ◀──▶ handshake                   the upgrade's bytes, the upgrade's rules
-//!                                │ what was agreed
-//!                                ▼
-//!  socket     transport     connection                 protocol                          WebSocket
-//!  ──────▶    read,     ──▶ receiving ──▶ inbound:  frame ▸ unmask ▸ inflate ▸ UTF-8 ──▶ recv
-//!             decrypt           │                    (assembled where it is received)
-//!                               │ ping, pong, close
-//!                               ▼
-//!                           keepalive, closing
-//!                               │ ping, pong, close
-//!                               ▼
-//!  ◀──────    encrypt,  ◀── sending   ◀── outbound: mask ◂ frame ◂ deflate           ◀── send
-//!             write
-//! ```
-//!
-//! `handshake` and `protocol` do no I/O: no sockets, clocks, threads, locks or randomness. They take bytes in pieces of
-//! any size, and say how many they have used. `transport` knows bytes and TLS but no frames. `connection` is where threads
-//! meet.
-//!
 //! # Threads
 //!
-//! - Receiving never waits for a send, and a send never waits for a receive. How the calls go together stands at
-//!   [`WebSocket`].
-//! - Pings are answered, keepalive pings are sent and a close by the peer is answered by whoever is receiving. The crate has
-//!   no thread of its own on an open connection. (While connecting, resolving a name has a thread, and so has each attempt
-//!   where a name has several addresses.)
-//! - No thread is stuck for good: [`abort`](WebSocket::abort) from any thread wakes all others, [`close`](WebSocket::close)
-//!   is bounded by itself, and `send` is where [`send_timeout`](ConnectOptions::send_timeout) is set.
+//! - Receiving never waits for a send, and a send never waits for a receive. [`WebSocket`] says how calls of several threads go
+//!   together.
+//! - Pings are answered, keepalive pings are sent, and a close by the peer is answered by whoever is in a receiving call.
+//! - The crate starts no thread on an open connection, with one exception: when the peer does not take what
+//!   [`try_send`](WebSocket::try_send) or another call that never waits has accepted, a thread writes it and then ends. While
+//!   connecting, resolving a name has a thread, and so has each attempt where a name has several addresses.
+//! - No call is stuck for good: [`abort`](WebSocket::abort) from any thread wakes all others, [`close`](WebSocket::close) has a
+//!   bound by default, and [`send_timeout`](ConnectOptions::send_timeout) bounds a `send`.
 //!
-//! How it differs from the usual: a connection is usually guarded by a lock around the stream, which then is held while the
-//! holder waits for the socket. Here the two halves, the reader and the writer, are *taken out* of their locks by the thread
-//! that uses them and put back after, so that no lock is held while anybody waits for the socket. A sender that finds the
-//! writer gone leaves its frame in the queue; the one who has the writer writes all that is queued, in one call. TLS runs
-//! over memory: the reader waits at the bare socket and locks the TLS engine only to decrypt, the writer only to encrypt.
-//!
-//! # Speed
-//!
-//! What is done for it, each because it was measured (the repository's `benches` have the figures and say what each gave):
-//!
-//! - One read brings many frames. A whole message is looked at where it lies in the read buffer and copied once, into what
-//!   the caller gets; [`recv_into`](WebSocket::recv_into) allocates nothing. Of a large frame, what is still to come is read
-//!   into the message itself, with room that grows by what has come.
-//! - A frame's header and payload go out in one write, together with what other threads queued meanwhile, and
-//!   [`send_all`](WebSocket::send_all) writes many messages at once. A large message is masked 1 MiB at a time on its way; of a
-//!   server's only the first 64 KiB are copied, to go out with the header.
-//! - Buffers grow while traffic fills them, up to 127 KiB, and are given back after 100 ms without any.
-//! - Text is checked by the standard library, once. Masks come from the system's generator, 256 at a time.
+//! How it works inside is described in ARCHITECTURE.md in the repository.
 //!
 //! # Limits
 //!

@@ -11,12 +11,6 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Role;
 
-/// Time limit for writing a close frame that the caller did not ask for.
-pub(super) const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
-/// How many bytes of messages are kept for `recv` while the peer's close frame is waited for, also where the largest message
-/// is smaller.
-pub(super) const MAX_KEPT_WHILE_CLOSING: usize = 1 << 20;
-
 impl Connection {
     /// The whole closing handshake: our close frame, the peer's, the end of TCP, all within `close_timeout`.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {

@@ -6,7 +6,6 @@ use std::str::Utf8Error;
 use std::time::{Duration, Instant};
 
 use super::assembler::{Delivery, MessageAssembler};
-use super::close::{CLOSE_WRITE_LIMIT, MAX_KEPT_WHILE_CLOSING};
 use super::keepalive::{KeepaliveAction, LineProgress};
 use super::outcome::{CloseInfo, EndResult, Outcome};
 use super::write::SendHalf;
@@ -29,6 +28,12 @@ const KEEP_BUFFER: Duration = Duration::from_millis(100);
 /// Payload remaining from which reads bypass the buffer, and their step size. Zeroing a step that stays in cache costs less
 /// than copying it (benches/README.md).
 const DIRECT_READ_MIN: usize = 64 * 1024;
+
+/// Time limit for writing a close frame that the caller did not ask for.
+const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
+/// How many bytes of messages are kept for `recv` while the peer's close frame is waited for, also where the largest message
+/// is smaller.
+const MAX_KEPT_WHILE_CLOSING: usize = 1 << 20;
 
 /// The receiving half. It calls the sending half, for pongs and the answer to a close, and the core.
 pub(crate) struct ReceiveHalf {
