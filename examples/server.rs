@@ -92,7 +92,7 @@ fn tell_others(room: &Group, who: &str, message: &Message) {
         }
         if let Err(error) = client.try_send_prepared(&message) {
             // Whoever is closing has its own thread to see to that.
-            if error.kind() == ErrorKind::Timeout {
+            if error.kind() == ErrorKind::WouldBlock {
                 eprintln!("{name} is dropped: {error}");
                 client.abort();
             }

@@ -48,7 +48,7 @@ fn main() {
         Trace::start();
     }
     let ws = options.connect.connect(&options.url).unwrap_or_else(|error| match error.kind() {
-        ErrorKind::Url | ErrorKind::Options => exit(2, &error.to_string()),
+        ErrorKind::Url | ErrorKind::InvalidInput => exit(2, &error.to_string()),
         _ => {
             show_body(&error);
             exit(1, &error.to_string())

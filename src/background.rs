@@ -129,7 +129,7 @@ impl Background {
     /// is no connection the end comes at once. Never blocks; only the first call counts.
     ///
     /// # Errors
-    /// [`Options`](crate::ErrorKind::Options) for a code or a reason that must not be sent.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a code or a reason that must not be sent.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
         check_close(code, reason)?;
         self.supervisor.close(code, reason);

@@ -71,7 +71,7 @@ impl Compression {
     }
 
     /// The base-2 logarithm of the client's window (9 to 15 as a client, 8 to 15 as a server; default 15). As a client 8
-    /// is refused with an [`Options`](crate::ErrorKind::Options) error when connecting: the encoder cannot do it.
+    /// is refused with an [`InvalidInput`](crate::ErrorKind::InvalidInput) error when connecting: the encoder cannot do it.
     pub fn client_max_window_bits(self, bits: u8) -> Compression {
         Compression { client_max_window_bits: bits, ..self }
     }
@@ -122,7 +122,7 @@ impl Compression {
         let in_range = |name: &str, value: u8, least: u8, most: u8| {
             let text = || format!("compression: {name} is {value}: use {least} to {most}");
             let fits = (least..=most).contains(&value);
-            fits.then_some(()).ok_or_else(|| Error::new(ErrorKind::Options, text()))
+            fits.then_some(()).ok_or_else(|| Error::new(ErrorKind::InvalidInput, text()))
         };
         in_range("client_max_window_bits", self.client_max_window_bits, client_least, 15)?;
         in_range("server_max_window_bits", self.server_max_window_bits, server_least, 15)?;
@@ -148,7 +148,7 @@ mod tests {
             assert_eq!(fits(Role::Client, 15, 15, bits), (1..=9).contains(&bits));
         }
         let error = Compression::default().client_max_window_bits(8).check(Role::Client).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Options);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert_eq!(error.to_string(), "compression: client_max_window_bits is 8: use 9 to 15");
     }
 }

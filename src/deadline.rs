@@ -11,16 +11,23 @@ pub(crate) struct Deadline {
     bound: &'static str,
     length: Option<Duration>,
     is_renewable: bool,
+    /// The call is not to wait at all, by its name.
+    is_poll: bool,
 }
 
 impl Deadline {
-    pub const NEVER: Deadline = Deadline { at: None, bound: "", length: None, is_renewable: false };
+    pub const NEVER: Deadline = Deadline { at: None, bound: "", length: None, is_renewable: false, is_poll: false };
+
+    /// The bound of a call that never waits.
+    pub fn now(bound: &'static str) -> Deadline {
+        Deadline { is_poll: true, ..Deadline::after(bound, Some(Duration::ZERO)) }
+    }
 
     /// `bound` is the option's name, which the error shows. `None` never ends.
     pub fn after(bound: &'static str, length: Option<Duration>) -> Deadline {
         // A length beyond the range of the clock never ends either.
         let at = length.and_then(|length| Instant::now().checked_add(length));
-        Deadline { at, bound, length, is_renewable: false }
+        Deadline { at, bound, length, is_renewable: false, is_poll: false }
     }
 
     /// An idle timeout: it restarts on progress.
@@ -65,6 +72,13 @@ impl Deadline {
             Some(Duration::ZERO) => Err(self.error(doing)),
             left => Ok(left),
         }
+    }
+
+    /// The error of a receiving call to which no message came: `WouldBlock` if it was not to wait at all.
+    pub fn nothing_yet(&self) -> Error {
+        let length = self.length.unwrap_or_default();
+        let kind = if self.is_poll { ErrorKind::WouldBlock } else { ErrorKind::Timeout };
+        Error::nothing_yet(kind, self.bound, length)
     }
 
     /// The error of this bound: "`doing` took longer than …".

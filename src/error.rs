@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::close_code::CloseCode;
 use crate::http::{HeadError, Response};
@@ -17,16 +18,30 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// or the offending value, and where there is one, the fix. It never shows credentials. `Debug` prints the same text
 /// with the kind in front, so that `fn main() -> wsync::Result<()>` ends with a readable line.
 ///
-/// An error is a cheap handle (one pointer) and can be cloned: [`recv`](crate::WebSocket::recv) returns the same one again
-/// after a connection was lost.
+/// An error is a cheap handle and can be cloned: [`recv`](crate::WebSocket::recv) returns the same one again after a
+/// connection was lost.
 ///
 /// ```
 /// let error = wsync::WebSocket::connect("http://example.com/").unwrap_err();
 /// assert_eq!(error.kind(), wsync::ErrorKind::Url);
 /// assert!(error.to_string().contains("ws://"));
 /// ```
+///
+/// `Display` has the whole text, the cause's included, and `source` is what lies behind that cause, as with
+/// [`std::io::Error`]: a chain of sources shows nothing twice. [`get_ref`](Error::get_ref) is the cause itself.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Shared(Arc<Inner>),
+    /// Nothing came in time. Made often, so it allocates nothing.
+    NothingYet {
+        kind: ErrorKind,
+        bound: &'static str,
+        micros: u64,
+    },
+}
 
 struct Inner {
     kind: ErrorKind,
@@ -41,8 +56,9 @@ struct Inner {
 pub enum ErrorKind {
     /// The URL cannot be connected to: scheme, host, port or a fragment. Nothing was sent.
     Url,
-    /// An option or argument is not usable: a header, a subprotocol, a close code, a ping over 125 bytes. Nothing was sent.
-    Options,
+    /// An option or argument is not usable: a header, a subprotocol, a close code, a ping over 125 bytes, or a call that would
+    /// wait for its own thread. Nothing was sent.
+    InvalidInput,
     /// The host's name did not resolve to an address.
     Resolve,
     /// No TCP connection came about.
@@ -57,9 +73,17 @@ pub enum ErrorKind {
     Redirect,
     /// The peer's side of the opening handshake is not what RFC 6455 §4 asks for.
     Handshake,
-    /// A bound of time was reached. After [`recv_timeout`](crate::WebSocket::recv_timeout) and
-    /// [`try_recv`](crate::WebSocket::try_recv) the connection is still usable, and nothing is lost.
+    /// This side refused the client's request, by a hook of [`AcceptOptions`](crate::AcceptOptions).
+    Refused,
+    /// A bound of time was reached. From a receiving call it always means: nothing yet, and the connection is still usable.
+    /// From `connect`, `accept`, `send` and `close` the text says which bound, and what was waited for.
     Timeout,
+    /// A call that never waits could do nothing now: [`try_recv`](crate::WebSocket::try_recv) found no message, or
+    /// [`try_send`](crate::WebSocket::try_send) a full queue. The next one may.
+    WouldBlock,
+    /// No pong came in time: the connection was dropped (see
+    /// [`ping_interval`](crate::ConnectOptions::ping_interval)).
+    Unresponsive,
     /// The peer broke the protocol; it was sent close code 1002 or 1008.
     Protocol,
     /// The peer sent text that is not UTF-8; it was sent close code 1007.
@@ -74,7 +98,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, message: message.into(), source: None, response: None }))
+        Error(Repr::Shared(Arc::new(Inner { kind, message: message.into(), source: None, response: None })))
     }
 
     /// An error with a cause, whose text becomes the end of this one's: most programs print only the outermost error.
@@ -84,45 +108,108 @@ impl Error {
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
         let source = source.into();
-        Error(Arc::new(Inner { kind, message: format!("{message}: {source}"), source: Some(source), response: None }))
+        let message = format!("{message}: {source}");
+        Error(Repr::Shared(Arc::new(Inner { kind, message, source: Some(source), response: None })))
     }
 
     pub(crate) fn rejected(kind: ErrorKind, message: impl Into<String>, response: Response) -> Error {
-        Error(Arc::new(Inner { kind, message: message.into(), source: None, response: Some(response) }))
+        Error(Repr::Shared(Arc::new(Inner { kind, message: message.into(), source: None, response: Some(response) })))
+    }
+
+    /// No message came within a bound. Allocates nothing.
+    pub(crate) fn nothing_yet(kind: ErrorKind, bound: &'static str, length: Duration) -> Error {
+        Error(Repr::NothingYet { kind, bound, micros: u64::try_from(length.as_micros()).unwrap_or(u64::MAX) })
     }
 
     /// This error with text in front, and perhaps of another kind. Its response stays.
     pub(crate) fn in_context(self, kind: ErrorKind, context: impl fmt::Display) -> Error {
-        let (message, response) = (format!("{context}: {self}"), self.0.response.clone());
-        Error(Arc::new(Inner { kind, message, source: Some(Box::new(self)), response }))
+        let (message, response) = (format!("{context}: {self}"), self.response().cloned());
+        Error(Repr::Shared(Arc::new(Inner { kind, message, source: Some(Box::new(self)), response })))
+    }
+
+    fn inner(&self) -> Option<&Inner> {
+        match &self.0 {
+            Repr::Shared(inner) => Some(inner),
+            Repr::NothingYet { .. } => None,
+        }
     }
 
     /// What sort of failure this is.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        match &self.0 {
+            Repr::Shared(inner) => inner.kind,
+            Repr::NothingYet { kind, .. } => *kind,
+        }
+    }
+
+    /// Whether the kind is [`Timeout`](ErrorKind::Timeout): after a receiving call, that nothing came yet.
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == ErrorKind::Timeout
     }
 
     /// The server's (or proxy's) HTTP answer, for kind [`Rejected`](ErrorKind::Rejected) and where else one was read.
     pub fn response(&self) -> Option<&Response> {
-        self.0.response.as_ref()
+        self.inner()?.response.as_ref()
+    }
+
+    /// The status of that answer, such as 429.
+    pub fn status(&self) -> Option<u16> {
+        self.response().map(Response::status)
+    }
+
+    /// The cause, such as an [`std::io::Error`], if there is one. Its text is the end of this error's.
+    pub fn get_ref(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.inner()?.source.as_deref()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        match &self.0 {
+            Repr::Shared(inner) => f.write_str(&inner.message),
+            Repr::NothingYet { kind: ErrorKind::WouldBlock, bound, .. } => write!(f, "no message is there ({bound})"),
+            Repr::NothingYet { bound, micros, .. } => {
+                write!(f, "no message came within {:?} ({bound})", Duration::from_micros(*micros))
+            }
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+        write!(f, "{:?}: {self}", self.kind())
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.get_ref()?.source()
+    }
+}
+
+/// In words, such as "timeout".
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ErrorKind::Url => "invalid URL",
+            ErrorKind::InvalidInput => "invalid input",
+            ErrorKind::Resolve => "name not resolved",
+            ErrorKind::Connect => "not connected",
+            ErrorKind::Tls => "TLS failed",
+            ErrorKind::Proxy => "proxy failed",
+            ErrorKind::Rejected => "rejected by the server",
+            ErrorKind::Redirect => "redirect not followed",
+            ErrorKind::Handshake => "invalid opening handshake",
+            ErrorKind::Refused => "refused by this side",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::WouldBlock => "would block",
+            ErrorKind::Unresponsive => "peer unresponsive",
+            ErrorKind::Protocol => "protocol violation",
+            ErrorKind::Utf8 => "invalid UTF-8",
+            ErrorKind::TooBig => "message too big",
+            ErrorKind::Closed => "closed",
+            ErrorKind::Io => "connection lost",
+        })
     }
 }
 
@@ -151,17 +238,26 @@ impl From<Violation> for Error {
     }
 }
 
+/// The kind is that of the cause, if that is an [`std::io::Error`], or the nearest one.
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> std::io::Error {
-        let kind = match error.kind() {
-            ErrorKind::Url | ErrorKind::Options => std::io::ErrorKind::InvalidInput,
-            ErrorKind::Timeout => std::io::ErrorKind::TimedOut,
-            ErrorKind::Closed => std::io::ErrorKind::NotConnected,
-            ErrorKind::Protocol | ErrorKind::Utf8 | ErrorKind::TooBig | ErrorKind::Handshake => {
-                std::io::ErrorKind::InvalidData
-            }
-            _ => std::io::ErrorKind::Other,
-        };
+        use std::io::ErrorKind as IoKind;
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+        let kind = cause.unwrap_or(match error.kind() {
+            ErrorKind::Url | ErrorKind::InvalidInput => IoKind::InvalidInput,
+            ErrorKind::Timeout | ErrorKind::Unresponsive => IoKind::TimedOut,
+            ErrorKind::WouldBlock => IoKind::WouldBlock,
+            ErrorKind::Closed => IoKind::NotConnected,
+            ErrorKind::Protocol | ErrorKind::Utf8 | ErrorKind::TooBig | ErrorKind::Handshake => IoKind::InvalidData,
+            ErrorKind::Resolve => IoKind::NotFound,
+            ErrorKind::Connect
+            | ErrorKind::Tls
+            | ErrorKind::Proxy
+            | ErrorKind::Rejected
+            | ErrorKind::Redirect
+            | ErrorKind::Refused
+            | ErrorKind::Io => IoKind::Other,
+        });
         std::io::Error::new(kind, error)
     }
 }
@@ -177,11 +273,38 @@ mod tests {
         let error = Error::caused(ErrorKind::Connect, "cannot connect to example.com:80", cause);
         assert_eq!(error.to_string(), "cannot connect to example.com:80: reset");
         assert_eq!(format!("{error:?}"), "Connect: cannot connect to example.com:80: reset");
-        assert_eq!(error.source().unwrap().to_string(), "reset");
+        assert_eq!(error.get_ref().unwrap().to_string(), "reset");
+        assert!(error.source().is_none(), "its text is in this error's");
         assert_eq!(error.clone().kind(), ErrorKind::Connect);
         assert_eq!(std::io::Error::from(error.clone()).kind(), std::io::ErrorKind::Other);
         let outer = error.in_context(ErrorKind::Proxy, "through a proxy");
         assert_eq!(format!("{outer:?}"), "Proxy: through a proxy: cannot connect to example.com:80: reset");
-        assert_eq!(outer.source().unwrap().to_string(), "cannot connect to example.com:80: reset");
+        assert_eq!(outer.get_ref().unwrap().to_string(), "cannot connect to example.com:80: reset");
+    }
+
+    #[test]
+    fn an_io_error_keeps_the_kind_of_the_cause() {
+        use std::io::ErrorKind as IoKind;
+        let caused = |kind: IoKind| Error::caused(ErrorKind::Io, "lost", std::io::Error::from(kind));
+        assert_eq!(std::io::Error::from(caused(IoKind::ConnectionReset)).kind(), IoKind::ConnectionReset);
+        let kinds = [
+            (ErrorKind::InvalidInput, IoKind::InvalidInput),
+            (ErrorKind::Timeout, IoKind::TimedOut),
+            (ErrorKind::WouldBlock, IoKind::WouldBlock),
+            (ErrorKind::Closed, IoKind::NotConnected),
+            (ErrorKind::Utf8, IoKind::InvalidData),
+        ];
+        for (kind, expected) in kinds {
+            assert_eq!(std::io::Error::from(Error::new(kind, "")).kind(), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_yet_says_which_bound() {
+        let error = Error::nothing_yet(ErrorKind::Timeout, "recv_timeout", Duration::from_millis(1500));
+        assert_eq!(format!("{error:?}"), "Timeout: no message came within 1.5s (recv_timeout)");
+        assert!(error.is_timeout() && error.response().is_none() && error.source().is_none());
+        let error = Error::nothing_yet(ErrorKind::WouldBlock, "try_recv", Duration::ZERO);
+        assert_eq!(error.to_string(), "no message is there (try_recv)");
     }
 }

@@ -90,7 +90,7 @@ impl Group {
     /// [`CloseCode::GOING_AWAY`].
     ///
     /// # Errors
-    /// [`Options`](crate::ErrorKind::Options) for a code or a reason that must not be sent.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a code or a reason that must not be sent.
     pub fn close(&self, code: CloseCode, reason: &str, timeout: Duration) -> Result<usize> {
         check_close(code, reason)?;
         lock(&self.0).closed = Some((code, reason.to_string()));

@@ -104,7 +104,7 @@ impl<'a> MessageWriter<'a> {
     /// Sends what is left, and ends the message.
     ///
     /// # Errors
-    /// As [`send`](crate::WebSocket::send); [`Options`](crate::ErrorKind::Options) if a text message is not UTF-8.
+    /// As [`send`](crate::WebSocket::send); [`InvalidInput`](crate::ErrorKind::InvalidInput) if a text message is not UTF-8.
     pub fn finish(mut self) -> Result<()> {
         self.send(Fin::Last)
     }
@@ -126,7 +126,7 @@ impl<'a> MessageWriter<'a> {
             Err(error) if error.error_len().is_none() && fin == Fin::More => Ok(error.valid_up_to()),
             Err(error) => {
                 let text = "what was written to a text message is not UTF-8: send it as binary";
-                Err(Error::caused(ErrorKind::Options, text, error))
+                Err(Error::caused(ErrorKind::InvalidInput, text, error))
             }
         }
     }

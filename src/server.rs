@@ -48,7 +48,7 @@ impl WebSocket {
     /// [`AcceptOptions::from_upgraded`] sets bounds, and takes what was read of the stream already.
     ///
     /// # Errors
-    /// [`Options`](ErrorKind::Options) for a subprotocol or compression that cannot be, [`Io`](ErrorKind::Io) for a stream
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a subprotocol or compression that cannot be, [`Io`](ErrorKind::Io) for a stream
     /// that is not usable.
     pub fn from_upgraded(
         stream: impl Into<Stream>,

@@ -188,7 +188,7 @@ impl WebSocket {
     /// # Errors
     /// As [`recv_timeout`](WebSocket::recv_timeout).
     pub fn try_recv(&self) -> Result<Option<Message>> {
-        self.0.connection.receive(&Deadline::after("try_recv", Some(Duration::ZERO)))
+        self.0.connection.receive(&Deadline::now("try_recv"))
     }
 
     /// As [`recv`](WebSocket::recv), into the caller's buffer: it is cleared first, and its allocation used again, so that
@@ -252,11 +252,11 @@ impl WebSocket {
     /// [`latency`](WebSocket::latency). Blocks as [`send`](WebSocket::send) does.
     ///
     /// # Errors
-    /// [`Options`](ErrorKind::Options) for a longer payload, otherwise as [`send`](WebSocket::send).
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a longer payload, otherwise as [`send`](WebSocket::send).
     pub fn ping(&self, payload: &[u8]) -> Result<()> {
         if payload.len() > 125 {
             let text = format!("a ping may carry 125 bytes, this one has {}: shorten it", payload.len());
-            return Err(Error::new(ErrorKind::Options, text));
+            return Err(Error::new(ErrorKind::InvalidInput, text));
         }
         self.0.connection.ping(payload)
     }
@@ -284,7 +284,7 @@ impl WebSocket {
     /// already. Messages that come meanwhile can still be received afterwards.
     ///
     /// # Errors
-    /// [`Options`](ErrorKind::Options) for a code or reason that must not be sent; [`Timeout`](ErrorKind::Timeout) when the
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a code or reason that must not be sent; [`Timeout`](ErrorKind::Timeout) when the
     /// peer did not answer, or if an earlier send had run into its `send_timeout`, after which the connection is gone all the
     /// same; [`Io`](ErrorKind::Io) when it was lost
     /// meanwhile.
@@ -313,7 +313,7 @@ impl WebSocket {
     pub(crate) fn try_finish_close(&self) -> Option<Result<()>> {
         let connection = &self.0.connection;
         for _ in 0..MAX_READS_OF_A_LOOK {
-            match connection.finish_close(&Deadline::after("timeout", Some(Duration::ZERO))) {
+            match connection.finish_close(&Deadline::now("timeout")) {
                 Err(error) if error.kind() == ErrorKind::Timeout && !connection.has_ended() => {}
                 result => {
                     if let Err(error) = &result {

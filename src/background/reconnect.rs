@@ -106,15 +106,18 @@ impl Reconnect {
                     | CloseCode::BAD_GATEWAY
             ),
             End::Failed(error) => match error.kind() {
-                ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Resolve | ErrorKind::Connect => true,
+                ErrorKind::Io
+                | ErrorKind::Timeout
+                | ErrorKind::Unresponsive
+                | ErrorKind::Resolve
+                | ErrorKind::Connect => true,
                 // The server ended the connection before its answer was complete, as when it restarts.
-                ErrorKind::Handshake => {
-                    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
-                }
+                ErrorKind::Handshake => error.get_ref().is_some_and(|cause| cause.is::<std::io::Error>()),
                 // Nobody was there to be the proxy, either.
-                ErrorKind::Proxy => std::error::Error::source(error)
-                    .and_then(|source| source.downcast_ref::<Error>())
-                    .is_some_and(|source| matches!(source.kind(), ErrorKind::Resolve | ErrorKind::Connect)),
+                ErrorKind::Proxy => error
+                    .get_ref()
+                    .and_then(|cause| cause.downcast_ref::<Error>())
+                    .is_some_and(|cause| matches!(cause.kind(), ErrorKind::Resolve | ErrorKind::Connect)),
                 ErrorKind::Rejected => {
                     matches!(error.response().map(|response| response.status()), Some(408 | 429 | 500..=599))
                 }
@@ -276,12 +279,28 @@ mod tests {
         assert_eq!(worth, [1001, 1011, 1012, 1013, 1014]);
         use ErrorKind::*;
         let kinds = [
-            Url, Options, Resolve, Connect, Tls, Proxy, Rejected, Redirect, Handshake, Timeout, Protocol, Utf8, TooBig,
-            Closed, Io,
+            Url,
+            InvalidInput,
+            Resolve,
+            Connect,
+            Tls,
+            Proxy,
+            Rejected,
+            Redirect,
+            Handshake,
+            Refused,
+            Timeout,
+            WouldBlock,
+            Unresponsive,
+            Protocol,
+            Utf8,
+            TooBig,
+            Closed,
+            Io,
         ];
         let worth: Vec<ErrorKind> =
             kinds.into_iter().filter(|kind| Reconnect::is_worth(&End::Failed(Error::new(*kind, "")))).collect();
-        assert_eq!(worth, [Resolve, Connect, Timeout, Io]);
+        assert_eq!(worth, [Resolve, Connect, Timeout, Unresponsive, Io]);
         let through_proxy = |kind| End::Failed(Error::new(kind, "").in_context(Proxy, ""));
         assert!(Reconnect::is_worth(&through_proxy(Connect)) && Reconnect::is_worth(&through_proxy(Resolve)));
         assert!(!Reconnect::is_worth(&through_proxy(Proxy)));

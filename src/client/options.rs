@@ -22,7 +22,7 @@ use crate::websocket::WebSocket;
 /// any number of times.
 ///
 /// Nothing is checked before connecting: then an option that cannot be used is an
-/// [`Options`](crate::ErrorKind::Options) error that names it, before anything is sent.
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) error that names it, before anything is sent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -104,7 +104,7 @@ impl ConnectOptions {
     ///
     /// What the handshake itself sets is ignored, with a line in the log: `Connection`, `Upgrade`,
     /// `Sec-WebSocket-Key`, `-Version`, `-Protocol` and `-Extensions`. A name or value that would add a line is an
-    /// [`Options`](crate::ErrorKind::Options) error when connecting.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) error when connecting.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> ConnectOptions {
         self.headers.push((name.into(), value.into()));
         self
@@ -210,7 +210,7 @@ impl ConnectOptions {
     /// Connects; blocks until the connection is open.
     ///
     /// # Errors
-    /// By kind: [`Url`](crate::ErrorKind::Url) and [`Options`](crate::ErrorKind::Options) before anything is sent;
+    /// By kind: [`Url`](crate::ErrorKind::Url) and [`InvalidInput`](crate::ErrorKind::InvalidInput) before anything is sent;
     /// [`Resolve`](crate::ErrorKind::Resolve), [`Connect`](crate::ErrorKind::Connect), [`Proxy`](crate::ErrorKind::Proxy),
     /// [`Tls`](crate::ErrorKind::Tls) for the stage that failed; [`Rejected`](crate::ErrorKind::Rejected) with
     /// [`Error::response`](crate::Error::response) for any status but 101; [`Redirect`](crate::ErrorKind::Redirect);

@@ -61,10 +61,10 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Kind [`Options`](ErrorKind::Options) for anything else, TLS to the proxy itself (`https`) among it.
+    /// Kind [`InvalidInput`](ErrorKind::InvalidInput) for anything else, TLS to the proxy itself (`https`) among it.
     pub fn new(url: &str) -> Result<Proxy> {
         let unusable =
-            |why: &str| Error::new(ErrorKind::Options, format!("cannot use the proxy {:?}: {why}", shown(url)));
+            |why: &str| Error::new(ErrorKind::InvalidInput, format!("cannot use the proxy {:?}: {why}", shown(url)));
         if url.contains(char::is_control) {
             return Err(unusable("it contains a control character; trim or percent-encode it"));
         }

@@ -78,7 +78,10 @@ impl Connection {
                 Outcome::Open | Outcome::PeerClosed => {}
             }
             match self.receive.receive_close(deadline) {
-                Err(error) if error.kind() == ErrorKind::Timeout && self.core().outcome.end().is_none() => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::WouldBlock)
+                        && self.core().outcome.end().is_none() =>
+                {
                     return Err(deadline.error("waiting for the peer to answer the close"));
                 }
                 other => other?,

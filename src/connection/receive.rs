@@ -295,7 +295,10 @@ impl ReceiveHalf {
             if let Some(EndResult::Failed(error)) = self.send.core.outcome.end() {
                 return Err(error.clone());
             }
-            let left = deadline.check("no message came (another thread is receiving)")?;
+            let left = deadline.left();
+            if left == Some(Duration::ZERO) {
+                return Err(deadline.nothing_yet());
+            }
             slot.waiting += 1;
             slot = wait(&self.changed, slot, left);
             slot.waiting -= 1;
@@ -348,7 +351,7 @@ impl ReceiveHalf {
                     if has_looked && deadline.is_over() {
                         // The pongs of what was met, too: the next call may be long in coming.
                         self.send.flush_what_fits();
-                        return Err(deadline.error("no message came"));
+                        return Err(deadline.nothing_yet());
                     }
                     self.read_more(reader, deadline)?;
                     has_looked = true;
@@ -534,7 +537,8 @@ impl ReceiveHalf {
         let text = format!("no pong came within {timeout:?} (ping_interval): the connection was dropped");
         self.send.queue_close(Some(CloseCode::GOING_AWAY), "", self.send.core.new_close_deadline());
         self.send.try_flush();
-        let end = self.end_with_code(EndResult::Failed(Error::new(ErrorKind::Timeout, text)), CloseCode::GOING_AWAY);
+        let end =
+            self.end_with_code(EndResult::Failed(Error::new(ErrorKind::Unresponsive, text)), CloseCode::GOING_AWAY);
         self.send.core.transport.shutdown();
         match end {
             EndResult::Failed(error) => error,
@@ -591,7 +595,7 @@ impl ReadSlot {
     fn check_not_own(&self) -> Result<()> {
         match self.holder {
             ReadHolder::Taken { by } if by == this_thread() => Err(Error::new(
-                ErrorKind::Options,
+                ErrorKind::InvalidInput,
                 "this thread holds a MessageReader of this connection: read it to its end and drop it first",
             )),
             ReadHolder::Taken { .. } | ReadHolder::Idle(_) => Ok(()),

@@ -226,11 +226,11 @@ impl SendHalf {
                 let queue = lock(&self.queue);
                 self.check_sendable(&queue)?;
                 let Need::Message(length) = need else { return Ok(queue) };
-                let refused = |why| Err(Deadline::after("try_send", Some(Duration::ZERO)).error(why));
+                let refused = |why| Err(Error::new(ErrorKind::WouldBlock, why));
                 match queue.phase() {
-                    SendPhase::Fragmented { .. } => refused("another message is being sent in parts"),
+                    SendPhase::Fragmented { .. } => refused("try_send: another message is being sent in parts"),
                     _ if !queue.fits(length, self.core.sent()) => {
-                        refused("the peer has not taken what is queued for it already")
+                        refused("try_send: the peer has not taken what is queued for it already")
                     }
                     _ => Ok(queue),
                 }
@@ -392,7 +392,7 @@ impl SendHalf {
         match (need, queue.phase()) {
             (Need::Frame(_), _) => Ok(()),
             (_, SendPhase::Fragmented { by }) if *by == this_thread() => Err(Error::new(
-                ErrorKind::Options,
+                ErrorKind::InvalidInput,
                 "this thread holds an unfinished MessageWriter of this connection: finish or drop it first",
             )),
             _ => Ok(()),

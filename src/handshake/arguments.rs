@@ -8,7 +8,7 @@ use crate::http::{clip, is_tchar};
 /// Refuses a header that would add a line or a body to the handshake. Spaces and tabs around a value are allowed: they
 /// are not part of it and are not sent. The error never shows the value, which may be a secret.
 pub fn check_header(name: &str, value: &str) -> Result<()> {
-    let refuse = |text: String| Err(Error::new(ErrorKind::Options, text));
+    let refuse = |text: String| Err(Error::new(ErrorKind::InvalidInput, text));
     if name.is_empty() {
         return refuse("a header has an empty name: give it one".to_owned());
     }
@@ -41,7 +41,7 @@ pub fn is_controlled(name: &str) -> bool {
 
 /// Refuses subprotocols that cannot be offered (RFC 6455 §4.1): each must be a token, and none may repeat.
 pub fn check_protocols(protocols: &[String]) -> Result<()> {
-    let refuse = |text: String| Err(Error::new(ErrorKind::Options, text));
+    let refuse = |text: String| Err(Error::new(ErrorKind::InvalidInput, text));
     let mut seen = BTreeSet::new();
     for protocol in protocols {
         if protocol.is_empty() {
@@ -69,12 +69,12 @@ mod tests {
             check_header(name, value).unwrap();
         }
         for name in ["", " ", "a b", "a:", ":a", "a\r\nb", "a\0", "é", " a", "a ", "a\t", "a/b", "Content-length"] {
-            assert_eq!(check_header(name, "x").unwrap_err().kind(), ErrorKind::Options, "{name:?}");
+            assert_eq!(check_header(name, "x").unwrap_err().kind(), ErrorKind::InvalidInput, "{name:?}");
         }
         for value in ["secret\r\nX: y", "\nsecret", "secret\r", "secret\0", "secret\x1b", "secret\x7f", "secret\u{85}"]
         {
             let error = check_header("Authorization", value).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Options);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(!error.to_string().contains("secret"), "{error}");
         }
     }

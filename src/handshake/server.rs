@@ -40,7 +40,7 @@ impl Refusal {
     pub(crate) fn check(&self) -> Result<(), Error> {
         if !(300..=599).contains(&self.status) || self.status == 304 {
             let text = format!("a request cannot be refused with status {}: use 300 to 599, and not 304", self.status);
-            return Err(Error::new(ErrorKind::Options, text));
+            return Err(Error::new(ErrorKind::InvalidInput, text));
         }
         self.headers.iter().try_for_each(|(name, value)| check_header(name, value))
     }

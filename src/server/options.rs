@@ -131,7 +131,7 @@ impl AcceptOptions {
     /// correct upgrade is answered (400, 405, 426 …) and the stream closed.
     ///
     /// # Errors
-    /// [`Options`](crate::ErrorKind::Options) before any I/O; [`Handshake`](crate::ErrorKind::Handshake) for a request that was refused,
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any I/O; [`Handshake`](crate::ErrorKind::Handshake) for a request that was refused,
     /// saying why; [`Tls`](crate::ErrorKind::Tls); [`Timeout`](crate::ErrorKind::Timeout) when `accept_timeout` ends;
     /// [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
     pub fn accept(&self, stream: impl Into<Stream>) -> Result<WebSocket> {

@@ -254,7 +254,7 @@ fn headers_of_the_hook_are_checked() {
             let (job, mut peer) = accepting(Layer::Plain, &options);
             peer.request("");
             let error = wait_for(job).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Options, "{error}");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
             let answer = String::from_utf8(peer.rest()).unwrap();
             assert!(!answer.contains("X-B") && !answer.contains(" 101 "), "{answer}");
         }
@@ -262,7 +262,7 @@ fn headers_of_the_hook_are_checked() {
         {
             let (job, mut peer) = accepting(Layer::Plain, &AcceptOptions::new().inspect(move |_| Err(refusal.clone())));
             peer.request("");
-            assert_eq!(kind(wait_for(job).map(drop)), Err(ErrorKind::Options));
+            assert_eq!(kind(wait_for(job).map(drop)), Err(ErrorKind::InvalidInput));
             assert_eq!(peer.rest(), b"");
         }
     });

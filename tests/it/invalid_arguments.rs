@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::support::*;
-use wsync::ErrorKind::{Options, Url};
+use wsync::ErrorKind::{InvalidInput, Url};
 use wsync::{AcceptOptions, CloseCode, Compression, ConnectOptions, Role, WebSocket};
 
 /// A listener that can tell whether a client has connected.
@@ -109,14 +109,14 @@ fn invalid_connect_options_are_errors() {
         for (index, (options, named)) in cases.into_iter().enumerate() {
             let name = format!("{index} ({named})");
             let error = options.connect(&listener.url()).expect_err(&name);
-            assert_eq!(error.kind(), Options, "{name}: {error}");
+            assert_eq!(error.kind(), InvalidInput, "{name}: {error}");
             assert!(error.to_string().contains(named), "{name}: {error}");
             assert!(!error.to_string().contains(['\r', '\n', '\0']), "{name}: {error:?}");
             listener.assert_no_connection(&name);
 
             let stream = TcpStream::connect(listener.0.local_addr().unwrap()).unwrap();
             let (mut other, _) = listener.0.accept().unwrap();
-            assert_eq!(kind(options.connect_over("ws://h/", stream)).err(), Some(Options), "{name}");
+            assert_eq!(kind(options.connect_over("ws://h/", stream)).err(), Some(InvalidInput), "{name}");
             assert_eq!(std::io::Read::read(&mut other, &mut [0]).unwrap(), 0, "{name}: something was sent");
         }
     });
@@ -142,7 +142,7 @@ fn invalid_accept_options_are_errors() {
             let mut other = TcpStream::connect(listener.0.local_addr().unwrap()).unwrap();
             let (stream, _) = listener.0.accept().unwrap();
             let error = options.accept(stream).expect_err(named);
-            assert_eq!(error.kind(), Options, "{error}");
+            assert_eq!(error.kind(), InvalidInput, "{error}");
             assert!(error.to_string().contains(named), "{error}");
             assert_eq!(std::io::Read::read(&mut other, &mut [0]).unwrap(), 0, "{named}: something was sent");
         }
@@ -161,7 +161,7 @@ fn invalid_arguments_of_from_upgraded_are_errors() {
         ] {
             let stream = TcpStream::connect(listener.0.local_addr().unwrap()).unwrap();
             let error = WebSocket::from_upgraded(stream, role, protocol, compression).unwrap_err();
-            assert_eq!(error.kind(), Options, "{error}");
+            assert_eq!(error.kind(), InvalidInput, "{error}");
             assert!(error.to_string().contains(named), "{error}");
         }
     });
@@ -174,17 +174,17 @@ fn invalid_closes_and_pings_are_errors() {
         let (ws, mut peer) = pair(side, layer);
         for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
             let error = ws.close(code.into(), "").unwrap_err();
-            assert_eq!(error.kind(), Options, "{code}: {error}");
+            assert_eq!(error.kind(), InvalidInput, "{code}: {error}");
             assert!(error.to_string().contains(&code.to_string()), "{error}");
         }
         for reason in ["x".repeat(124), "\u{e4}".repeat(62)] {
             let error = ws.close(CloseCode::NORMAL, &reason).unwrap_err();
-            assert_eq!(error.kind(), Options, "{error}");
+            assert_eq!(error.kind(), InvalidInput, "{error}");
             assert!(error.to_string().contains("123"), "{error}");
         }
         for length in [126, 1000] {
             let error = ws.ping(&vec![b'x'; length]).unwrap_err();
-            assert_eq!(error.kind(), Options, "{error}");
+            assert_eq!(error.kind(), InvalidInput, "{error}");
             assert!(error.to_string().contains(&length.to_string()), "{error}");
         }
         ws.ping(&[b'x'; 125]).unwrap();

@@ -215,7 +215,7 @@ fn a_refused_connection_is_an_error_that_names_host_and_address() {
         let error = connect("h.example", 7, Some(&[one]), &deadline).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert!(error.to_string().starts_with(&format!("cannot connect to h.example:7: {one}: ")), "{error}");
-        assert!(std::error::Error::source(&error).is_some());
+        assert!(error.get_ref().is_some());
     }
     let error = connect("h.example", 7, Some(&[one, other]), &within(HOUR)).unwrap_err();
     assert!(error.to_string().contains(&one.to_string()) && error.to_string().contains(&other.to_string()), "{error}");

@@ -29,7 +29,7 @@ pub(super) fn proxy(
             log::debug!("{name} is {proxy:?}");
             Ok(Some((proxy, name)))
         }
-        Err(error) => Err(Error::caused(ErrorKind::Options, format_args!("environment variable {name}"), error)),
+        Err(error) => Err(Error::caused(ErrorKind::InvalidInput, format_args!("environment variable {name}"), error)),
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
         let target = Target::parse("wss://h/").unwrap();
         let lookup = |name: &str| (name == "https_proxy").then(|| "https://user:secret@a/".to_owned());
         let error = proxy(&target, lookup).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Options);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("https_proxy") && error.to_string().contains("not supported"), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }

@@ -295,7 +295,7 @@ fn a_proxy_is_a_url() {
     ] {
         let error = Proxy::new(url).expect_err(url);
         let text = error.to_string();
-        assert_eq!(error.kind(), ErrorKind::Options, "{text}");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
         assert!(text.contains(says) && !text.contains("sec") && !text.contains("user:"), "{text}");
     }
 }
