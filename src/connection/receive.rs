@@ -25,9 +25,10 @@ const RETRY_WRITE: Duration = Duration::from_millis(20);
 /// Idle time after which a grown read buffer is freed.
 const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
-/// Payload remaining from which reads bypass the buffer, and their step size. Zeroing a step that stays in cache costs less
-/// than copying it (benches/README.md).
-const DIRECT_READ_MIN: usize = 64 * 1024;
+/// Size of a message from which reads bypass the buffer: below, copying costs less than it saves (benches/README.md).
+const DIRECT_READ_MIN: usize = 1 << 20;
+/// How much is read at once past the buffer. Zeroing a step that stays in cache costs less than copying it.
+const DIRECT_READ_STEP: usize = 64 * 1024;
 
 /// Time limit for writing a close frame that the caller did not ask for.
 const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
@@ -73,12 +74,6 @@ pub(crate) struct ReadHalf {
     discarded: u64,
     /// Bytes came since the keepalive was looked at.
     has_moved: bool,
-}
-
-/// What the bytes at hand came to.
-enum Ready<T> {
-    Message(T),
-    End,
 }
 
 /// What reading came to.
@@ -147,11 +142,10 @@ impl ReceiveHalf {
             }
         });
         match ready? {
-            Some(Ready::Message(message)) => {
+            Some(message) => {
                 log::trace!("received {:?}, {} bytes", message.kind(), message.len());
                 Ok(Some(message))
             }
-            Some(Ready::End) => Ok(None),
             None => self.wait_for_message(deadline, Vec::new()),
         }
     }
@@ -167,11 +161,10 @@ impl ReceiveHalf {
             Ok(kind)
         });
         match ready {
-            Ok(Some(Ready::Message(kind))) => {
+            Ok(Some(kind)) => {
                 log::trace!("received {kind:?}, {} bytes", buffer.len());
                 return Ok(Some(kind));
             }
-            Ok(Some(Ready::End)) => return Ok(None),
             Ok(None) => {}
             Err(error) => {
                 buffer.clear();
@@ -192,7 +185,7 @@ impl ReceiveHalf {
         &self,
         deadline: &Deadline,
         take: impl FnOnce(Kind, &[u8]) -> std::result::Result<T, Utf8Error>,
-    ) -> Result<Option<Ready<T>>> {
+    ) -> Result<Option<T>> {
         let mut slot = lock(&self.slot);
         let ReadHolder::Idle(reader) = &mut slot.holder else { return Ok(None) };
         let ReadHalf { incoming, decoder, backlog, .. } = &mut **reader;
@@ -203,7 +196,7 @@ impl ReceiveHalf {
             WholeMessage::Absent => Ok(None),
             WholeMessage::Taken(consumed, value) => {
                 incoming.plain.consume(consumed);
-                Ok(Some(Ready::Message(value)))
+                Ok(Some(value))
             }
             WholeMessage::Violation(violation) => self.ready_violation(slot, violation, deadline),
         }
@@ -217,9 +210,9 @@ impl ReceiveHalf {
         slot: MutexGuard<'_, ReadSlot>,
         violation: Violation,
         deadline: &Deadline,
-    ) -> Result<Option<Ready<T>>> {
+    ) -> Result<Option<T>> {
         let _guard = self.take_reader(slot, deadline)?;
-        self.violated(violation, deadline).result::<T>().map(|_| Some(Ready::End))
+        self.violated(violation, deadline).result()
     }
 
     /// The next message, for which the socket may have to be waited for. `spare` is an allocation to put it in.
@@ -452,14 +445,12 @@ impl ReceiveHalf {
 
     /// Reads from the socket once: into the buffer, or, what nothing needs to look at, past it into the message.
     fn read_bytes(&self, reader: &mut ReadHalf, wait: Duration) -> std::io::Result<Received> {
-        let left = reader.decoder.direct_read_len().min(reader.assembler.room());
         let transport = &self.send.core.transport;
-        if left < DIRECT_READ_MIN || !transport.can_read_directly(&reader.incoming) {
-            return transport.read(&mut reader.incoming, Some(wait));
-        }
-        match reader.assembler.binary_mut() {
+        let left = reader.decoder.direct_read_len().min(reader.assembler.room());
+        let can_read_directly = left >= DIRECT_READ_STEP && transport.can_read_directly(&reader.incoming);
+        match reader.assembler.binary_mut().filter(|_| can_read_directly) {
             // Not on the peer's word alone: room grows by what has come.
-            Some(bytes) if bytes.len() >= DIRECT_READ_MIN => {
+            Some(bytes) if bytes.len() >= DIRECT_READ_STEP && bytes.len() + left >= DIRECT_READ_MIN => {
                 let before = bytes.len();
                 make_room(bytes, left);
                 let received = transport.read_directly(&mut reader.incoming, &mut bytes[before..], wait);
@@ -585,10 +576,10 @@ impl ReceiveHalf {
 /// Makes room for one step of a direct read: at most double what has come, as the peer may not send what it declared.
 fn make_room(bytes: &mut Vec<u8>, left: usize) {
     let before = bytes.len();
-    if bytes.capacity() - before < DIRECT_READ_MIN {
+    if bytes.capacity() - before < DIRECT_READ_STEP {
         bytes.reserve_exact(left.min(before));
     }
-    bytes.resize(before + DIRECT_READ_MIN, 0);
+    bytes.resize(before + DIRECT_READ_STEP, 0);
 }
 
 impl ReadSlot {
