@@ -91,7 +91,7 @@ fn serve(
             ws.send(if ws.latency().is_some() { "pong seen" } else { "no pong" })?;
             ws.recv_timeout(PATIENCE)?;
         }
-        "/server-closes" => ws.close(CloseCode::from(4002), REASON)?,
+        "/server-closes" => ws.close(4002, REASON)?,
         "/client-closes" => {
             same(ws.recv_timeout(PATIENCE)?, None)?;
             closes.send(told(&ws))?;
@@ -204,7 +204,7 @@ impl Client<'_> {
 
     fn closes(&self) -> Outcome {
         let ws = self.open("/client-closes")?;
-        ws.close(CloseCode::from(4001), REASON)?;
+        ws.close(4001, REASON)?;
         same(ws.close_code(), Some(CloseCode::from(4001)))?;
         same(self.open("/client-closed")?.recv_timeout(PATIENCE)?, Some(format!("4001 {REASON}").into()))
     }

@@ -59,7 +59,7 @@ fn hold(url: &str, count: usize, is_compressed: bool) -> Result<()> {
     println!("{count} connections: {memory:.1} KiB of memory and {threads:.2} threads each");
 
     for (ws, reader) in connections {
-        ws.close(1000.into(), "")?;
+        ws.close(1000, "")?;
         reader.join().expect("the handler does not panic");
     }
     Ok(())

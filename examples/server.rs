@@ -90,7 +90,7 @@ fn tell_others(room: &Group, who: &str, message: &Message) {
         if name == who {
             continue;
         }
-        if let Err(error) = client.try_send_prepared(&message) {
+        if let Err(error) = client.try_send(&message) {
             // Whoever is closing has its own thread to see to that.
             if error.kind() == ErrorKind::WouldBlock {
                 eprintln!("{name} is dropped: {error}");

@@ -22,9 +22,10 @@ use crate::client::options::ConnectOptions;
 use crate::close_code::{CloseCode, ReadyState};
 use crate::error::Result;
 use crate::message::Message;
+use crate::outgoing::Outgoing;
 pub use event::{End, Event};
-pub use event_queue::Events;
 use event_queue::Queue;
+pub use event_queue::{EventIter, Events};
 pub use reader_thread::Reader;
 use reconnect::Backoff;
 pub use reconnect::Reconnect;
@@ -114,8 +115,10 @@ impl Background {
     /// Both contain the message: [`Full`](TrySendError::Full) when
     /// [`send_capacity`](BackgroundOptions::send_capacity) messages wait, [`Disconnected`](TrySendError::Disconnected) after
     /// [`close`](Background::close) or the end.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), TrySendError<Message>> {
-        self.supervisor.send(message.into())
+    pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<(), TrySendError<Message>> {
+        let message = message.into();
+        let is_compressed = message.is_compressed();
+        self.supervisor.send(message.into_message(), is_compressed)
     }
 
     /// Takes what is queued out of the queue, in its order. After the [`End`](Event::End) that is all that was accepted and
@@ -130,7 +133,8 @@ impl Background {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a code or a reason that must not be sent.
-    pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<()> {
+        let code = code.into();
         check_close(code, reason)?;
         self.supervisor.close(code, reason);
         Ok(())

@@ -28,9 +28,10 @@ use crate::close_code::{CloseCode, ReadyState};
 use crate::compression::Compression;
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::message::{Message, MessageRef};
-use crate::prepared::Prepared;
+use crate::message::Message;
+use crate::outgoing::Outgoing;
 use crate::protocol::{Decoder, DecoderLimits, DeflateParameters, Kind, MessageCompressor, Role};
+use crate::statistics::Statistics;
 use crate::sync::{Arc, lock};
 use crate::transport::{ReadState, Transport, WriteState};
 pub(crate) use config::ConnectionConfig;
@@ -63,7 +64,7 @@ impl Connection {
         let compressor = deflate.and_then(|agreed| MessageCompressor::new(role, agreed, level, threshold));
         let compress_from = compressor.as_ref().map(MessageCompressor::threshold);
         let preparation = compressor.as_ref().and_then(|compressor| compressor.preparation(usize::MAX));
-        let queue = SendQueue::new(role, wire, compressor);
+        let queue = SendQueue::new(role, wire, compressor, config.send_queue_limit);
         let core = core::Core::new(transport, role, config);
         let send = Arc::new(SendHalf::new(core, queue, compress_from, preparation));
         let reader = ReadHalf::new(incoming, Decoder::new(role, limits, deflate));
@@ -84,33 +85,25 @@ impl Connection {
 
     // Sending.
 
-    pub fn send_message(&self, message: MessageRef<'_>, compress: bool) -> Result<()> {
-        self.send().send(self.send().outgoing(message, compress))
+    pub fn send_message(&self, message: &Outgoing<'_>) -> Result<()> {
+        self.send().send(message)
     }
 
-    pub fn send_all<'a>(&self, messages: impl Iterator<Item = MessageRef<'a>>) -> Result<()> {
-        self.send().send_all(messages.map(|message| self.send().outgoing(message, true)))
-    }
-
-    pub fn send_prepared(&self, prepared: &Prepared) -> Result<()> {
-        self.send().send(self.send().prepared(prepared))
+    pub fn send_all<'a>(&self, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<()> {
+        self.send().send_all(messages)
     }
 
     /// Sends one message; `Ok` exactly when the system has taken all of it.
-    pub fn send_through(&self, message: MessageRef<'_>) -> Result<()> {
-        self.send().send_through(self.send().outgoing(message, true))
+    pub fn send_through(&self, message: &Outgoing<'_>) -> Result<()> {
+        self.send().send_through(message)
     }
 
-    pub fn try_send(&self, message: MessageRef<'_>) -> Result<()> {
-        self.send().try_send(self.send().outgoing(message, true))
+    pub fn try_send(&self, message: &Outgoing<'_>) -> Result<()> {
+        self.send().try_send(message)
     }
 
-    pub fn try_send_prepared(&self, prepared: &Prepared) -> Result<()> {
-        self.send().try_send(self.send().prepared(prepared))
-    }
-
-    pub fn send_parts(&self, kind: Kind, compress: bool) -> Result<OutgoingParts<'_>> {
-        self.send().send_parts(kind, compress)
+    pub fn send_parts(&self, kind: Kind) -> Result<OutgoingParts<'_>> {
+        self.send().send_parts(kind)
     }
 
     pub fn ping(&self, payload: &[u8]) -> Result<()> {
@@ -153,6 +146,15 @@ impl Connection {
 
     pub fn close_reason(&self) -> Option<&str> {
         self.core().outcome.close_info().map(|close| close.reason.as_str())
+    }
+
+    /// Bytes that were accepted and that the system has not taken.
+    pub fn buffered(&self) -> usize {
+        lock(&self.send().queue).buffered(self.core().sent())
+    }
+
+    pub fn statistics(&self) -> Statistics {
+        Statistics { sent: lock(&self.send().queue).accepted(), received: self.core().received() }
     }
 
     /// Calls `watcher` when the end is written, perhaps more than once. It must not block.

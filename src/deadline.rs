@@ -74,6 +74,11 @@ impl Deadline {
         }
     }
 
+    /// Whether the call is not to wait at all.
+    pub fn is_poll(&self) -> bool {
+        self.is_poll
+    }
+
     /// The error of a receiving call to which no message came: `WouldBlock` if it was not to wait at all.
     pub fn nothing_yet(&self) -> Error {
         let length = self.length.unwrap_or_default();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::arguments::check_close;
 use crate::close_code::CloseCode;
 use crate::deadline::Deadline;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::outgoing::Outgoing;
 use crate::prepared::Prepared;
 use crate::sync::{Mutex, lock};
 use crate::websocket::{WeakWebSocket, WebSocket};
@@ -21,7 +22,7 @@ const TURN: Duration = Duration::from_millis(20);
 /// ```no_run
 /// use std::net::TcpListener;
 /// use std::thread;
-/// use wsync::{Group, Prepared, WebSocket};
+/// use wsync::{Group, WebSocket};
 ///
 /// let room = Group::new();
 /// for stream in TcpListener::bind("127.0.0.1:9001")?.incoming() {
@@ -30,8 +31,8 @@ const TURN: Duration = Duration::from_millis(20);
 ///         let ws = WebSocket::accept(stream)?;
 ///         room.add(&ws);
 ///         while let Some(message) = ws.recv()? {
-///             for slow in room.send(&Prepared::new(&message)) {
-///                 slow.abort(); // or let it miss the message
+///             for missed in room.send(&message) {
+///                 println!("{:?} missed it: {}", missed.connection(), missed.error());
 ///             }
 ///         }
 ///         Ok(())
@@ -78,11 +79,49 @@ impl Group {
         members.all.iter().filter_map(WeakWebSocket::upgrade).collect()
     }
 
-    /// Sends a message to all, as [`try_send_prepared`](WebSocket::try_send_prepared) does: nobody waits for a slow
-    /// receiver, and what is queued for it stays bounded. Returns those that did not get it: the slow ones, and those
-    /// that are closing. Never blocks for a peer.
-    pub fn send(&self, message: &Prepared) -> Vec<WebSocket> {
-        self.members().into_iter().filter(|ws| ws.try_send_prepared(message).is_err()).collect()
+    /// How many connections are there now.
+    pub fn len(&self) -> usize {
+        self.members().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a connection out; nothing else happens to it.
+    pub fn remove(&self, ws: &WebSocket) {
+        let member = ws.downgrade();
+        lock(&self.0).all.retain(|other| !other.is_same(&member));
+    }
+
+    /// Sends a message to all, as [`try_send`](WebSocket::try_send) does: nobody waits for a slow receiver, and what is queued
+    /// for it stays bounded. It is compressed once for all. Never blocks for a peer.
+    ///
+    /// Returns who missed it, and why: [`WouldBlock`](crate::ErrorKind::WouldBlock) for a slow receiver, or one to which
+    /// another thread is sending a message in parts; [`Closed`](crate::ErrorKind::Closed) for one that is closing or gone,
+    /// which needs nothing more.
+    ///
+    /// ```
+    /// use wsync::{ErrorKind, Group};
+    ///
+    /// fn tell(room: &Group, text: &str) {
+    ///     for missed in room.send(text) {
+    ///         if missed.error().kind() == ErrorKind::WouldBlock {
+    ///             missed.connection().abort(); // too slow for this room
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Vec<Missed> {
+        send_to(self.members(), message.into())
+    }
+
+    /// As [`send`](Group::send), to all but one: the sender of what is passed on.
+    pub fn send_except<'a>(&self, except: &WebSocket, message: impl Into<Outgoing<'a>>) -> Vec<Missed> {
+        let except = except.downgrade();
+        let members = self.members().into_iter().filter(|ws| !ws.downgrade().is_same(&except));
+        send_to(members, message.into())
     }
 
     /// Closes all, and what is added later: sends each a close frame, waits for the answers, and drops the connections
@@ -91,7 +130,8 @@ impl Group {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a code or a reason that must not be sent.
-    pub fn close(&self, code: CloseCode, reason: &str, timeout: Duration) -> Result<usize> {
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str, timeout: Duration) -> Result<usize> {
+        let code = code.into();
         check_close(code, reason)?;
         lock(&self.0).closed = Some((code, reason.to_string()));
         let deadline = Deadline::after("timeout", Some(timeout));
@@ -121,4 +161,38 @@ impl Group {
             waiting.rotate_left(1);
         }
     }
+}
+
+/// A member of a [`Group`] that did not get a message, and why.
+#[derive(Clone, Debug)]
+pub struct Missed {
+    ws: WebSocket,
+    error: Error,
+}
+
+impl Missed {
+    /// The connection.
+    pub fn connection(&self) -> &WebSocket {
+        &self.ws
+    }
+
+    /// Why it missed the message: `WouldBlock` if it is slow, `Closed` if it is closing or gone.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+fn send_to(members: impl IntoIterator<Item = WebSocket>, message: Outgoing<'_>) -> Vec<Missed> {
+    let is_compressed = message.is_compressed();
+    let own;
+    let prepared = match message.prepared() {
+        Some(prepared) => prepared,
+        None => {
+            own = Prepared::new(message.into_message());
+            &own
+        }
+    };
+    let outgoing = if is_compressed { prepared.into() } else { Outgoing::from(prepared).uncompressed() };
+    let send = |ws: WebSocket| ws.try_send(outgoing.clone()).err().map(|error| Missed { ws, error });
+    members.into_iter().filter_map(send).collect()
 }

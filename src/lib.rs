@@ -78,7 +78,7 @@
 //!     Err(error) if error.kind() == ErrorKind::Timeout => println!("nothing yet"),
 //!     Err(error) => return Err(error.into()),
 //! }
-//! # ws.close(1000.into(), "")?;
+//! # ws.close(1000, "")?;
 //! # assert_eq!(server.join().unwrap()?, None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -191,33 +191,37 @@ mod http;
 pub mod internals;
 mod message;
 mod message_stream;
+mod outgoing;
 mod prepared;
 #[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod protocol;
 mod server;
+mod statistics;
 mod sync;
 mod transport;
 mod upgrade;
 mod websocket;
 
-pub use background::{Background, BackgroundOptions, End, Event, Events, Reader, Reconnect};
+pub use background::{Background, BackgroundOptions, End, Event, EventIter, Events, Reader, Reconnect};
 pub use client::Proxy;
 pub use client::options::ConnectOptions;
 pub use close_code::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use error::{Error, ErrorKind, Result};
-pub use group::Group;
+pub use group::{Group, Missed};
 pub use handshake::Refusal;
 pub use http::{Request, Response};
-pub use message::{Message, MessageRef};
+pub use message::Message;
 pub use message_stream::{MessageReader, MessageWriter};
 pub use native_tls;
+pub use outgoing::Outgoing;
 pub use prepared::Prepared;
 pub use protocol::{Kind as MessageKind, Role};
 pub use server::options::AcceptOptions;
-pub use transport::Stream;
+pub use statistics::{Statistics, Traffic};
+pub use transport::{Pollable, Stream};
 pub use url::Url;
-pub use websocket::WebSocket;
+pub use websocket::{IntoMessages, Messages, WebSocket};
 
 /// Compiles the README's examples.
 #[doc = include_str!("../README.md")]

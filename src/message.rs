@@ -1,4 +1,6 @@
-//! Messages, owned and borrowed.
+//! Messages.
+
+use std::fmt;
 
 use crate::protocol::Kind as MessageKind;
 
@@ -16,24 +18,6 @@ pub enum Message {
     Text(String),
     /// Bytes.
     Binary(Vec<u8>),
-}
-
-/// A message to send, borrowed: what [`WebSocket::send`](crate::WebSocket::send) takes.
-///
-/// `&str` and `&String` are text, `&[u8]`, `&[u8; N]` and `&Vec<u8>` are binary, and a `&Message` keeps its kind.
-///
-/// ```
-/// use wsync::{Message, MessageRef};
-/// assert_eq!(MessageRef::from("hi"), MessageRef::Text("hi"));
-/// assert_eq!(MessageRef::from(b"hi"), MessageRef::Binary(b"hi"));
-/// assert_eq!(MessageRef::from(&Message::Text("hi".into())), MessageRef::Text("hi"));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MessageRef<'a> {
-    /// Text.
-    Text(&'a str),
-    /// Bytes.
-    Binary(&'a [u8]),
 }
 
 impl Message {
@@ -63,6 +47,17 @@ impl Message {
         match self {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes,
+        }
+    }
+
+    /// The text, without a copy.
+    ///
+    /// # Errors
+    /// The message itself, if it is binary.
+    pub fn into_text(self) -> Result<String, Message> {
+        match self {
+            Message::Text(text) => Ok(text),
+            Message::Binary(_) => Err(self),
         }
     }
 
@@ -109,67 +104,64 @@ impl From<Vec<u8>> for Message {
     }
 }
 
-impl<'a> MessageRef<'a> {
-    /// Text or binary.
-    pub fn kind(self) -> MessageKind {
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Message {
+        Message::Binary(bytes.to_vec())
+    }
+}
+
+impl From<&Message> for Message {
+    fn from(message: &Message) -> Message {
+        message.clone()
+    }
+}
+
+impl From<&String> for Message {
+    fn from(text: &String) -> Message {
+        Message::Text(text.clone())
+    }
+}
+
+impl From<&Vec<u8>> for Message {
+    fn from(bytes: &Vec<u8>) -> Message {
+        Message::Binary(bytes.clone())
+    }
+}
+
+impl TryFrom<Message> for String {
+    /// The message, which is binary.
+    type Error = Message;
+
+    fn try_from(message: Message) -> Result<String, Message> {
+        message.into_text()
+    }
+}
+
+impl From<Message> for Vec<u8> {
+    fn from(message: Message) -> Vec<u8> {
+        message.into_bytes()
+    }
+}
+
+/// Text as it is; of a binary message, how long it is.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MessageRef::Text(_) => MessageKind::Text,
-            MessageRef::Binary(_) => MessageKind::Binary,
-        }
-    }
-
-    /// The payload's bytes, of either kind.
-    pub fn as_bytes(self) -> &'a [u8] {
-        match self {
-            MessageRef::Text(text) => text.as_bytes(),
-            MessageRef::Binary(bytes) => bytes,
-        }
-    }
-
-    /// An owned copy.
-    pub fn to_message(self) -> Message {
-        match self {
-            MessageRef::Text(text) => text.into(),
-            MessageRef::Binary(bytes) => bytes.into(),
+            Message::Text(text) => f.write_str(text),
+            Message::Binary(bytes) => write!(f, "<{} bytes>", bytes.len()),
         }
     }
 }
 
-impl<'a> From<&'a str> for MessageRef<'a> {
-    fn from(text: &'a str) -> Self {
-        MessageRef::Text(text)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'a> From<&'a String> for MessageRef<'a> {
-    fn from(text: &'a String) -> Self {
-        MessageRef::Text(text)
-    }
-}
-
-impl<'a> From<&'a [u8]> for MessageRef<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        MessageRef::Binary(bytes)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [u8; N]> for MessageRef<'a> {
-    fn from(bytes: &'a [u8; N]) -> Self {
-        MessageRef::Binary(bytes)
-    }
-}
-
-impl<'a> From<&'a Vec<u8>> for MessageRef<'a> {
-    fn from(bytes: &'a Vec<u8>) -> Self {
-        MessageRef::Binary(bytes)
-    }
-}
-
-impl<'a> From<&'a Message> for MessageRef<'a> {
-    fn from(message: &'a Message) -> Self {
-        match message {
-            Message::Text(text) => MessageRef::Text(text),
-            Message::Binary(bytes) => MessageRef::Binary(bytes),
-        }
+    #[test]
+    fn a_message_converts_to_what_it_is() {
+        assert_eq!(String::try_from(Message::from("hi")), Ok("hi".to_string()));
+        assert_eq!(Message::from(b"hi").into_text(), Err(Message::Binary(b"hi".to_vec())));
+        assert_eq!(Vec::from(Message::from("hi")), b"hi");
+        assert_eq!(format!("{} {}", Message::from("hi"), Message::from(b"hi")), "hi <2 bytes>");
     }
 }

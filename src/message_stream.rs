@@ -61,6 +61,7 @@ pub struct MessageReader<'a> {
 /// # assert_eq!(peer.join().unwrap()?.unwrap().len(), 100_000);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "dropping it unfinished closes the connection: call finish"]
 pub struct MessageWriter<'a> {
     outgoing: OutgoingParts<'a>,
     kind: Kind,
@@ -99,6 +100,24 @@ impl Read for MessageReader<'_> {
 impl<'a> MessageWriter<'a> {
     pub(crate) fn new(outgoing: OutgoingParts<'a>, kind: Kind) -> MessageWriter<'a> {
         MessageWriter { outgoing, kind, buffer: Vec::new() }
+    }
+
+    /// Sends the message without compression, for payload that is compressed already. Call it before writing: it has no
+    /// effect once a part was sent.
+    ///
+    /// ```no_run
+    /// # fn run(ws: wsync::WebSocket) -> Result<(), Box<dyn std::error::Error>> {
+    /// use wsync::MessageKind;
+    ///
+    /// let mut message = ws.send_writer(MessageKind::Binary)?.uncompressed();
+    /// std::io::copy(&mut std::fs::File::open("photo.jpg")?, &mut message)?;
+    /// message.finish()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn uncompressed(mut self) -> MessageWriter<'a> {
+        self.outgoing.uncompressed();
+        self
     }
 
     /// Sends what is left, and ends the message.

@@ -3,16 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::message::{Message, MessageRef};
+use crate::message::Message;
 use crate::protocol::Preparation;
 use crate::sync::{Mutex, lock};
 
 /// A message that is to be sent on many connections: compressed once for all that agreed on the same parameters, where
-/// [`send`](crate::WebSocket::send) would compress it for each.
+/// [`send`](crate::WebSocket::send) would compress it for each. A cheap handle, shared by its clones.
 ///
 /// It is compressed without the history of any connection, which costs some of the ratio, and each connection's own
-/// compressor starts a new history behind it. Sent by [`WebSocket::send_prepared`](crate::WebSocket::send_prepared),
-/// [`WebSocket::try_send_prepared`](crate::WebSocket::try_send_prepared) and [`Group::send`](crate::Group::send).
+/// compressor starts a new history behind it.
 ///
 /// ```
 /// use wsync::{Prepared, WebSocket};
@@ -20,36 +19,39 @@ use crate::sync::{Mutex, lock};
 /// fn to_all(connections: &[WebSocket], text: &str) {
 ///     let message = Prepared::new(text);
 ///     for ws in connections {
-///         if let Err(error) = ws.try_send_prepared(&message) {
+///         if let Err(error) = ws.try_send(&message) {
 ///             println!("{:?} missed it: {error}", ws.peer_addr());
 ///         }
 ///     }
 /// }
 /// ```
-pub struct Prepared {
+#[derive(Clone)]
+pub struct Prepared(Arc<Inner>);
+
+struct Inner {
     message: Message,
     compressed: Mutex<Vec<(Preparation, Arc<[u8]>)>>,
 }
 
 impl Prepared {
-    /// Prepares a message. Nothing is compressed before a connection wants it so.
-    pub fn new<'a>(message: impl Into<MessageRef<'a>>) -> Prepared {
-        Prepared { message: message.into().to_message(), compressed: Mutex::new(Vec::new()) }
+    /// Prepares a message. Nothing is compressed before a connection needs it so.
+    pub fn new(message: impl Into<Message>) -> Prepared {
+        Prepared(Arc::new(Inner { message: message.into(), compressed: Mutex::new(Vec::new()) }))
     }
 
     /// The message itself.
     pub fn message(&self) -> &Message {
-        &self.message
+        &self.0.message
     }
 
     /// The message compressed with these parameters. It is compressed with no lock held: of two threads that come at once,
     /// both compress rather than wait for each other.
     pub(crate) fn compressed(&self, preparation: Preparation) -> Arc<[u8]> {
-        if let Some(bytes) = find(&lock(&self.compressed), preparation) {
+        if let Some(bytes) = find(&lock(&self.0.compressed), preparation) {
             return bytes;
         }
-        let bytes: Arc<[u8]> = preparation.compress(self.message.as_bytes()).into();
-        let mut compressed = lock(&self.compressed);
+        let bytes: Arc<[u8]> = preparation.compress(self.0.message.as_bytes()).into();
+        let mut compressed = lock(&self.0.compressed);
         if let Some(bytes) = find(&compressed, preparation) {
             return bytes;
         }
@@ -62,9 +64,15 @@ fn find(compressed: &[(Preparation, Arc<[u8]>)], preparation: Preparation) -> Op
     compressed.iter().find(|(made_with, _)| *made_with == preparation).map(|(_, bytes)| Arc::clone(bytes))
 }
 
+impl<M: Into<Message>> From<M> for Prepared {
+    fn from(message: M) -> Prepared {
+        Prepared::new(message)
+    }
+}
+
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = lock(&self.compressed).len();
-        f.debug_struct("Prepared").field("len", &self.message.len()).field("compressed", &kinds).finish()
+        let kinds = lock(&self.0.compressed).len();
+        f.debug_struct("Prepared").field("len", &self.0.message.len()).field("compressed", &kinds).finish()
     }
 }

@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::sync::{Mutex, lock};
 pub(crate) use deadline_stream::DeadlineStream;
 pub(crate) use read_buffer::ReadBuffer;
-pub use stream::Stream;
+pub use stream::{Pollable, Stream};
 use wait::{Socket, SocketTimeout};
 
 /// Plain bytes that are encrypted before the first of them is written.
@@ -133,6 +133,10 @@ impl Transport {
 
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    pub fn pollable(&self) -> Option<Pollable<'_>> {
+        self.socket.pollable()
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {

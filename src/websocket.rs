@@ -13,10 +13,12 @@ use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Request, Response};
-use crate::message::{Message, MessageRef};
+use crate::message::Message;
 use crate::message_stream::{MessageReader, MessageWriter};
-use crate::prepared::Prepared;
+use crate::outgoing::Outgoing;
 use crate::protocol::Kind as MessageKind;
+use crate::statistics::Statistics;
+use crate::transport::Pollable;
 
 /// How many reads one look takes at most, of what a peer has sent before its close frame.
 const MAX_READS_OF_A_LOOK: usize = 16;
@@ -30,7 +32,7 @@ const MAX_READS_OF_A_LOOK: usize = 16;
 /// # let url = format!("ws://{}/", server.local_addr()?);
 /// # std::thread::spawn(move || -> wsync::Result<()> {
 /// #     let ws = WebSocket::accept(server.accept().unwrap().0)?;
-/// #     while let Some(message) = ws.recv()? { ws.send(&message)?; ws.close(1000.into(), "")?; }
+/// #     while let Some(message) = ws.recv()? { ws.send(&message)?; ws.close(1000, "")?; }
 /// #     Ok(())
 /// # });
 /// let ws = WebSocket::connect(&url)?;
@@ -85,78 +87,66 @@ impl WebSocket {
         WebSocket(Arc::new(Shared { connection, facts }))
     }
 
-    /// Sends a message: `&str` and `&String` as text, `&[u8]` and `&Vec<u8>` as binary, a `&Message` as what it is
-    /// (RFC 6455 §5.6). Compressed where that was agreed and the message is worth it.
+    /// Sends a message: text or bytes, borrowed or owned, a [`Message`] or a [`Prepared`](crate::Prepared) one; [`Outgoing`]
+    /// lists what can be sent, and how (RFC 6455 §5.6). Compressed where that was agreed and the message is worth it.
     ///
     /// Blocks while the peer does not take what is sent; [`abort`](WebSocket::abort) wakes it, and
     /// [`send_timeout`](crate::ConnectOptions::send_timeout) bounds it.
     ///
+    /// ```
+    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// ws.send("text")?;
+    /// ws.send(format!("number {}", 7))?;
+    /// ws.send(b"binary")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) when the connection is closing or closed, or an earlier send failed;
-    /// [`Timeout`](ErrorKind::Timeout) when `send_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost.
-    pub fn send<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
-        self.0.connection.send_message(message.into(), true)
+    /// [`Timeout`](ErrorKind::Timeout) when `send_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when this thread holds an unfinished [`MessageWriter`] of the connection,
+    /// which the message would wait for. After `Timeout` while writing, and after `Io`, nothing more can be sent:
+    /// [`ready_state`](WebSocket::ready_state) tells.
+    pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<()> {
+        self.0.connection.send_message(&message.into())
     }
 
     /// As [`send`](WebSocket::send), but `Ok` only when the system has taken all of the message, and an error only when it has
     /// not.
-    pub(crate) fn send_through(&self, message: &Message) -> Result<()> {
-        self.0.connection.send_through(message.into())
+    pub(crate) fn send_through(&self, message: &Outgoing<'_>) -> Result<()> {
+        self.0.connection.send_through(message)
     }
 
     /// Sends messages in their order, many with each system call: for many small ones at once this takes a small part of the
     /// time. They are written when 64 KiB of them have come together, and at the end; other threads' messages may go between
-    /// them. Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes; of a slice
-    /// of `&str` give it `.iter().copied()`.
+    /// them. Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes.
     ///
     /// ```
     /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
     /// let lines = vec!["one".to_string(), "two".to_string()];
     /// ws.send_all(&lines)?;
+    /// ws.send_all(["three", "four"])?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     /// As [`send`](WebSocket::send), for the first message that cannot be sent; `messages` is not asked for more.
-    pub fn send_all<'a, M: Into<MessageRef<'a>>>(&self, messages: impl IntoIterator<Item = M>) -> Result<()> {
+    pub fn send_all<'a, M: Into<Outgoing<'a>>>(&self, messages: impl IntoIterator<Item = M>) -> Result<()> {
         self.0.connection.send_all(messages.into_iter().map(Into::into))
     }
 
-    /// Sends a message without compressing it, for payloads that are compressed already or mix secrets with what an
-    /// attacker chooses. Otherwise as [`send`](WebSocket::send).
+    /// As [`send`](WebSocket::send), but never waits. What the system does not take at once is queued, up to 256 KiB (or one
+    /// message that is larger by itself), and is written as soon as the peer takes it, whatever the program does meanwhile:
+    /// if nobody else writes, by a thread that ends with the last byte. For GUIs, and for sending to many when one of them
+    /// may be slow. It does not wait for another thread's compression either, and then sends uncompressed.
     ///
     /// # Errors
-    /// As [`send`](WebSocket::send).
-    pub fn send_uncompressed<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
-        self.0.connection.send_message(message.into(), false)
-    }
-
-    /// As [`send`](WebSocket::send), but never waits: what the system does not take at once is queued, up to 256 KiB, and
-    /// written by whoever sends next on this connection, or waits for a message; one who is waiting already sees to it within
-    /// a second. For GUIs, and for sending to many when one of them may be slow.
-    ///
-    /// # Errors
-    /// [`Timeout`](ErrorKind::Timeout) when the queue is full or another thread is sending a message in parts: nothing of
-    /// this one is sent, and the next call may succeed. Otherwise as [`send`](WebSocket::send).
-    pub fn try_send<'a>(&self, message: impl Into<MessageRef<'a>>) -> Result<()> {
-        self.0.connection.try_send(message.into())
-    }
-
-    /// As [`send`](WebSocket::send), a message that is compressed once for many connections.
-    ///
-    /// # Errors
-    /// As [`send`](WebSocket::send).
-    pub fn send_prepared(&self, message: &Prepared) -> Result<()> {
-        self.0.connection.send_prepared(message)
-    }
-
-    /// As [`try_send`](WebSocket::try_send), a message that is compressed once for many connections.
-    ///
-    /// # Errors
-    /// As [`try_send`](WebSocket::try_send).
-    pub fn try_send_prepared(&self, message: &Prepared) -> Result<()> {
-        self.0.connection.try_send_prepared(message)
+    /// [`WouldBlock`](ErrorKind::WouldBlock) when the queue is full or another thread is sending a message in parts: nothing
+    /// of this one is sent, and the next call may succeed. Otherwise as [`send`](WebSocket::send).
+    pub fn try_send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<()> {
+        self.0.connection.try_send(&message.into())
     }
 
     /// Waits for the next message, without a bound. `Ok(None)`: the peer's close frame came
@@ -166,9 +156,10 @@ impl WebSocket {
     ///
     /// # Errors
     /// [`Io`](ErrorKind::Io) when the connection is lost; [`Protocol`](ErrorKind::Protocol), [`Utf8`](ErrorKind::Utf8) and
-    /// [`TooBig`](ErrorKind::TooBig) for what the peer must not send; [`Timeout`](ErrorKind::Timeout) when no pong came
-    /// within the [`ping_interval`](WebSocket::set_ping_interval); [`Closed`](ErrorKind::Closed) after
-    /// [`abort`](WebSocket::abort).
+    /// [`TooBig`](ErrorKind::TooBig) for what the peer must not send; [`Unresponsive`](ErrorKind::Unresponsive) when no pong
+    /// came in time ([`set_ping_interval`](WebSocket::set_ping_interval)); [`Closed`](ErrorKind::Closed) after
+    /// [`abort`](WebSocket::abort); [`InvalidInput`](ErrorKind::InvalidInput) when this thread holds a [`MessageReader`] of the
+    /// connection, which the call would wait for.
     pub fn recv(&self) -> Result<Option<Message>> {
         self.0.connection.receive(&Deadline::NEVER)
     }
@@ -177,16 +168,18 @@ impl WebSocket {
     /// is lost: the next call goes on where this one stopped.
     ///
     /// # Errors
-    /// As [`recv`](WebSocket::recv), and kind [`Timeout`](ErrorKind::Timeout) when nothing came in time;
-    /// [`ready_state`](WebSocket::ready_state) is still [`Open`](ReadyState::Open) then.
+    /// As [`recv`](WebSocket::recv), and [`Timeout`](ErrorKind::Timeout) when nothing came in time: the connection goes on,
+    /// [`ready_state`](WebSocket::ready_state) is [`Open`](ReadyState::Open), or [`Closing`](ReadyState::Closing) while a
+    /// close is under way.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>> {
         self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)))
     }
 
-    /// As [`recv_timeout`](WebSocket::recv_timeout) with no wait at all: for event loops and frames of a GUI.
+    /// As [`recv`](WebSocket::recv) with no wait at all: for event loops and frames of a GUI.
     ///
     /// # Errors
-    /// As [`recv_timeout`](WebSocket::recv_timeout).
+    /// As [`recv`](WebSocket::recv), and [`WouldBlock`](ErrorKind::WouldBlock) when no message is there. A poller can tell when
+    /// to ask again: see [`pollable`](WebSocket::pollable).
     pub fn try_recv(&self) -> Result<Option<Message>> {
         self.0.connection.receive(&Deadline::now("try_recv"))
     }
@@ -211,6 +204,22 @@ impl WebSocket {
         self.0.connection.receive_into(buffer, &Deadline::NEVER)
     }
 
+    /// As [`recv_into`](WebSocket::recv_into), waiting at most `timeout`, with nothing lost when that ends.
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](WebSocket::recv_timeout).
+    pub fn recv_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<Option<MessageKind>> {
+        self.0.connection.receive_into(buffer, &Deadline::after("recv_into_timeout", Some(timeout)))
+    }
+
+    /// As [`recv_into`](WebSocket::recv_into) with no wait at all.
+    ///
+    /// # Errors
+    /// As [`try_recv`](WebSocket::try_recv).
+    pub fn try_recv_into(&self, buffer: &mut Vec<u8>) -> Result<Option<MessageKind>> {
+        self.0.connection.receive_into(buffer, &Deadline::now("try_recv_into"))
+    }
+
     /// Waits for the next message and returns it as a stream of bytes, for messages larger than memory. `Ok(None)` as for
     /// [`recv`](WebSocket::recv).
     ///
@@ -220,16 +229,35 @@ impl WebSocket {
         Ok(self.0.connection.receive_parts(&Deadline::NEVER)?.map(MessageReader::new))
     }
 
+    /// As [`recv_reader`](WebSocket::recv_reader), waiting at most `timeout` for a message to begin. Reading from the
+    /// [`MessageReader`] then waits as long as it takes.
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](WebSocket::recv_timeout).
+    pub fn recv_reader_timeout(&self, timeout: Duration) -> Result<Option<MessageReader<'_>>> {
+        let deadline = Deadline::after("recv_reader_timeout", Some(timeout));
+        Ok(self.0.connection.receive_parts(&deadline)?.map(MessageReader::new))
+    }
+
+    /// As [`recv_reader`](WebSocket::recv_reader), if a message has begun.
+    ///
+    /// # Errors
+    /// As [`try_recv`](WebSocket::try_recv).
+    pub fn try_recv_reader(&self) -> Result<Option<MessageReader<'_>>> {
+        Ok(self.0.connection.receive_parts(&Deadline::now("try_recv_reader"))?.map(MessageReader::new))
+    }
+
     /// Begins a message that is written as a stream of bytes, for messages larger than memory. Waits while another thread
     /// does the same.
     ///
     /// # Errors
     /// As [`send`](WebSocket::send).
     pub fn send_writer(&self, kind: MessageKind) -> Result<MessageWriter<'_>> {
-        Ok(MessageWriter::new(self.0.connection.send_parts(kind, true)?, kind))
+        Ok(MessageWriter::new(self.0.connection.send_parts(kind)?, kind))
     }
 
-    /// The messages as an iterator: blocks for each, ends at a clean close, and after the first error.
+    /// The messages as an iterator: blocks for each, ends at a clean close, and after the first error. `for message in &ws`
+    /// is the same, and `for message in ws` owns its handle, for a thread.
     ///
     /// ```
     /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
@@ -239,13 +267,42 @@ impl WebSocket {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn messages(&self) -> impl Iterator<Item = Result<Message>> {
-        let mut has_failed = false;
-        std::iter::from_fn(move || {
-            let item = if has_failed { None } else { self.recv().transpose() };
-            has_failed = matches!(item, Some(Err(_)));
-            item
-        })
+    pub fn messages(&self) -> Messages<'_> {
+        Messages { ws: self, is_over: false }
+    }
+
+    /// What a poller (`mio`, `polling`, `rustix`) can watch, for programs with many connections on one thread; `None` over a
+    /// stream in memory.
+    ///
+    /// After [`try_recv`](WebSocket::try_recv) or a relative has said [`WouldBlock`](ErrorKind::WouldBlock), the socket becomes readable when
+    /// it is time to ask again, over TLS as without; with a poller that reports changes only (edge-triggered), too. Before
+    /// that a message may be in the connection's buffer, which no poller sees: ask until `WouldBlock` comes. Keepalive needs a
+    /// call at least every [`ping_interval`](WebSocket::ping_interval), whatever the poller says.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use std::os::fd::AsFd;
+    /// # fn watch(_: std::os::fd::BorrowedFd<'_>) {}
+    /// # fn run(ws: &wsync::WebSocket) {
+    /// if let Some(pollable) = ws.pollable() {
+    ///     watch(pollable.as_fd());
+    /// }
+    /// # }
+    /// # }
+    /// ```
+    pub fn pollable(&self) -> Option<Pollable<'_>> {
+        self.0.connection.transport().pollable()
+    }
+
+    /// How many bytes were accepted to be sent and are not yet taken by the system, frame headers included. What another
+    /// thread's blocked [`send`](WebSocket::send) still has to write of a large message does not count.
+    pub fn buffered_amount(&self) -> usize {
+        self.0.connection.buffered()
+    }
+
+    /// How many messages and bytes went through, in each direction.
+    pub fn statistics(&self) -> Statistics {
+        self.0.connection.statistics()
     }
 
     /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2). The pong is seen by whoever receives, and gives
@@ -266,11 +323,17 @@ impl WebSocket {
         self.0.connection.ping_interval()
     }
 
-    /// Sets or ends keepalive: a ping goes out when the last pong is `interval` ago, and when its pong does not come
-    /// within `interval` the connection is dropped: receiving fails with kind [`Timeout`](ErrorKind::Timeout), and
-    /// [`close_code`](WebSocket::close_code) is 1001. It is driven by whoever receives. `None` or zero ends it.
-    pub fn set_ping_interval(&self, interval: Option<Duration>) {
-        self.0.connection.set_ping_interval(interval);
+    /// Sets or ends keepalive: a ping goes out when the last pong is `interval` ago, and when its pong does not come in
+    /// time (the interval, or [`pong_timeout`](crate::ConnectOptions::pong_timeout)) the connection is dropped: receiving
+    /// fails with kind [`Unresponsive`](ErrorKind::Unresponsive), and [`close_code`](WebSocket::close_code) is 1001.
+    ///
+    /// A line that moves is not dropped: the time starts when the ping has left, bytes that the peer takes before that
+    /// count, and so do received bytes inside a frame, where no pong can stand. What was sent shortly before the ping and may
+    /// still be on its way on a slow line gives the pong more time.
+    ///
+    /// It is driven by whoever receives. `None` or zero ends it.
+    pub fn set_ping_interval(&self, interval: impl Into<Option<Duration>>) {
+        self.0.connection.set_ping_interval(interval.into());
     }
 
     /// How long the last answered ping took to come back; `None` before the first.
@@ -280,15 +343,20 @@ impl WebSocket {
 
     /// Closes the connection with a code and a reason of at most 123 bytes: sends all that is queued and a close frame,
     /// waits for the peer's, ends TLS and TCP (RFC 6455 §7). All within
-    /// [`close_timeout`](crate::ConnectOptions::close_timeout); blocks that long at most. `Ok` at once if the connection has ended
-    /// already. Messages that come meanwhile can still be received afterwards.
+    /// [`close_timeout`](crate::ConnectOptions::close_timeout); blocks that long at most, and reads meanwhile: messages that
+    /// come can still be received afterwards. `Ok` at once if the connection has ended already.
+    ///
+    /// Once the close frame is out, the peer may end the connection in any way: that is `Ok`, and
+    /// [`close_code`](WebSocket::close_code) says how, 1006 where it sent no close frame.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a code or reason that must not be sent; [`Timeout`](ErrorKind::Timeout) when the
-    /// peer did not answer, or if an earlier send had run into its `send_timeout`, after which the connection is gone all the
-    /// same; [`Io`](ErrorKind::Io) when it was lost
-    /// meanwhile.
-    pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a code or reason that must not be sent, and when this thread holds a
+    /// [`MessageReader`] of the connection; [`Timeout`](ErrorKind::Timeout) when the peer did not answer in time, or if an
+    /// earlier send had run into its `send_timeout`; [`Io`](ErrorKind::Io) when the connection was lost before the close
+    /// frame was out; [`TooBig`](ErrorKind::TooBig) when the peer sent more meanwhile than is kept (1 MiB or the largest
+    /// message, whichever is more). After each but `InvalidInput` the connection is down.
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<()> {
+        let code = code.into();
         check_close(code, reason)?;
         self.0.connection.close(code, reason)
     }
@@ -369,8 +437,8 @@ impl WebSocket {
     }
 
     /// The reason in the peer's close frame, which may be empty. `None` while the connection is up.
-    pub fn close_reason(&self) -> Option<String> {
-        self.0.connection.close_reason().map(str::to_string)
+    pub fn close_reason(&self) -> Option<&str> {
+        self.0.connection.close_reason()
     }
 
     /// The agreed subprotocol, if any (RFC 6455 §1.9).
@@ -419,6 +487,66 @@ impl WebSocket {
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         let address = self.0.connection.transport().peer_addr();
         address.map_err(|error| Error::caused(ErrorKind::Io, "no peer address", error))
+    }
+}
+
+/// The messages of a connection, one after the other: made by [`WebSocket::messages`].
+#[derive(Debug)]
+#[must_use = "an iterator does nothing by itself"]
+pub struct Messages<'a> {
+    ws: &'a WebSocket,
+    is_over: bool,
+}
+
+/// As [`Messages`], with a handle of its own: made by [`WebSocket::into_iter`](IntoIterator::into_iter).
+#[derive(Debug)]
+#[must_use = "an iterator does nothing by itself"]
+pub struct IntoMessages {
+    ws: WebSocket,
+    is_over: bool,
+}
+
+/// The next message, unless an error was the last item.
+fn next_message(ws: &WebSocket, is_over: &mut bool) -> Option<Result<Message>> {
+    if *is_over {
+        return None;
+    }
+    let item = ws.recv().transpose();
+    *is_over = !matches!(item, Some(Ok(_)));
+    item
+}
+
+impl Iterator for Messages<'_> {
+    type Item = Result<Message>;
+
+    fn next(&mut self) -> Option<Result<Message>> {
+        next_message(self.ws, &mut self.is_over)
+    }
+}
+
+impl Iterator for IntoMessages {
+    type Item = Result<Message>;
+
+    fn next(&mut self) -> Option<Result<Message>> {
+        next_message(&self.ws, &mut self.is_over)
+    }
+}
+
+impl<'a> IntoIterator for &'a WebSocket {
+    type Item = Result<Message>;
+    type IntoIter = Messages<'a>;
+
+    fn into_iter(self) -> Messages<'a> {
+        self.messages()
+    }
+}
+
+impl IntoIterator for WebSocket {
+    type Item = Result<Message>;
+    type IntoIter = IntoMessages;
+
+    fn into_iter(self) -> IntoMessages {
+        IntoMessages { ws: self, is_over: false }
     }
 }
 

@@ -179,7 +179,7 @@ impl Shared {
 /// # let url = format!("ws://{}/", server.local_addr().unwrap());
 /// # std::thread::spawn(move || {
 /// #     let ws = WebSocket::accept(server.accept().unwrap().0).unwrap();
-/// #     ws.send("one").unwrap(); ws.send("two").unwrap(); ws.close(1000.into(), "done")
+/// #     ws.send("one").unwrap(); ws.send("two").unwrap(); ws.close(1000, "done")
 /// # });
 /// let ws = WebSocket::connect(&url)?;
 /// let events = ws.events(100, || println!("look at the queue"))?;
@@ -217,8 +217,30 @@ impl Events {
     }
 
     /// The events as an iterator that waits for each and stops after the [`End`](Event::End).
-    pub fn iter(&self) -> impl Iterator<Item = Event> {
-        std::iter::from_fn(|| self.recv())
+    pub fn iter(&self) -> EventIter<'_> {
+        EventIter(self)
+    }
+}
+
+/// Events, one after the other: made by [`Events::iter`].
+#[derive(Debug)]
+#[must_use = "an iterator does nothing by itself"]
+pub struct EventIter<'a>(&'a Events);
+
+impl Iterator for EventIter<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.0.recv()
+    }
+}
+
+impl<'a> IntoIterator for &'a Events {
+    type Item = Event;
+    type IntoIter = EventIter<'a>;
+
+    fn into_iter(self) -> EventIter<'a> {
+        self.iter()
     }
 }
 

@@ -33,7 +33,7 @@ impl WebSocket {
     /// # let url = format!("ws://{}/", server.local_addr()?);
     /// # std::thread::spawn(move || -> wsync::Result<()> {
     /// #     let ws = WebSocket::accept(server.accept().unwrap().0)?;
-    /// #     ws.send(&ws.recv()?.unwrap())?; ws.close(1000.into(), "")
+    /// #     ws.send(&ws.recv()?.unwrap())?; ws.close(1000, "")
     /// # });
     /// let ws = WebSocket::connect(&url)?;
     /// let reader = ws.spawn_reader(|event| {
@@ -111,7 +111,7 @@ pub(super) fn read_all(ws: &WebSocket, mut handler: impl FnMut(Message) -> Contr
             }
             Ok(None) => {
                 let code = ws.close_code().unwrap_or(CloseCode::NO_STATUS_RECEIVED);
-                return Some(End::Closed { code, reason: ws.close_reason().unwrap_or_default() });
+                return Some(End::Closed { code, reason: ws.close_reason().unwrap_or_default().to_string() });
             }
             Err(error) => return Some(End::Failed(error)),
         }

@@ -27,6 +27,7 @@ use crate::close_code::{CloseCode, ReadyState};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
+use crate::outgoing::Outgoing;
 use crate::sync::{Condvar, Mutex, lock, wait};
 use crate::websocket::WebSocket;
 
@@ -40,9 +41,22 @@ pub(super) struct Supervisor {
 
 struct State {
     /// Without the one that the sender holds.
-    outgoing: VecDeque<Message>,
+    outgoing: VecDeque<QueuedMessage>,
     delivery: Delivery,
     phase: Phase,
+}
+
+/// A message that waits to be sent.
+struct QueuedMessage {
+    message: Message,
+    is_compressed: bool,
+}
+
+impl QueuedMessage {
+    fn as_outgoing(&self) -> Outgoing<'_> {
+        let outgoing = Outgoing::from(&self.message);
+        if self.is_compressed { outgoing } else { outgoing.uncompressed() }
+    }
 }
 
 enum Phase {
@@ -127,7 +141,7 @@ impl Supervisor {
     }
 
     /// Queues a message, or hands it back. Never blocks.
-    pub fn send(&self, message: Message) -> Result<(), TrySendError<Message>> {
+    pub fn send(&self, message: Message, is_compressed: bool) -> Result<(), TrySendError<Message>> {
         let mut state = lock(&self.state);
         if matches!(state.phase, Phase::Closing { .. } | Phase::Over) {
             return Err(TrySendError::Disconnected(message));
@@ -135,7 +149,7 @@ impl Supervisor {
         if state.outgoing.len() + usize::from(state.delivery.holds_message()) >= self.send_capacity {
             return Err(TrySendError::Full(message));
         }
-        state.outgoing.push_back(message);
+        state.outgoing.push_back(QueuedMessage { message, is_compressed });
         self.changed.notify_all();
         Ok(())
     }
@@ -143,7 +157,7 @@ impl Supervisor {
     pub fn take_unsent(&self) -> Vec<Message> {
         let unsent = mem::take(&mut lock(&self.state).outgoing);
         self.changed.notify_all();
-        unsent.into()
+        unsent.into_iter().map(|queued| queued.message).collect()
     }
 
     pub fn ready_state(&self) -> ReadyState {
@@ -308,7 +322,7 @@ impl Supervisor {
 
     fn send_queued(&self) {
         while let Some((ws, message)) = self.next_to_send() {
-            match ws.send_through(&message) {
+            match ws.send_through(&message.as_outgoing()) {
                 Ok(()) => {
                     drop(message);
                     self.sent();
@@ -319,7 +333,7 @@ impl Supervisor {
     }
 
     /// Waits for a message and a connection; `None` at the end.
-    fn next_to_send(&self) -> Option<(WebSocket, Message)> {
+    fn next_to_send(&self) -> Option<(WebSocket, QueuedMessage)> {
         let mut state = lock(&self.state);
         loop {
             if matches!(state.phase, Phase::Over) {
@@ -345,7 +359,7 @@ impl Supervisor {
         self.changed.notify_all();
     }
 
-    fn not_sent(&self, ws: &WebSocket, message: Message, error: Error) {
+    fn not_sent(&self, ws: &WebSocket, message: QueuedMessage, error: Error) {
         log::debug!("kept a message that was not sent: {error}");
         let failure = (error.kind() == ErrorKind::Timeout).then_some(error);
         if failure.is_some() {

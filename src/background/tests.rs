@@ -83,7 +83,7 @@ fn closing_an_open_connection_needs_no_thread_and_wakes_on_another() {
     let (chat, wakes) = in_background(move || Ok(client.take().unwrap()));
     assert!(matches!(next(&chat), Event::Open(_)));
     chat.send("last").unwrap();
-    limit::with(0, || chat.close(CloseCode::from(4001), "bye")).unwrap();
+    limit::with(0, || chat.close(4001, "bye")).unwrap();
     assert_eq!(server.recv().unwrap(), Some("last".into()));
     assert_eq!((server.recv().unwrap(), server.close_code()), (None, Some(CloseCode::from(4001))));
     let Event::End(end) = next(&chat) else { panic!() };

@@ -30,7 +30,7 @@ use crate::websocket::WebSocket;
 ///
 /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// # let url = format!("ws://{}/", server.local_addr()?);
-/// # std::thread::spawn(move || wsync::AcceptOptions::new().protocols(["v2.chat"]).accept(server.accept().unwrap().0)?.close(1000.into(), ""));
+/// # std::thread::spawn(move || wsync::AcceptOptions::new().protocols(["v2.chat"]).accept(server.accept().unwrap().0)?.close(1000, ""));
 /// let ws = WebSocket::options()
 ///     .protocols(["v2.chat", "v1.chat"])
 ///     .header("Origin", "https://example.com")

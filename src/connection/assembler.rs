@@ -41,6 +41,11 @@ impl MessageAssembler {
         self.spare = spare;
     }
 
+    /// Bytes that are there.
+    pub fn len(&self) -> usize {
+        self.message.len()
+    }
+
     /// Whether there is a part to hand out.
     pub fn has_part(&self) -> bool {
         match self.delivery {

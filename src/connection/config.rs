@@ -12,6 +12,8 @@ pub(crate) struct ConnectionConfig {
     pub pong_timeout: Option<Duration>,
     pub max_message_size: usize,
     pub max_fragments: usize,
+    /// Accepted bytes, not yet taken by the system, beyond which senders wait. One message alone may be larger.
+    pub send_queue_limit: usize,
 }
 
 impl Default for ConnectionConfig {
@@ -23,6 +25,7 @@ impl Default for ConnectionConfig {
             pong_timeout: None,
             max_message_size: 64 << 20,
             max_fragments: 131_072,
+            send_queue_limit: 256 * 1024,
         }
     }
 }

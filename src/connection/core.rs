@@ -7,6 +7,7 @@ use super::keepalive::Keepalive;
 use super::outcome::OutcomeCell;
 use crate::deadline::Deadline;
 use crate::protocol::Role;
+use crate::statistics::Traffic;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::transport::Transport;
 
@@ -21,6 +22,15 @@ pub(crate) struct Core {
     close_deadline: Mutex<Option<Deadline>>,
     /// How many bytes the system has taken, as the writer last said.
     sent: AtomicU64,
+    received: ReceivedTraffic,
+}
+
+/// What was received. Written only by whoever has the read half, read by anybody.
+#[derive(Default)]
+struct ReceivedTraffic {
+    messages: AtomicU64,
+    payload_bytes: AtomicU64,
+    wire_bytes: AtomicU64,
 }
 
 impl Core {
@@ -32,6 +42,7 @@ impl Core {
             keepalive: Mutex::new(Keepalive::new(config.ping_interval, config.pong_timeout)),
             close_deadline: Mutex::new(None),
             sent: AtomicU64::new(0),
+            received: ReceivedTraffic::default(),
             config,
         }
     }
@@ -43,6 +54,26 @@ impl Core {
 
     pub fn set_sent(&self, bytes: u64) {
         self.sent.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The caller has the read half, and has decoded so many bytes of frames.
+    #[inline]
+    pub fn note_received(&self, wire_bytes: usize) {
+        add(&self.received.wire_bytes, wire_bytes as u64);
+    }
+
+    /// The caller has the read half, and hands out a message or a part of one.
+    #[inline]
+    pub fn note_message_received(&self, messages: u64, payload_bytes: usize) {
+        add(&self.received.messages, messages);
+        add(&self.received.payload_bytes, payload_bytes as u64);
+    }
+
+    pub fn received(&self) -> Traffic {
+        let ReceivedTraffic { messages, payload_bytes, wire_bytes } = &self.received;
+        let [messages, payload_bytes, wire_bytes] =
+            [messages, payload_bytes, wire_bytes].map(|counter| counter.load(Ordering::Relaxed));
+        Traffic { messages, payload_bytes, wire_bytes }
     }
 
     /// The bound of a send: over each wait for the peer to take something.
@@ -71,4 +102,10 @@ impl Core {
         const SHORTEST: Duration = Duration::from_millis(1);
         self.config.send_timeout.map_or(LONGEST, |timeout| (timeout / 4).clamp(SHORTEST, LONGEST))
     }
+}
+
+/// Adds to a counter that has one writer at a time.
+#[inline]
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
 }

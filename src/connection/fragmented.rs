@@ -64,10 +64,10 @@ impl ReceiveHalf {
 
 impl SendHalf {
     /// Begins a message in parts, behind those that are being sent.
-    pub fn send_parts(self: &Arc<Self>, kind: Kind, compress: bool) -> Result<OutgoingParts<'_>> {
+    pub fn send_parts(self: &Arc<Self>, kind: Kind) -> Result<OutgoingParts<'_>> {
         let mut queue = self.wait_until(Need::Start, &self.core.send_deadline())?;
         queue.begin_fragmented(this_thread());
-        let compressor = if compress { queue.take_compressor() } else { None };
+        let compressor = queue.take_compressor();
         drop(queue);
         // The first of a batch, whose sender now waits for the end of this message.
         self.flush_what_fits();
@@ -117,6 +117,17 @@ impl Drop for IncomingParts<'_> {
 }
 
 impl OutgoingParts<'_> {
+    /// Sends the message uncompressed, if none of it was sent yet.
+    pub fn uncompressed(&mut self) {
+        if self.part.first
+            && let Some(compressor) = self.compressor.take()
+        {
+            let mut queue = lock(&self.half.queue);
+            queue.return_compressor(compressor);
+            self.half.wake(&queue);
+        }
+    }
+
     pub fn send(&mut self, payload: &[u8], fin: Fin) -> Result<()> {
         let deadline = self.half.core.send_deadline();
         let part = Fragment { fin, ..self.part };

@@ -6,6 +6,7 @@ use std::str::Utf8Error;
 use std::time::{Duration, Instant};
 
 use super::assembler::{Delivery, MessageAssembler};
+use super::core::Core;
 use super::keepalive::{KeepaliveAction, LineProgress};
 use super::outcome::{CloseInfo, EndResult, Outcome};
 use super::write::SendHalf;
@@ -35,6 +36,10 @@ const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
 /// How many bytes of messages are kept for `recv` while the peer's close frame is waited for, also where the largest message
 /// is smaller.
 const MAX_KEPT_WHILE_CLOSING: usize = 1 << 20;
+
+/// How many reads a call that never waits does at most, until the socket is empty: then its readiness tells when to call
+/// again. A peer that always sends must not keep the call for ever.
+const MAX_READS_OF_A_POLL: u32 = 64;
 
 /// The receiving half. It calls the sending half, for pongs and the answer to a close, and the core.
 pub(crate) struct ReceiveHalf {
@@ -76,6 +81,12 @@ pub(crate) struct ReadHalf {
     has_moved: bool,
 }
 
+/// What one read of the socket found.
+enum SocketWas {
+    Empty,
+    Read,
+}
+
 /// What reading came to.
 pub(crate) enum Piece {
     /// Some of a message that is received in parts.
@@ -110,12 +121,13 @@ impl ReadHalf {
     }
 
     /// The next event in the bytes at hand.
-    fn next_event(&mut self) -> std::result::Result<Option<FrameEvent>, Violation> {
+    fn next_event(&mut self, core: &Core) -> std::result::Result<Option<FrameEvent>, Violation> {
         if let Some(event) = self.ended.take() {
             return Ok(Some(event));
         }
         let (consumed, event) = self.decoder.next(self.incoming.plain.unread(), &mut self.assembler);
         self.incoming.plain.consume(consumed);
+        core.note_received(consumed);
         event
     }
 }
@@ -194,8 +206,10 @@ impl ReceiveHalf {
         }
         match decoder.take_whole(incoming.plain.unread(), take) {
             WholeMessage::Absent => Ok(None),
-            WholeMessage::Taken(consumed, value) => {
+            WholeMessage::Taken(consumed, payload, value) => {
                 incoming.plain.consume(consumed);
+                self.send.core.note_received(consumed);
+                self.send.core.note_message_received(1, payload);
                 Ok(Some(value))
             }
             WholeMessage::Violation(violation) => self.ready_violation(slot, violation, deadline),
@@ -320,12 +334,14 @@ impl ReceiveHalf {
         if reader.assembler.delivery() != Delivery::Discard {
             self.set_delivery(reader, wanted);
         }
-        let mut has_looked = false;
+        let max_reads = if deadline.is_poll() { MAX_READS_OF_A_POLL } else { 1 };
+        let mut reads = 0;
         loop {
-            match reader.next_event() {
+            match reader.next_event(&self.send.core) {
                 Ok(Some(FrameEvent::Message(kind))) => match reader.assembler.delivery() {
                     Delivery::Discard => self.set_delivery(reader, wanted),
                     Delivery::Whole | Delivery::Parts { .. } => {
+                        self.send.core.note_message_received(1, reader.assembler.len());
                         self.send.flush_what_fits();
                         return Ok(Some(Piece::Whole(kind)));
                     }
@@ -334,6 +350,7 @@ impl ReceiveHalf {
                 Ok(Some(event)) => self.control_received(event),
                 Err(violation) => return self.violated(violation, deadline).result(),
                 Ok(None) if reader.assembler.has_part() => {
+                    self.send.core.note_message_received(0, reader.assembler.len());
                     self.send.flush_what_fits();
                     return Ok(Some(Piece::Part));
                 }
@@ -341,13 +358,21 @@ impl ReceiveHalf {
                     if let Some(end) = self.send.core.outcome.end() {
                         return end.result();
                     }
-                    if has_looked && deadline.is_over() {
+                    if reads >= max_reads && deadline.is_over() {
                         // The pongs of what was met, too: the next call may be long in coming.
                         self.send.flush_what_fits();
                         return Err(deadline.nothing_yet());
                     }
-                    self.read_more(reader, deadline)?;
-                    has_looked = true;
+                    reads = match self.read_more(reader, deadline)? {
+                        SocketWas::Empty => {
+                            // Idle, unless this very call has read before.
+                            if reads == 0 || !deadline.is_poll() {
+                                self.send.core.transport.release(&mut reader.incoming);
+                            }
+                            max_reads
+                        }
+                        SocketWas::Read => reads + 1,
+                    };
                 }
             }
         }
@@ -378,7 +403,7 @@ impl ReceiveHalf {
     }
 
     /// Performs due work (flush, keepalive), then one socket read.
-    fn read_more(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<()> {
+    fn read_more(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<SocketWas> {
         self.send.flush_what_fits();
         let action = self.keep_alive(reader);
         let wait = self.read_wait(reader, &action, deadline);
@@ -386,7 +411,10 @@ impl ReceiveHalf {
             Ok(Received::Bytes) => reader.has_moved = true,
             Ok(Received::Partial) => {}
             Ok(Received::TlsOutput) => lock(&self.send.queue).tls_output = true,
-            Ok(Received::Nothing) => self.nothing_received(reader, &action, deadline)?,
+            Ok(Received::Nothing) => {
+                self.nothing_received(&action, deadline)?;
+                return Ok(SocketWas::Empty);
+            }
             Ok(Received::End) => self.lost(reader, "the peer ended it without a close frame"),
             Err(error) => {
                 // The alert, where it is TLS that found fault.
@@ -395,7 +423,7 @@ impl ReceiveHalf {
                 self.lost(reader, &error.to_string());
             }
         }
-        Ok(())
+        Ok(SocketWas::Read)
     }
 
     /// Looks at the keepalive, and pings when it is time to.
@@ -428,7 +456,7 @@ impl ReceiveHalf {
     }
 
     /// A read found nothing: what was due is believed now.
-    fn nothing_received(&self, reader: &mut ReadHalf, action: &KeepaliveAction, deadline: &Deadline) -> Result<()> {
+    fn nothing_received(&self, action: &KeepaliveAction, deadline: &Deadline) -> Result<()> {
         if let KeepaliveAction::Dead(timeout) = action {
             return Err(self.peer_is_dead(*timeout));
         }
@@ -439,7 +467,6 @@ impl ReceiveHalf {
             let error = close_deadline.error("waiting for the peer to answer the close");
             self.close_failed(&error);
         }
-        self.send.core.transport.release(&mut reader.incoming);
         Ok(())
     }
 
@@ -456,6 +483,7 @@ impl ReceiveHalf {
                 let received = transport.read_directly(&mut reader.incoming, &mut bytes[before..], wait);
                 let count = received.as_ref().map_or(0, |(_, count)| *count);
                 bytes.truncate(before + count);
+                self.send.core.note_received(count);
                 reader.ended = reader.decoder.finish_direct_read(&mut bytes[before..]);
                 received.map(|(received, _)| received)
             }

@@ -10,13 +10,13 @@
 use std::time::{Duration, Instant};
 
 use super::outcome::EndResult;
-use super::send_queue::{CloseQueued, MAX_QUEUED, Need, SendPhase, SendQueue, WriteHalf, WriterSlot};
+use super::send_queue::{CloseQueued, Need, SendPhase, SendQueue, WriteHalf, WriterSlot};
 use super::write::SendHalf;
 use crate::close_code::CloseCode;
 use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::MessageRef;
+use crate::outgoing::Outgoing;
 use crate::prepared::Prepared;
 use crate::protocol::{Fin, Fragment, Kind, MessageCompressor, Preparation, mask};
 use crate::sync::{Arc, MutexGuard, lock, this_thread};
@@ -31,9 +31,10 @@ const COMPRESSOR_WAIT: Duration = Duration::from_millis(50);
 
 /// One message to send, and how.
 #[derive(Clone, Copy)]
-pub(crate) struct Outgoing<'a> {
+struct Plan<'a> {
     kind: Kind,
-    payload: &'a [u8],
+    parts: &'a [&'a [u8]],
+    len: usize,
     encoding: Encoding<'a>,
 }
 
@@ -61,49 +62,48 @@ struct TakenCompressor<'a> {
 }
 
 impl SendHalf {
-    /// How `message` is to be sent.
-    pub fn outgoing<'a>(&self, message: MessageRef<'a>, compress: bool) -> Outgoing<'a> {
-        let payload = message.as_bytes();
-        let is_compressed = compress && self.compress_from.is_some_and(|least| payload.len() >= least);
-        let encoding = if is_compressed { Encoding::Compressed } else { Encoding::Uncompressed };
-        Outgoing { kind: message.kind(), payload, encoding }
-    }
-
-    /// The same, for a message that is compressed once for several connections.
-    pub fn prepared<'a>(&self, prepared: &'a Prepared) -> Outgoing<'a> {
-        let outgoing = self.outgoing(prepared.message().into(), true);
-        match (outgoing.encoding, self.preparation) {
-            (Encoding::Compressed, Some(preparation)) => {
-                Outgoing { encoding: Encoding::Prepared(prepared, preparation), ..outgoing }
-            }
-            _ => Outgoing { encoding: Encoding::Uncompressed, ..outgoing },
-        }
+    /// Calls `send` with how `message` is to be sent.
+    #[inline]
+    fn with_plan<T>(&self, message: &Outgoing<'_>, send: impl FnOnce(Plan<'_>) -> T) -> T {
+        message.with_parts(|parts| {
+            let len = parts.iter().map(|part| part.len()).sum();
+            let is_worth_it = self.compress_from.is_some_and(|least| len >= least);
+            let encoding = match (message.prepared(), self.preparation) {
+                _ if !is_worth_it || !message.is_compressed() => Encoding::Uncompressed,
+                (Some(prepared), Some(preparation)) => Encoding::Prepared(prepared, preparation),
+                (Some(_), None) | (None, _) => Encoding::Compressed,
+            };
+            log::trace!("sending {:?}, {len} bytes", message.kind());
+            send(Plan { kind: message.kind(), parts, len, encoding })
+        })
     }
 
     /// Sends one message; returns when it is written, or queued behind the one who writes.
-    pub fn send(self: &Arc<Self>, message: Outgoing<'_>) -> Result<()> {
+    pub fn send(self: &Arc<Self>, message: &Outgoing<'_>) -> Result<()> {
         let deadline = self.core.send_deadline();
-        message.log();
-        if message.is_direct() {
-            return self.send_direct(message.kind, message.payload, &deadline);
-        }
-        let queue = self.enqueue(message, Patience::WaitBy(deadline))?;
-        let end = queue.end();
-        self.write_queued(queue, end, &deadline)
+        self.with_plan(message, |plan| {
+            if plan.is_direct() {
+                return self.send_direct(plan, &deadline);
+            }
+            let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+            let end = queue.end();
+            self.write_queued(queue, end, &deadline)
+        })
     }
 
     /// Sends one message; `Ok` when the system has taken all of it, an error when it has not: it may then be sent again on
     /// another connection, and does not arrive twice.
-    pub fn send_through(self: &Arc<Self>, message: Outgoing<'_>) -> Result<()> {
+    pub fn send_through(self: &Arc<Self>, message: &Outgoing<'_>) -> Result<()> {
         let deadline = self.core.send_deadline();
-        message.log();
-        if message.is_direct() {
-            return self.send_direct(message.kind, message.payload, &deadline);
-        }
-        let queue = self.enqueue(message, Patience::WaitBy(deadline))?;
-        let end = queue.end();
-        self.write_queued(queue, end, &deadline)?;
-        self.wait_until_written(end, &deadline)
+        self.with_plan(message, |plan| {
+            if plan.is_direct() {
+                return self.send_direct(plan, &deadline);
+            }
+            let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+            let end = queue.end();
+            self.write_queued(queue, end, &deadline)?;
+            self.wait_until_written(end, &deadline)
+        })
     }
 
     /// Sends messages in their order, with fewer system calls than one for each.
@@ -111,17 +111,15 @@ impl SendHalf {
         let mut end = None;
         for message in messages {
             let deadline = self.core.send_deadline();
-            message.log();
-            if message.is_direct() {
-                self.send_direct(message.kind, message.payload, &deadline)?;
-                continue;
-            }
-            let queue = self.enqueue(message, Patience::WaitBy(deadline))?;
-            let own_end = queue.end();
-            end = Some(own_end);
-            if queue.is_worth_writing() {
-                self.write_queued(queue, own_end, &deadline)?;
-            }
+            self.with_plan(&message, |plan| {
+                if plan.is_direct() {
+                    return self.send_direct(plan, &deadline);
+                }
+                let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+                let own_end = queue.end();
+                end = Some(own_end);
+                if queue.is_worth_writing() { self.write_queued(queue, own_end, &deadline) } else { Ok(()) }
+            })?;
         }
         let queue = lock(&self.queue);
         match (end, queue.failure()) {
@@ -131,21 +129,23 @@ impl SendHalf {
     }
 
     /// As `send`, but never waits: what the system does not take now stays queued, if there is room.
-    pub fn try_send(self: &Arc<Self>, message: Outgoing<'_>) -> Result<()> {
-        message.log();
-        drop(self.enqueue(message, Patience::Refuse)?);
+    pub fn try_send(self: &Arc<Self>, message: &Outgoing<'_>) -> Result<()> {
+        self.with_plan(message, |plan| self.enqueue(plan, Patience::Refuse).map(drop))?;
         self.flush_what_fits();
         Ok(())
     }
 
     /// Queues a message, when that may be.
     #[inline]
-    fn enqueue(self: &Arc<Self>, message: Outgoing<'_>, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
+    fn enqueue(self: &Arc<Self>, message: Plan<'_>, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
         match message.encoding {
             Encoding::Uncompressed => self.enqueue_uncompressed(message, patience),
-            Encoding::Compressed => self.enqueue_compressed(message, patience, |compressor, frame, mask| {
-                compressor.message(frame, message.kind, message.payload, mask);
-            }),
+            Encoding::Compressed => {
+                self.enqueue_compressed(message, patience, |compressor, frame, mask| match message.parts {
+                    [payload] => compressor.message(frame, message.kind, payload, mask),
+                    parts => compressor.message(frame, message.kind, &parts.concat(), mask),
+                })
+            }
             Encoding::Prepared(prepared, preparation) => {
                 // Before anything is waited for, and with nothing taken that others need.
                 let compressed = prepared.compressed(preparation);
@@ -159,11 +159,12 @@ impl SendHalf {
     #[inline]
     fn enqueue_uncompressed(
         self: &Arc<Self>,
-        message: Outgoing<'_>,
+        message: Plan<'_>,
         patience: Patience,
     ) -> Result<MutexGuard<'_, SendQueue>> {
-        let mut queue = self.admit(Need::Message(message.payload.len()), patience)?;
-        queue.queue_message(message.kind, message.payload)?;
+        let mut queue = self.admit(Need::Message(message.len), patience)?;
+        queue.queue_message(message.kind, message.parts)?;
+        queue.note_accepted(1, message.len);
         Ok(queue)
     }
 
@@ -171,11 +172,11 @@ impl SendHalf {
     /// only when the frame is queued.
     fn enqueue_compressed(
         self: &Arc<Self>,
-        message: Outgoing<'_>,
+        message: Plan<'_>,
         patience: Patience,
         encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<[u8; 4]>),
     ) -> Result<MutexGuard<'_, SendQueue>> {
-        let Some((mut taken, mask)) = self.take_compressor(message.payload.len(), patience)? else {
+        let Some((mut taken, mask)) = self.take_compressor(message.len, patience)? else {
             return self.enqueue_uncompressed(message, patience);
         };
         let mut frame = Vec::new();
@@ -183,6 +184,7 @@ impl SendHalf {
         // Nobody begins a message in parts meanwhile, but the queue may have filled.
         let mut queue = self.admit(Need::Message(frame.len()), patience)?;
         queue.queue_frame(frame);
+        queue.note_accepted(1, message.len);
         taken.keep(&mut queue);
         self.wake(&queue);
         Ok(queue)
@@ -195,7 +197,7 @@ impl SendHalf {
         length: usize,
         patience: Patience,
     ) -> Result<Option<(TakenCompressor<'_>, Option<[u8; 4]>)>> {
-        let mut queue = self.admit(Need::Message(length.min(MAX_QUEUED)), patience)?;
+        let mut queue = self.admit(Need::Message(length.min(self.core.config.send_queue_limit)), patience)?;
         let mut compressor = queue.take_compressor();
         if let (None, Patience::WaitBy(deadline)) = (&compressor, patience) {
             self.unlock(queue);
@@ -239,12 +241,12 @@ impl SendHalf {
     }
 
     /// Writes a message past the queue.
-    fn send_direct(self: &Arc<Self>, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
+    fn send_direct(self: &Arc<Self>, message: Plan<'_>, deadline: &Deadline) -> Result<()> {
         let mut queue = self.wait_until(Need::Writer, deadline)?;
         let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
         drop(queue);
         let mut is_handed_over = false;
-        if let Err(error) = self.write_direct(&mut writer, kind, payload, deadline, &mut is_handed_over) {
+        if let Err(error) = self.write_direct(&mut writer, message, deadline, &mut is_handed_over) {
             // Only what follows the message, such as TLS's own output, may have failed.
             let is_out = is_handed_over && writer.wire.unsent_plain() == 0;
             let error = self.sending_failed(writer, error);
@@ -257,30 +259,17 @@ impl SendHalf {
     fn write_direct(
         &self,
         writer: &mut WriteHalf,
-        kind: Kind,
-        payload: &[u8],
+        message: Plan<'_>,
         deadline: &Deadline,
         is_handed_over: &mut bool,
     ) -> Result<()> {
         if !writer.is_idle() {
             self.write_batch(writer, deadline)?;
         }
-        let mask = lock(&self.queue).fetch_with_header(writer, kind, payload.len(), self.core.sent())?;
-        match mask {
-            Some(mask) => {
-                let mut chunks = payload.chunks(MASK_CHUNK).peekable();
-                while let Some(chunk) = chunks.next() {
-                    mask::append(&mut writer.batch, chunk, mask);
-                    let written = self.write_batch(writer, deadline);
-                    *is_handed_over = chunks.peek().is_none() && writer.batch_written();
-                    written?;
-                    if !*is_handed_over {
-                        self.finish_batch(writer);
-                    }
-                }
-            }
+        let mask = lock(&self.queue).fetch_with_header(writer, message.kind, message.len, self.core.sent())?;
+        match (mask, message.parts) {
             // What need not be masked need not be copied, but for the start, which goes out with the header.
-            None => {
+            (None, [payload]) => {
                 let (start, rest) = payload.split_at(DIRECT_SEND_MIN);
                 copy::append(&mut writer.batch, start);
                 self.write_batch(writer, deadline)?;
@@ -288,7 +277,37 @@ impl SendHalf {
                 let mut written = 0;
                 let result = self.write_all(&mut writer.wire, rest, &mut written, deadline);
                 *is_handed_over = written == rest.len();
-                result?;
+                result
+            }
+            (mask, parts) => self.write_chunks(writer, parts, mask, deadline, is_handed_over),
+        }
+    }
+
+    /// Copies the payload chunk by chunk, masked if there is a mask, and writes each chunk.
+    fn write_chunks(
+        &self,
+        writer: &mut WriteHalf,
+        parts: &[&[u8]],
+        mask: Option<[u8; 4]>,
+        deadline: &Deadline,
+        is_handed_over: &mut bool,
+    ) -> Result<()> {
+        let mut chunks = parts.iter().flat_map(|part| part.chunks(MASK_CHUNK)).peekable();
+        let mut position = 0;
+        while let Some(chunk) = chunks.next() {
+            match mask {
+                Some(mask) => mask::append(&mut writer.batch, chunk, mask::rotate(mask, position)),
+                None => copy::append(&mut writer.batch, chunk),
+            }
+            position += chunk.len();
+            let is_last = chunks.peek().is_none();
+            if is_last || writer.batch.len() >= MASK_CHUNK {
+                let written = self.write_batch(writer, deadline);
+                *is_handed_over = is_last && writer.batch_written();
+                written?;
+                if !is_last {
+                    self.finish_batch(writer);
+                }
             }
         }
         Ok(())
@@ -322,6 +341,7 @@ impl SendHalf {
             }
             None => queue.queue_fragment(part, payload)?,
         }
+        queue.note_accepted(u64::from(part.fin == Fin::Last), payload.len());
         if part.fin == Fin::Last {
             queue.end_fragmented();
             if let Some(compressor) = compressor.take() {
@@ -400,13 +420,9 @@ impl SendHalf {
     }
 }
 
-impl Outgoing<'_> {
+impl Plan<'_> {
     fn is_direct(&self) -> bool {
-        self.payload.len() >= DIRECT_SEND_MIN && matches!(self.encoding, Encoding::Uncompressed)
-    }
-
-    fn log(&self) {
-        log::trace!("sending {:?}, {} bytes", self.kind, self.payload.len());
+        self.len >= DIRECT_SEND_MIN && matches!(self.encoding, Encoding::Uncompressed)
     }
 }
 

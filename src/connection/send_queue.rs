@@ -17,11 +17,10 @@ use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Fragment, FrameEncoder, Kind, MessageCompressor, Opcode, Role};
+use crate::statistics::Traffic;
 use crate::sync::ThreadId;
 use crate::transport::WriteState;
 
-/// Accepted bytes, not yet taken by the system, beyond which senders wait. One message alone may be larger.
-pub(crate) const MAX_QUEUED: usize = 256 * 1024;
 /// Queued bytes that are worth a system call while more is coming.
 const BATCH_FLUSH_AT: usize = 64 * 1024;
 /// Pongs not yet written; the oldest give way (RFC 6455 §5.5.3 lets an endpoint answer only the latest ping).
@@ -58,6 +57,10 @@ pub(crate) struct SendQueue {
     pub waiting: usize,
     /// A thread of ours writes what was left behind.
     pub has_flush_thread: bool,
+    /// How much is queued at most; one message alone may be larger.
+    limit: usize,
+    /// What was accepted; `wire_bytes` counts what does not pass through `frames`.
+    accepted: Traffic,
 }
 
 /// A place in the line of senders that wait.
@@ -135,7 +138,7 @@ pub(crate) struct WriteHalf {
 }
 
 impl SendQueue {
-    pub fn new(role: Role, wire: WriteState, compressor: Option<MessageCompressor>) -> SendQueue {
+    pub fn new(role: Role, wire: WriteState, compressor: Option<MessageCompressor>, limit: usize) -> SendQueue {
         SendQueue {
             encoder: FrameEncoder::new(role),
             masks: Masks::new(role),
@@ -155,6 +158,8 @@ impl SendQueue {
             next_ticket: 0,
             waiting: 0,
             has_flush_thread: false,
+            limit,
+            accepted: Traffic::default(),
         }
     }
 
@@ -190,13 +195,25 @@ impl SendQueue {
     /// for one message that is larger by itself.
     pub fn fits(&self, length: usize, sent: u64) -> bool {
         let buffered = self.buffered(sent);
-        buffered == 0 || buffered.saturating_add(length) <= MAX_QUEUED
+        buffered == 0 || buffered.saturating_add(length) <= self.limit
     }
 
     /// Bytes that were accepted and that the system has not taken. `sent`: the bytes that it has taken in all.
     pub fn buffered(&self, sent: u64) -> usize {
         let taken = usize::try_from(sent.saturating_sub(self.sent_at_fetch)).unwrap_or(usize::MAX);
         self.frames.len() + self.in_flight.saturating_sub(taken)
+    }
+
+    /// What was accepted to be sent.
+    pub fn accepted(&self) -> Traffic {
+        Traffic { wire_bytes: self.accepted.wire_bytes + self.end(), ..self.accepted }
+    }
+
+    /// A message, or a part of one, is accepted.
+    #[inline]
+    pub fn note_accepted(&mut self, messages: u64, payload_bytes: usize) {
+        self.accepted.messages += messages;
+        self.accepted.payload_bytes += payload_bytes as u64;
     }
 
     pub fn is_worth_writing(&self) -> bool {
@@ -265,9 +282,12 @@ impl SendQueue {
 
     /// Appends an uncompressed message to the queue.
     #[inline]
-    pub fn queue_message(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
+    pub fn queue_message(&mut self, kind: Kind, parts: &[&[u8]]) -> Result<()> {
         let mask = self.masks.next()?;
-        self.encoder.message(&mut self.frames, kind, payload, mask);
+        match parts {
+            [payload] => self.encoder.message(&mut self.frames, kind, payload, mask),
+            parts => self.encoder.message_parts(&mut self.frames, kind, parts, mask),
+        }
         Ok(())
     }
 
@@ -419,6 +439,7 @@ impl SendQueue {
             self.encoder.control(&mut writer.batch, Opcode::Pong, &pong, mask);
         }
         writer.frames_start = writer.batch.len();
+        self.accepted.wire_bytes += writer.batch.len() as u64;
         self.fetched += self.frames.len() as u64;
         if writer.batch.is_empty() {
             std::mem::swap(&mut self.frames, &mut writer.batch);
@@ -441,7 +462,10 @@ impl SendQueue {
     ) -> Result<Option<[u8; 4]>> {
         let mask = self.masks.next()?;
         self.fetch(writer, sent)?;
+        let before = writer.batch.len();
         self.encoder.header(&mut writer.batch, kind, length, mask);
+        self.accepted.wire_bytes += (writer.batch.len() - before + length) as u64;
+        self.note_accepted(1, length);
         Ok(mask)
     }
 

@@ -138,7 +138,7 @@ impl Decoder {
             mask::apply(payload, mask);
         }
         match take(kind, payload) {
-            Ok(value) => WholeMessage::Taken(end, value),
+            Ok(value) => WholeMessage::Taken(end, header.length as usize, value),
             Err(error) => {
                 self.end();
                 WholeMessage::Violation(not_utf8(payload, error))
@@ -218,8 +218,8 @@ impl Decoder {
 pub enum WholeMessage<T> {
     /// No such message: nothing was taken.
     Absent,
-    /// This many bytes of the input were taken.
-    Taken(usize, T),
+    /// So many bytes of the input were taken, and so many of them are payload.
+    Taken(usize, usize, T),
     /// Text that is not UTF-8. Nothing more can be decoded.
     Violation(Violation),
 }

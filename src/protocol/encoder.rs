@@ -62,6 +62,21 @@ impl FrameEncoder {
         self.frame(out, FIN | Opcode::from(kind) as u8, payload, mask);
     }
 
+    /// Appends a whole message of several parts as one frame.
+    pub fn message_parts(self, out: &mut Vec<u8>, kind: Kind, parts: &[&[u8]], mask: Option<[u8; 4]>) {
+        let length = parts.iter().map(|part| part.len()).sum();
+        out.reserve(MAX_HEADER + length);
+        self.header(out, kind, length, mask);
+        let mut position = 0;
+        for part in parts {
+            match mask {
+                Some(mask) => mask::append(out, part, mask::rotate(mask, position)),
+                None => copy::append(out, part),
+            }
+            position += part.len();
+        }
+    }
+
     /// Appends a part of an uncompressed message. Control frames may go between the parts, other messages not.
     pub fn fragment(self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: Option<[u8; 4]>) {
         self.frame(out, part.first_byte(Encoding::Plain), payload, mask);

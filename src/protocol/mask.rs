@@ -42,7 +42,7 @@ fn to_word(bytes: &[u8]) -> u64 {
 
 /// The mask for bytes that start `by` bytes later.
 #[inline]
-pub(super) fn rotate(mask: [u8; 4], by: usize) -> [u8; 4] {
+pub(crate) fn rotate(mask: [u8; 4], by: usize) -> [u8; 4] {
     u32::from_le_bytes(mask).rotate_right(8 * (by % 4) as u32).to_le_bytes()
 }
 

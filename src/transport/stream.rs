@@ -4,7 +4,11 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 #[cfg(unix)]
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
+#[cfg(windows)]
+use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket, RawSocket};
 use std::time::Duration;
 
 use super::memory::MemoryStream;
@@ -107,7 +111,44 @@ macro_rules! on_either {
     };
 }
 
+/// A connection's socket, for a poller to watch: [`WebSocket::pollable`](crate::WebSocket::pollable) gives it. Only watch it:
+/// reading from it or writing to it breaks the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Pollable<'a>(&'a SystemStream);
+
+#[cfg(unix)]
+impl AsFd for Pollable<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        on_either!(self.0, stream => stream.as_fd())
+    }
+}
+
+#[cfg(unix)]
+impl AsRawFd for Pollable<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        on_either!(self.0, stream => stream.as_raw_fd())
+    }
+}
+
+#[cfg(windows)]
+impl AsSocket for Pollable<'_> {
+    fn as_socket(&self) -> BorrowedSocket<'_> {
+        on_either!(self.0, stream => stream.as_socket())
+    }
+}
+
+#[cfg(windows)]
+impl AsRawSocket for Pollable<'_> {
+    fn as_raw_socket(&self) -> RawSocket {
+        on_either!(self.0, stream => stream.as_raw_socket())
+    }
+}
+
 impl SystemStream {
+    pub(super) fn pollable(&self) -> Pollable<'_> {
+        Pollable(self)
+    }
+
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         on_either!(self, stream => (&mut &*stream).read(into))
     }

@@ -10,7 +10,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use super::memory::MemoryStream;
-use super::stream::{Stream, StreamKind, SystemStream, no_address};
+use super::stream::{Pollable, Stream, StreamKind, SystemStream, no_address};
 use crate::sync::{Mutex, lock};
 
 /// Longest wait of one call; some systems refuse timeouts above about 655 s. Callers with a longer bound look at their clock
@@ -72,6 +72,14 @@ impl Socket {
         stream.set_nonblocking(false)?;
         stream.set_nodelay()?;
         Ok(Socket::System { stream, nonblocking: Mutex::new(()) })
+    }
+
+    /// The socket for a poller; `None` in memory.
+    pub fn pollable(&self) -> Option<Pollable<'_>> {
+        match self {
+            Socket::System { stream, .. } => Some(stream.pollable()),
+            Socket::Memory(_) => None,
+        }
     }
 
     /// Reads once, waiting at most `wait` (`None`: without a bound, zero: not at all). `Ok(0)` is the end of the stream, the

@@ -107,7 +107,7 @@ fn a_reader_passes_messages_and_the_end_to_its_handler() {
     });
     server.send("one").unwrap();
     server.send("two").unwrap();
-    server.close(CloseCode::from(4000), "done").unwrap();
+    server.close(4000, "done").unwrap();
     reader.unwrap().join().unwrap();
     assert_eq!(event_text(events.recv().unwrap()), "one");
     assert_eq!(event_text(events.recv().unwrap()), "two");
@@ -315,7 +315,7 @@ fn messages_sent_before_the_connection_is_open_are_sent_in_order() {
     assert_eq!(chat.ready_state(), ReadyState::Open);
     assert_eq!(event_text(next(chat.events())), "four");
     chat.send("five").unwrap();
-    chat.close(CloseCode::from(4001), "bye").unwrap();
+    chat.close(4001, "bye").unwrap();
     assert!(matches!(chat.send("six"), Err(TrySendError::Disconnected(message)) if message.as_bytes() == b"six"));
     assert_eq!(server.recv().unwrap(), Some("five".into()), "not sent before the close frame");
     assert_eq!((close_code(&server), server.close_reason().unwrap()), (4001, "bye".into()));

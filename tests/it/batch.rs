@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::*;
-use wsync::{AcceptOptions, ErrorKind, Message, MessageRef, WebSocket};
+use wsync::{AcceptOptions, ErrorKind, Message, Outgoing, WebSocket};
 
 /// The frame of this message without compression.
 fn frame_of(message: &Message) -> Frame {
@@ -87,7 +87,7 @@ fn all_is_written_when_it_returns() {
         ws.send_all(&vec!["c".to_string()]).unwrap();
         ws.send_all([b"d"]).unwrap();
         ws.send_all(std::iter::once(&vec![0, 255])).unwrap();
-        ws.send_all(Some(MessageRef::Text("e"))).unwrap();
+        ws.send_all(Some(Outgoing::text("e"))).unwrap();
         let texts = ["a", "b", "c"].map(|text| Frame::new(FIN | TEXT, text.as_bytes()));
         let others = [(BINARY, &b"d"[..]), (BINARY, &[0, 255]), (TEXT, b"e")];
         for expected in texts.into_iter().chain(others.map(|(first, payload)| Frame::new(FIN | first, payload))) {
@@ -139,7 +139,7 @@ fn the_end_of_the_connection_ends_a_batch() {
         type End = fn(&WebSocket);
         let ends: [(&str, End, u16); 2] = [
             ("the peer's close", |ws| assert_eq!(kind(ws.recv()), Ok(None)), 4000),
-            ("our close", |ws| ws.close(3000.into(), "").unwrap(), 3000),
+            ("our close", |ws| ws.close(3000, "").unwrap(), 3000),
         ];
         for (name, end, code) in ends {
             for length in [5, 100_000] {

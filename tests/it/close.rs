@@ -40,9 +40,9 @@ fn closing_from_this_side_completes_the_handshake() {
         let (ws, peer) = pair(side, layer);
         ws.send("before").unwrap();
         let peer = closing_peer(side, peer, 4002);
-        ws.close(4001.into(), "ours").unwrap();
+        ws.close(4001, "ours").unwrap();
         assert_eq!(ws.ready_state(), ReadyState::Closed);
-        assert_eq!((ws.close_code(), ws.close_reason().as_deref()), (code(4002), Some("the peer's")));
+        assert_eq!((ws.close_code(), ws.close_reason()), (code(4002), Some("the peer's")));
         assert_eq!((kind(ws.recv()), kind(ws.try_recv())), (Ok(None), Ok(None)));
         assert_eq!(kind(ws.send("after")), Err(ErrorKind::Closed));
         // A second close succeeds and sends nothing.
@@ -61,7 +61,7 @@ fn closing_from_the_peers_side_completes_the_handshake() {
         assert_eq!(kind(ws.recv()), Ok(text("before")));
         assert_eq!((ws.ready_state(), ws.close_code()), (ReadyState::Open, None));
         assert_eq!(kind(ws.recv()), Ok(None));
-        assert_eq!((ws.close_code(), ws.close_reason().as_deref()), (code(4003), Some("bye")));
+        assert_eq!((ws.close_code(), ws.close_reason()), (code(4003), Some("bye")));
         assert_eq!(ws.ready_state(), ReadyState::Closed);
         ws.close(CloseCode::NORMAL, "").unwrap();
         assert_eq!(peer.frames(), [Frame::new(CLOSE, &close_payload(4003, "bye"))], "code and reason are echoed");
@@ -74,7 +74,7 @@ fn both_sides_may_close_at_once() {
         let (ws, mut peer) = pair(side, layer);
         peer.send(CLOSE, &close_payload(4004, ""));
         peer.cut();
-        ws.close(4005.into(), "").unwrap();
+        ws.close(4005, "").unwrap();
         assert_eq!(ws.close_code(), code(4004));
         // One close frame, with the code of whichever close this side processed first.
         let frames = peer.frames();
@@ -93,7 +93,7 @@ fn close_ends_another_threads_receive() {
             });
             wait_for_receiver(&mut peer);
             let peer = closing_peer(side, peer, 1000);
-            ws.close(1000.into(), "").unwrap();
+            ws.close(1000, "").unwrap();
             assert_eq!(wait_for(receiver), Ok(None));
             assert_eq!((ws.close_code(), ws.ready_state()), (code(1000), ReadyState::Closed));
             assert_eq!(wait_for(peer), [Frame::close(1000)]);
@@ -116,7 +116,7 @@ fn many_threads_may_close_at_once() {
                         start.wait();
                         let since = Instant::now();
                         match name {
-                            "close" => ws.close(1000.into(), "").unwrap(),
+                            "close" => ws.close(1000, "").unwrap(),
                             _ => assert_eq!(kind(ws.recv()), Ok(None)),
                         }
                         since.elapsed()
@@ -153,7 +153,7 @@ fn messages_that_arrive_while_closing_are_received_afterwards() {
             }
             peer.frames()
         });
-        ws.close(1000.into(), "").unwrap();
+        ws.close(1000, "").unwrap();
         assert_eq!(ws.close_code(), code(1000));
         assert_eq!(kind(ws.recv()), Ok(text("on its way")));
         assert_eq!(kind(ws.try_recv()), Ok(text("in pieces")));
@@ -192,7 +192,7 @@ fn close_timeout_ends_the_wait_for_the_peers_close_frame() {
                 peer
             });
             let start = Instant::now();
-            let error = ws.close(1000.into(), "").expect_err(name);
+            let error = ws.close(1000, "").expect_err(name);
             assert_eq!(error.kind(), ErrorKind::Timeout, "{name}: {error}");
             assert!(error.to_string().contains("close_timeout"), "{name}: {error}");
             assert!(
@@ -220,7 +220,7 @@ fn close_succeeds_when_the_peer_answers_but_keeps_tcp_open() {
         let (ws, mut peer) = short_close_timeout_pair(side, layer);
         peer.send(CLOSE, &close_payload(1000, ""));
         let start = Instant::now();
-        ws.close(1000.into(), "").unwrap();
+        ws.close(1000, "").unwrap();
         assert!(start.elapsed() < Duration::from_secs(10));
         assert_eq!((kind(ws.recv()), ws.close_code()), (Ok(None), code(1000)));
         assert_eq!(peer.frames(), [Frame::close(1000)]);
@@ -233,7 +233,7 @@ fn receivers_do_not_wait_for_the_end_of_tcp() {
     on_every_layer(|layer| {
         let (ws, mut peer) = connected(layer, &options().close_timeout(Some(Duration::from_secs(40))));
         let closer = ws.clone();
-        let closer = spawn("closer", move || closer.close(1000.into(), "").unwrap());
+        let closer = spawn("closer", move || closer.close(1000, "").unwrap());
         assert_eq!(peer.frame(), Frame::close(1000));
         let receiver = ws.clone();
         let receiver = spawn("receiver", move || [kind(receiver.recv()), kind(receiver.recv())]);
@@ -263,7 +263,7 @@ fn nothing_follows_the_close_frame() {
                 })
                 .into();
             let peer = closing_peer(side, peer, 1000);
-            ws.close(1000.into(), "").unwrap();
+            ws.close(1000, "").unwrap();
             for sender in senders {
                 assert_eq!(wait_for(sender), Err(ErrorKind::Closed));
             }
@@ -302,7 +302,7 @@ fn the_server_ends_tcp_first() {
     bounded(|| {
         let (ws, mut peer) = connected(Layer::Plain, &options());
         let closer = ws.clone();
-        let closer = spawn("closer", move || closer.close(1000.into(), "").unwrap());
+        let closer = spawn("closer", move || closer.close(1000, "").unwrap());
         assert_eq!(peer.frame(), Frame::close(1000));
         peer.send(CLOSE, &close_payload(1000, ""));
         peer.tcp().set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -313,7 +313,7 @@ fn the_server_ends_tcp_first() {
 
         let (ws, mut peer) = accepted(Layer::Plain, &AcceptOptions::new());
         peer.send(CLOSE, &close_payload(1000, ""));
-        ws.close(1000.into(), "").unwrap();
+        ws.close(1000, "").unwrap();
         assert_eq!(peer.frames(), [Frame::close(1000)]);
     });
 }
@@ -325,7 +325,7 @@ fn close_timeout_ends_a_blocked_send() {
         let sender = ws.clone();
         let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
         peer.wait_until_full();
-        assert_eq!(kind(ws.close(1000.into(), "")), Err(ErrorKind::Timeout));
+        assert_eq!(kind(ws.close(1000, "")), Err(ErrorKind::Timeout));
         assert!(matches!(wait_for(sender), Err(ErrorKind::Closed | ErrorKind::Io)));
         assert_eq!((ws.close_code(), ws.ready_state()), (code(1006), ReadyState::Closed));
     });
@@ -430,7 +430,7 @@ fn abort_ends_a_close() {
             Side::Server => accepted(layer, &AcceptOptions::new().close_timeout(None)),
         };
         let closer = ws.clone();
-        let closer = spawn("closer", move || kind(closer.close(1000.into(), "")));
+        let closer = spawn("closer", move || kind(closer.close(1000, "")));
         assert_eq!(peer.frame(), Frame::close(1000));
         assert_eq!(ws.ready_state(), ReadyState::Closing);
         ws.abort();

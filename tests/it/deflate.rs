@@ -1,7 +1,7 @@
 //! permessage-deflate (RFC 7692) in frames: the examples of the RFC, its parameters, and invalid data.
 
 use crate::support::*;
-use wsync::{Compression, ErrorKind};
+use wsync::{Compression, ErrorKind, Outgoing};
 
 const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
 
@@ -84,7 +84,7 @@ fn both_directions_use_their_history() {
             assert_eq!(kind(ws.recv()), Ok(text(message)));
         }
         // An uncompressed message is not part of the history.
-        ws.send_uncompressed(&words).unwrap();
+        ws.send(Outgoing::from(&words).uncompressed()).unwrap();
         assert_eq!(peer.frame(), Frame::new(FIN | TEXT, words.as_bytes()));
         ws.send(&words).unwrap();
         assert_eq!(codec.inflate(&peer.frame().payload), words.as_bytes());
@@ -104,7 +104,7 @@ fn concurrent_senders_share_one_history() {
                     for number in 0..50u8 {
                         ws.send(&[&[sender, number][..], &[sender; 500]].concat()).unwrap();
                         if number % 10 == 0 {
-                            ws.send_uncompressed(b"plain").unwrap();
+                            ws.send(Outgoing::from(b"plain").uncompressed()).unwrap();
                         }
                     }
                 });

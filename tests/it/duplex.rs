@@ -65,7 +65,7 @@ fn against_itself(layer: Layer, client: &ConnectOptions, server: &AcceptOptions)
     });
     thread::scope(|scope| {
         scope.spawn(|| assert_eq!(kind(server.recv()), Ok(None)));
-        client.close(1000.into(), "").unwrap();
+        client.close(1000, "").unwrap();
     });
     assert_eq!((client.close_code(), server.close_code()), (code(1000), code(1000)));
 }

@@ -39,9 +39,9 @@ fn both_roles_exchange_messages_with_every_compression() {
             }
             let other = server.clone();
             let echo = spawn("server", move || kind(other.recv()));
-            client.close(1000.into(), "done").unwrap();
+            client.close(1000, "done").unwrap();
             assert_eq!(wait_for(echo), Ok(None));
-            assert_eq!(server.close_reason().as_deref(), Some("done"));
+            assert_eq!(server.close_reason(), Some("done"));
         }
     });
 }

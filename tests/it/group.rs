@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Layer, both_ends, options, sockets};
-use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, Prepared, Role, WebSocket};
+use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, Outgoing, Prepared, Role, WebSocket};
 
 fn client_and_server(compression: Compression) -> (WebSocket, WebSocket) {
     both_ends(Layer::Plain, &options().compression(compression), &AcceptOptions::new())
@@ -25,8 +25,8 @@ fn a_prepared_message_arrives_between_others_with_every_compression() {
         let shared = Prepared::new(&lines(round * 3));
         for (_, server) in &pairs {
             server.send(&lines(round)).unwrap();
-            server.send_prepared(&shared).unwrap();
-            server.try_send_prepared(&shared).unwrap();
+            server.send(&shared).unwrap();
+            server.try_send(&shared).unwrap();
             server.send(&lines(round * 3)).unwrap();
         }
         for (client, _) in &pairs {
@@ -57,7 +57,7 @@ fn a_slow_receiver_misses_messages_and_does_not_delay_others() {
         }
     };
     assert_eq!(missed.len(), 1);
-    assert_eq!(missed[0].peer_addr().unwrap(), slow.local_addr().unwrap());
+    assert_eq!(missed[0].connection().peer_addr().unwrap(), slow.local_addr().unwrap());
     // The messages that were queued for the slow client arrive when it reads.
     for _ in 1..sent {
         if let Err(error) = slow_server.try_recv() {
@@ -98,7 +98,7 @@ fn a_group_closes_members_that_answer_and_aborts_the_others_after_the_timeout() 
     group.add(&late_server);
     assert_eq!(late.recv().unwrap(), None);
     assert_eq!(late.close_code(), Some(CloseCode::GOING_AWAY));
-    assert_eq!(group.close(1006.into(), "", Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(group.close(1006, "", Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 /// Members that do not answer do not delay the close of the others, whatever the server's threads are doing.
@@ -111,8 +111,10 @@ fn close_reaches_all_members_within_its_timeout() {
         (client, thread::spawn(move || run(server)))
     };
     // These clients read nothing. One server thread is blocked in a send, the other in a receive.
-    let silent =
-        [serve(|ws| while ws.send_uncompressed(&[0; 100_000]).is_ok() {}), serve(|ws| assert!(ws.recv().is_err()))];
+    let silent = [
+        serve(|ws| while ws.send(Outgoing::from(&[0; 100_000]).uncompressed()).is_ok() {}),
+        serve(|ws| assert!(ws.recv().is_err())),
+    ];
     // Of the other servers, half have a thread that receives.
     let (stop, stopped) = mpsc::channel::<()>();
     let mut idle = Vec::new();
@@ -125,7 +127,9 @@ fn close_reaches_all_members_within_its_timeout() {
             } else {
                 idle.push(server);
             }
-            thread::spawn(move || (client.recv().unwrap(), client.close_code(), client.close_reason()))
+            thread::spawn(move || {
+                (client.recv().unwrap(), client.close_code(), client.close_reason().map(str::to_string))
+            })
         })
         .collect();
     let idle = thread::spawn(move || drop((stopped.recv(), idle)));

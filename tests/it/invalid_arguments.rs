@@ -173,7 +173,7 @@ fn invalid_closes_and_pings_are_errors() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
-            let error = ws.close(code.into(), "").unwrap_err();
+            let error = ws.close(code, "").unwrap_err();
             assert_eq!(error.kind(), InvalidInput, "{code}: {error}");
             assert!(error.to_string().contains(&code.to_string()), "{error}");
         }
@@ -191,7 +191,7 @@ fn invalid_closes_and_pings_are_errors() {
         assert_eq!(peer.frame(), Frame::new(PING, &[b'x'; 125]));
         peer.send(CLOSE, b"");
         peer.end();
-        ws.close(4999.into(), &"x".repeat(123)).unwrap();
+        ws.close(4999, &"x".repeat(123)).unwrap();
         assert_eq!(peer.frame(), Frame::new(CLOSE, &close_payload(4999, &"x".repeat(123))));
     });
 }

@@ -124,7 +124,7 @@ fn the_interval_may_be_set_while_another_thread_receives() {
         let receiver = ws.clone();
         let receiver = spawn("receiver", move || kind(receiver.recv()));
         wait_for_receiver(&mut peer);
-        ws.set_ping_interval(Some(INTERVAL));
+        ws.set_ping_interval(INTERVAL);
         let start = Instant::now();
         for _ in 0..3 {
             let ping = peer.frame();
@@ -146,7 +146,7 @@ fn the_interval_may_be_set_while_another_thread_receives_from_a_silent_peer() {
         let receiver = ws.clone();
         let receiver = spawn("receiver", move || kind(receiver.recv()));
         wait_for_receiver(&mut peer);
-        ws.set_ping_interval(Some(INTERVAL));
+        ws.set_ping_interval(INTERVAL);
         assert_eq!(wait_for(receiver), Err(ErrorKind::Unresponsive));
     });
 }

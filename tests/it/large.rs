@@ -262,7 +262,7 @@ fn keepalive_works_inside_a_large_message() {
                 peer.send(FIN, &payload[400_000..]);
             });
             assert_eq!(kind(ws.try_recv()), Err(ErrorKind::WouldBlock));
-            ws.set_ping_interval(Some(LONG));
+            ws.set_ping_interval(LONG);
             assert!(ws.recv().unwrap() == binary(&payload));
         });
         assert!(ws.latency().is_some());

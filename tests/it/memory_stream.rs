@@ -40,7 +40,7 @@ fn use_echo(client: &WebSocket, server: WebSocket) {
         assert!(client.recv().unwrap() == Some(message));
         wait_for(sender);
     }
-    client.close(3001.into(), "bye").unwrap();
+    client.close(3001, "bye").unwrap();
     assert_eq!((kind(client.recv()), client.ready_state()), (Ok(None), ReadyState::Closed));
     assert_eq!(wait_for(server), code(3001));
 }

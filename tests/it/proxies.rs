@@ -143,7 +143,7 @@ fn ws_and_wss_work_through_a_proxy_and_the_server_learns_nothing_about_it() {
                     ws.send(message).unwrap();
                     assert_eq!(kind(ws.recv()), Ok(text(message)), "{url} through {scheme}");
                 }
-                ws.close(1000.into(), "").unwrap();
+                ws.close(1000, "").unwrap();
                 drop(ws);
                 assert_eq!(wait_for(proxy), (format!("{host}:{port}"), expected.to_owned()));
                 let headers = wait_for(server).unwrap();

@@ -98,7 +98,7 @@ fn recv_into_works_after_a_close() {
                 peer.send(CLOSE, &close_payload(4000, ""));
                 peer.cut();
             });
-            ws.close(1000.into(), "").unwrap();
+            ws.close(1000, "").unwrap();
         });
         let mut buffer = b"old".to_vec();
         let messages = [(MessageKind::Binary, &large[..]), (MessageKind::Text, b"one"), (MessageKind::Binary, b"two")];

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use wsync::{AcceptOptions, ErrorKind, Message, MessageRef, ReadyState, WebSocket};
+use wsync::{AcceptOptions, ErrorKind, Message, Outgoing, ReadyState, WebSocket};
 
 /// More bytes than the sockets' buffers hold. A send of so much blocks until the peer reads.
 const TOO_MUCH: usize = 12 << 20;
@@ -23,8 +23,8 @@ fn messages_of_every_type_and_size_arrive() {
         ws.send(b"array").unwrap();
         ws.send(&vec![0, 255]).unwrap();
         ws.send(&Message::from("message")).unwrap();
-        ws.send(MessageRef::Binary(b"ref")).unwrap();
-        ws.send_uncompressed("plain").unwrap();
+        ws.send(Outgoing::binary(b"ref")).unwrap();
+        ws.send(Outgoing::from("plain").uncompressed()).unwrap();
         ws.send("").unwrap();
         ws.send(b"").unwrap();
         ws.ping(b"").unwrap();

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Layer, both_ends, mixed_text, options};
-use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Message, MessageKind, Prepared, WebSocket};
+use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Message, MessageKind, Outgoing, Prepared, WebSocket};
 
 fn client_and_server(compression: Compression, max_message_size: usize) -> (WebSocket, WebSocket) {
     let client = options().compression(compression).max_message_size(max_message_size);
@@ -36,7 +36,7 @@ fn a_message_larger_than_max_message_size_can_be_streamed() {
         assert_eq!(server.recv().unwrap().unwrap(), Message::from("after"));
         // For whole messages the limit still holds.
         let client = writer.join().unwrap();
-        client.send_uncompressed(&vec![0; 1001]).unwrap();
+        client.send(Outgoing::from(&vec![0; 1001]).uncompressed()).unwrap();
         assert_eq!(server.recv().unwrap_err().kind(), ErrorKind::TooBig);
     }
 }
@@ -94,13 +94,15 @@ fn while_a_message_is_sent_in_parts_other_sends_time_out() {
         thread::scope(|scope| {
             scope.spawn(|| assert_eq!(client.send("short").unwrap_err().kind(), ErrorKind::Timeout));
             scope.spawn(|| assert_eq!(client.send(&mixed_text(2500)).unwrap_err().kind(), ErrorKind::Timeout));
-            scope.spawn(|| assert_eq!(client.send_uncompressed(&large).unwrap_err().kind(), ErrorKind::Timeout));
+            scope.spawn(|| {
+                assert_eq!(client.send(Outgoing::from(&large).uncompressed()).unwrap_err().kind(), ErrorKind::Timeout)
+            });
             scope.spawn(|| assert_eq!(client.send_writer(MessageKind::Text).unwrap_err().kind(), ErrorKind::Timeout));
         });
         let long = mixed_text(2500);
         for refused in ["short", &long] {
             assert_eq!(client.try_send(refused).unwrap_err().kind(), ErrorKind::WouldBlock);
-            assert_eq!(client.try_send_prepared(&Prepared::new(refused)).unwrap_err().kind(), ErrorKind::WouldBlock);
+            assert_eq!(client.try_send(&Prepared::new(refused)).unwrap_err().kind(), ErrorKind::WouldBlock);
         }
         message.write_all(b"end").unwrap();
         message.finish().unwrap();

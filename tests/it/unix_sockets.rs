@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use crate::support::*;
-use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, ReadyState, WebSocket};
+use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, Outgoing, ReadyState, WebSocket};
 
 /// The server listens at a path in the file system.
 #[test]
@@ -37,7 +37,7 @@ fn an_echo_server_works() {
             assert!(start.elapsed() >= Duration::from_millis(20));
             assert_eq!(kind(ws.try_recv()), Err(ErrorKind::WouldBlock));
             assert_eq!(kind(ws.local_addr()), Err(ErrorKind::Io));
-            ws.close(3001.into(), "bye").unwrap();
+            ws.close(3001, "bye").unwrap();
             assert_eq!((kind(ws.recv()), ws.ready_state()), (Ok(None), ReadyState::Closed));
         }
         wait_for(server);
@@ -69,7 +69,7 @@ fn timeouts_group_close_and_abort_work() {
         assert_eq!(wait_for(receiver), Ok(None));
 
         let (client, server) = connect();
-        assert_eq!(kind(server.send_uncompressed(&vec![0; 32 << 20])), Err(ErrorKind::Timeout));
+        assert_eq!(kind(server.send(Outgoing::from(&vec![0; 32 << 20]).uncompressed())), Err(ErrorKind::Timeout));
         let receiver = spawn("receiver", move || kind(server.recv()));
         client.abort();
         assert_eq!(wait_for(receiver), Err(ErrorKind::Io));

@@ -255,7 +255,7 @@ fn whole(role: Role, bytes: &[u8]) -> (Option<Vec<u8>>, Option<Violation>, Optio
     };
     match decoder.take_whole(&mut input, take) {
         WholeMessage::Absent => (None, None, reader.violation),
-        WholeMessage::Taken(count, payload) => {
+        WholeMessage::Taken(count, _, payload) => {
             assert_eq!(count, bytes.len());
             (Some(payload), None, reader.violation)
         }

@@ -1,0 +1,279 @@
+//! What can be sent.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::message::Message;
+use crate::prepared::Prepared;
+use crate::protocol::Kind as MessageKind;
+
+/// A message to send: what [`WebSocket::send`](crate::WebSocket::send) and its relatives take, by `into`.
+///
+/// - Text: `&str`, `&String`, `String`, `Cow<str>`, `Box<str>`, `Arc<str>`, `&&str`.
+/// - Binary: `&[u8]`, `&[u8; N]`, `Vec<u8>`, `&Vec<u8>`, `Cow<[u8]>`.
+/// - What it is: [`Message`], `&Message`, [`&Prepared`](Prepared).
+///
+/// Made by name where there is more to say: [`uncompressed`](Outgoing::uncompressed) for one message, or parts that become
+/// one message without being copied together first.
+///
+/// ```
+/// use wsync::Outgoing;
+///
+/// # fn run(ws: wsync::WebSocket, jpeg: Vec<u8>) -> wsync::Result<()> {
+/// ws.send("text")?;
+/// ws.send(Outgoing::binary(&jpeg).uncompressed())?;
+/// ws.send(Outgoing::binary_parts(&[b"header", &jpeg]))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a message is sent by WebSocket::send"]
+pub struct Outgoing<'a> {
+    kind: MessageKind,
+    payload: Payload<'a>,
+    is_compressed: bool,
+}
+
+#[derive(Clone)]
+enum Payload<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+    Shared(Arc<str>),
+    Parts(&'a [&'a [u8]]),
+    TextParts(&'a [&'a str]),
+    Prepared(&'a Prepared),
+}
+
+impl<'a> Outgoing<'a> {
+    /// Text (RFC 6455 §5.6).
+    pub fn text(text: impl Into<Cow<'a, str>>) -> Outgoing<'a> {
+        text.into().into()
+    }
+
+    /// Bytes.
+    pub fn binary(bytes: impl Into<Cow<'a, [u8]>>) -> Outgoing<'a> {
+        bytes.into().into()
+    }
+
+    /// One binary message of these parts, one behind the other, such as a header and a payload.
+    pub fn binary_parts(parts: &'a [&'a [u8]]) -> Outgoing<'a> {
+        Outgoing::new(MessageKind::Binary, Payload::Parts(parts))
+    }
+
+    /// One text message of these parts, one behind the other.
+    pub fn text_parts(parts: &'a [&'a str]) -> Outgoing<'a> {
+        Outgoing::new(MessageKind::Text, Payload::TextParts(parts))
+    }
+
+    /// The same message, sent without compression: for payload that is compressed already, or that mixes secrets with what an
+    /// attacker chooses.
+    pub fn uncompressed(self) -> Outgoing<'a> {
+        Outgoing { is_compressed: false, ..self }
+    }
+
+    fn new(kind: MessageKind, payload: Payload<'a>) -> Outgoing<'a> {
+        Outgoing { kind, payload, is_compressed: true }
+    }
+
+    /// Text or binary.
+    pub fn kind(&self) -> MessageKind {
+        self.kind
+    }
+
+    /// Whether it may be compressed.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.is_compressed
+    }
+
+    /// The message for many connections that this is, if it may be compressed.
+    pub(crate) fn prepared(&self) -> Option<&'a Prepared> {
+        match self.payload {
+            Payload::Prepared(prepared) if self.is_compressed => Some(prepared),
+            _ => None,
+        }
+    }
+
+    /// Calls `take` with the parts of the payload, in their order.
+    #[inline]
+    pub(crate) fn with_parts<T>(&self, take: impl FnOnce(&[&[u8]]) -> T) -> T {
+        match &self.payload {
+            Payload::Borrowed(bytes) => take(&[bytes]),
+            Payload::Owned(bytes) => take(&[bytes]),
+            Payload::Shared(text) => take(&[text.as_bytes()]),
+            Payload::Parts(parts) => take(parts),
+            Payload::TextParts(parts) => take(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>()),
+            Payload::Prepared(prepared) => take(&[prepared.message().as_bytes()]),
+        }
+    }
+
+    /// The message with a payload of its own.
+    pub fn into_message(self) -> Message {
+        let bytes = match self.payload {
+            Payload::Owned(bytes) => bytes,
+            _ => self.with_parts(|parts| parts.concat()),
+        };
+        match self.kind {
+            // All that makes text was text.
+            MessageKind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
+            MessageKind::Binary => Message::Binary(bytes),
+        }
+    }
+}
+
+impl fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len: usize = self.with_parts(|parts| parts.iter().map(|part| part.len()).sum());
+        f.debug_struct("Outgoing").field("kind", &self.kind).field("len", &len).finish_non_exhaustive()
+    }
+}
+
+/// Text that is borrowed.
+macro_rules! from_borrowed_text {
+    ($($type:ty),*) => {$(
+        impl<'a> From<$type> for Outgoing<'a> {
+            #[inline]
+            fn from(text: $type) -> Outgoing<'a> {
+                Outgoing::new(MessageKind::Text, Payload::Borrowed(text.as_bytes()))
+            }
+        }
+    )*};
+}
+
+from_borrowed_text!(&'a str, &'a &'a str, &'a String, &'a Cow<'a, str>, &'a Box<str>, &'a Arc<str>);
+
+impl From<String> for Outgoing<'_> {
+    fn from(text: String) -> Self {
+        Outgoing::new(MessageKind::Text, Payload::Owned(text.into_bytes()))
+    }
+}
+
+impl From<Box<str>> for Outgoing<'_> {
+    fn from(text: Box<str>) -> Self {
+        String::from(text).into()
+    }
+}
+
+impl From<Arc<str>> for Outgoing<'_> {
+    fn from(text: Arc<str>) -> Self {
+        Outgoing::new(MessageKind::Text, Payload::Shared(text))
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Outgoing<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Outgoing<'a> {
+    #[inline]
+    fn from(bytes: &'a [u8]) -> Self {
+        Outgoing::new(MessageKind::Binary, Payload::Borrowed(bytes))
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Outgoing<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Outgoing<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl From<Vec<u8>> for Outgoing<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Outgoing::new(MessageKind::Binary, Payload::Owned(bytes))
+    }
+}
+
+impl<'a> From<Cow<'a, [u8]>> for Outgoing<'a> {
+    fn from(bytes: Cow<'a, [u8]>) -> Self {
+        match bytes {
+            Cow::Borrowed(bytes) => bytes.into(),
+            Cow::Owned(bytes) => bytes.into(),
+        }
+    }
+}
+
+impl From<Message> for Outgoing<'_> {
+    fn from(message: Message) -> Self {
+        match message {
+            Message::Text(text) => text.into(),
+            Message::Binary(bytes) => bytes.into(),
+        }
+    }
+}
+
+impl<'a> From<&'a Message> for Outgoing<'a> {
+    fn from(message: &'a Message) -> Self {
+        Outgoing::new(message.kind(), Payload::Borrowed(message.as_bytes()))
+    }
+}
+
+impl<'a> From<&'a Prepared> for Outgoing<'a> {
+    fn from(prepared: &'a Prepared) -> Self {
+        Outgoing::new(prepared.message().kind(), Payload::Prepared(prepared))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_can_be_sent_is_text_or_binary_as_it_should_be() {
+        let (string, vec, boxed, arc) = (String::from("a"), vec![97], Box::<str>::from("a"), Arc::<str>::from("a"));
+        let cow = Cow::Borrowed("a");
+        let text = Message::Text("a".into());
+        let texts: [Outgoing<'_>; 12] = [
+            "a".into(),
+            (&"a").into(),
+            (&string).into(),
+            string.clone().into(),
+            (&cow).into(),
+            cow.clone().into(),
+            (&boxed).into(),
+            boxed.clone().into(),
+            (&arc).into(),
+            arc.clone().into(),
+            (&text).into(),
+            Outgoing::text_parts(&["", "a"]),
+        ];
+        for outgoing in texts {
+            assert_eq!(outgoing.into_message(), text);
+        }
+        let binary = Message::Binary(vec.clone());
+        let prepared = Prepared::from(&binary);
+        let binaries: [Outgoing<'_>; 8] = [
+            b"a".into(),
+            (&b"a"[..]).into(),
+            (&vec).into(),
+            vec.clone().into(),
+            Cow::Borrowed(&vec[..]).into(),
+            (&binary).into(),
+            (&prepared).into(),
+            Outgoing::binary_parts(&[b"a", b""]),
+        ];
+        for outgoing in binaries {
+            assert_eq!(outgoing.into_message(), binary);
+        }
+    }
+
+    #[test]
+    fn uncompressed_is_kept_and_debug_shows_no_payload() {
+        let prepared = Prepared::new("secret");
+        let outgoing = Outgoing::from(&prepared);
+        assert!(outgoing.is_compressed() && outgoing.prepared().is_some());
+        let outgoing = outgoing.uncompressed();
+        assert!(!outgoing.is_compressed() && outgoing.prepared().is_none());
+        assert_eq!(format!("{outgoing:?}"), "Outgoing { kind: Text, len: 6, .. }");
+    }
+}
