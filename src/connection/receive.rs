@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::str::Utf8Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::assembler::{Delivery, MessageAssembler};
 use super::close::{CLOSE_WRITE_LIMIT, MAX_KEPT_WHILE_CLOSING};
@@ -16,7 +16,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation, WholeMessage};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, ThreadId, lock, this_thread, wait};
+use crate::sync::{Arc, Condvar, Instant, Mutex, MutexGuard, ThreadId, bound, lock, this_thread, wait};
 use crate::transport::{ReadState, Received};
 
 /// Longest single socket wait, so that a receiver notices a changed keepalive or a begun close within 1 s.
@@ -28,7 +28,7 @@ const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
 /// Payload remaining from which reads bypass the buffer, and their step size. Zeroing a step that stays in cache costs less
 /// than copying it (benches/README.md).
-const DIRECT_READ_MIN: usize = 64 * 1024;
+const DIRECT_READ_MIN: usize = bound(64 * 1024, 32);
 
 /// The receiving half. It calls the sending half, for pongs and the answer to a close, and the core.
 pub(crate) struct ReceiveHalf {

@@ -7,7 +7,7 @@
 //! - A large uncompressed message does not pass through the queue: its sender becomes the writer. A client masks chunk by
 //!   chunk straight from the caller's bytes, a server writes those bytes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::outcome::EndResult;
 use super::send_queue::{CloseQueued, MAX_QUEUED, Need, SendPhase, SendQueue, WriteHalf, WriterSlot};
@@ -19,13 +19,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageRef;
 use crate::prepared::Prepared;
 use crate::protocol::{Fin, Fragment, Kind, MessageCompressor, Preparation, mask};
-use crate::sync::{Arc, MutexGuard, lock, this_thread};
+use crate::sync::{Arc, Instant, MutexGuard, bound, lock, this_thread};
 
 /// Messages from this size on are written directly.
-const DIRECT_SEND_MIN: usize = 64 * 1024;
+const DIRECT_SEND_MIN: usize = bound(64 * 1024, 64);
 /// How much of them a client masks and writes at once: each write wakes the peer. A multiple of four, for the mask, but not
 /// of 4096, as in `ReadBuffer`.
-const MASK_CHUNK: usize = 1024 * 1024 - 1120;
+const MASK_CHUNK: usize = bound(1024 * 1024 - 1120, 24);
 /// How long a message waits for another one's compression before it goes uncompressed.
 const COMPRESSOR_WAIT: Duration = Duration::from_millis(50);
 

@@ -17,13 +17,13 @@ use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Fragment, FrameEncoder, Kind, MessageCompressor, Opcode, Role};
-use crate::sync::ThreadId;
+use crate::sync::{ThreadId, bound};
 use crate::transport::WriteState;
 
 /// Accepted bytes, not yet taken by the system, beyond which senders wait. One message alone may be larger.
-pub(crate) const MAX_QUEUED: usize = 256 * 1024;
+pub(crate) const MAX_QUEUED: usize = bound(256 * 1024, 100);
 /// Queued bytes that are worth a system call while more is coming.
-const BATCH_FLUSH_AT: usize = 64 * 1024;
+const BATCH_FLUSH_AT: usize = bound(64 * 1024, 50);
 /// Pongs not yet written; the oldest give way (RFC 6455 §5.5.3 lets an endpoint answer only the latest ping).
 const MAX_PONGS: usize = 64;
 /// Buffers beyond this are given back when all is written.
