@@ -135,7 +135,8 @@ impl Drop for OutgoingParts<'_> {
             self.half.queue_close(Some(CloseCode::INTERNAL_ERROR), "a message was left unfinished", deadline);
         }
         let mut queue = lock(&self.half.queue);
-        queue.end_fragmented();
+        // If it was finished, another thread's may have begun since.
+        queue.end_fragmented(this_thread());
         if let Some(compressor) = self.compressor.take() {
             queue.return_compressor(compressor);
         }

@@ -240,11 +240,9 @@ impl SendHalf {
 
     /// Writes a message past the queue.
     fn send_direct(self: &Arc<Self>, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
-        let mut queue = self.wait_until(Need::Writer, deadline)?;
-        let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
-        drop(queue);
+        let (mut writer, mask) = self.begin_direct(kind, payload.len(), deadline)?;
         let mut is_handed_over = false;
-        if let Err(error) = self.write_direct(&mut writer, kind, payload, deadline, &mut is_handed_over) {
+        if let Err(error) = self.write_direct(&mut writer, mask, payload, deadline, &mut is_handed_over) {
             // Only what follows the message, such as TLS's own output, may have failed.
             let is_out = is_handed_over && writer.wire.unsent_plain() == 0;
             let error = self.sending_failed(writer, error);
@@ -254,18 +252,48 @@ impl SendHalf {
         self.write_on(lock(&self.queue), writer, 0, deadline)
     }
 
+    /// The writer, with all that is queued and the header of the message in its batch, and the message's mask. The message
+    /// is admitted and its header fetched under one lock: from then on, what others queue goes out behind it, such as a
+    /// close frame or the beginning of a message in parts.
+    fn begin_direct(
+        self: &Arc<Self>,
+        kind: Kind,
+        length: usize,
+        deadline: &Deadline,
+    ) -> Result<(Box<WriteHalf>, Option<[u8; 4]>)> {
+        loop {
+            let mut queue = self.wait_until(Need::Writer, deadline)?;
+            let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
+            if !writer.is_idle() {
+                drop(queue);
+                if let Err(error) = self.write_batch(&mut writer, deadline) {
+                    return Err(self.sending_failed(writer, error));
+                }
+                queue = lock(&self.queue);
+                if !matches!(queue.phase(), SendPhase::Open) {
+                    // A message in parts has begun, or the end: this one waits for the first, and is refused after the other.
+                    self.write_on(queue, writer, 0, deadline)?;
+                    continue;
+                }
+            }
+            return match queue.fetch_with_header(&mut writer, kind, length, self.core.sent()) {
+                Ok(mask) => Ok((writer, mask)),
+                Err(error) => {
+                    drop(queue);
+                    Err(self.sending_failed(writer, error))
+                }
+            };
+        }
+    }
+
     fn write_direct(
         &self,
         writer: &mut WriteHalf,
-        kind: Kind,
+        mask: Option<[u8; 4]>,
         payload: &[u8],
         deadline: &Deadline,
         is_handed_over: &mut bool,
     ) -> Result<()> {
-        if !writer.is_idle() {
-            self.write_batch(writer, deadline)?;
-        }
-        let mask = lock(&self.queue).fetch_with_header(writer, kind, payload.len(), self.core.sent())?;
         match mask {
             Some(mask) => {
                 let mut chunks = payload.chunks(MASK_CHUNK).peekable();
@@ -323,7 +351,7 @@ impl SendHalf {
             None => queue.queue_fragment(part, payload)?,
         }
         if part.fin == Fin::Last {
-            queue.end_fragmented();
+            queue.end_fragmented(this_thread());
             if let Some(compressor) = compressor.take() {
                 queue.return_compressor(compressor);
             }

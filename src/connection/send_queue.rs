@@ -340,9 +340,9 @@ impl SendQueue {
         self.phase = SendPhase::Fragmented { by };
     }
 
-    /// `Fragmented` becomes `Open`; after a close or a failure nothing changes.
-    pub fn end_fragmented(&mut self) {
-        if matches!(self.phase, SendPhase::Fragmented { .. }) {
+    /// `Fragmented` becomes `Open`, if the message is this thread's; after a close or a failure nothing changes.
+    pub fn end_fragmented(&mut self, by: ThreadId) {
+        if matches!(&self.phase, SendPhase::Fragmented { by: sender } if *sender == by) {
             self.phase = SendPhase::Open;
         }
     }

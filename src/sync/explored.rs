@@ -29,9 +29,6 @@ pub const HASTE: Duration = Duration::from_millis(900);
 /// How far time may pass in all: a schedule that needs more does not end.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// How often a wait that is over is notified: it may just be beginning at the first time.
-const MAX_NOTICES: u32 = 2;
-
 /// Whether time may pass when no thread can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
@@ -67,7 +64,8 @@ struct Timer {
     changed: Arc<shuttle::sync::Condvar>,
     /// Nobody else wakes it.
     is_sleep: bool,
-    notices: u32,
+    /// It was notified that it is over, when it could not have missed that.
+    is_notified: bool,
 }
 
 std::thread_local! {
@@ -153,7 +151,7 @@ fn run_clock() {
 
 impl Clock {
     fn next_end(&self) -> Option<Duration> {
-        self.timers.iter().filter(|timer| timer.notices < MAX_NOTICES).map(|timer| timer.end).min()
+        self.timers.iter().filter(|timer| !timer.is_notified).map(|timer| timer.end).min()
     }
 
     /// Moves the time to the end of the next wait; returns what the waits that are over wait for.
@@ -167,11 +165,12 @@ impl Clock {
             assert!(is_allowed, "no thread goes on before {end:?}: one was not woken, and only its bound ends its wait");
             self.now = end;
         }
-        let now = self.now;
-        let due = self.timers.iter_mut().filter(|timer| timer.end <= now && timer.notices < MAX_NOTICES);
+        let (now, is_alone) = (self.now, self.is_alone);
+        let due = self.timers.iter_mut().filter(|timer| timer.end <= now && !timer.is_notified);
         Some(
             due.map(|timer| {
-                timer.notices += 1;
+                // If other threads can go on, it may be about to wait.
+                timer.is_notified = is_alone;
                 Arc::clone(&timer.changed)
             })
             .collect(),
@@ -214,7 +213,7 @@ impl Condvar {
         let number = with_clock(|clock| {
             clock.next_timer += 1;
             let (number, end) = (clock.next_timer, clock.now + left);
-            clock.timers.push(Timer { number, end, changed: Arc::clone(&self.0), is_sleep, notices: 0 });
+            clock.timers.push(Timer { number, end, changed: Arc::clone(&self.0), is_sleep, is_notified: false });
             number
         });
         let waited = self.0.wait(guard);

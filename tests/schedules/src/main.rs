@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
-use wsync_explored::internals::explored::{CLOCK_TASK, may_hurry, set_clock_alone};
+use wsync_explored::internals::explored::{CLOCK_TASK, elapsed, may_hurry, set_clock_alone};
 
 use scenarios::{SCENARIOS, Scenario};
 
@@ -40,7 +40,7 @@ schedules [OPTIONS] [SCENARIO…]     runs all scenarios, or those with one of t
   --seed N          where they begin (default 1)
   --threads N       how many to run at once (default: as many as there are processors)
   --list            the names
-A schedule that fails is written to a file. WSYNC_SCHEDULE=FILE schedules SCENARIO runs it again.";
+A schedule that fails is written to a file. WSYNC_SCHEDULE=FILE schedules SCENARIO runs it again, with the crate's log.";
 
 /// A schedule of more steps does not end.
 const MAX_STEPS: usize = 200_000;
@@ -188,12 +188,30 @@ fn replay(arguments: &Arguments, file: &str) -> ExitCode {
         eprintln!("name the scenario of the schedule, and no other");
         return ExitCode::from(2);
     };
+    log::set_logger(&Logger).expect("the only logger");
+    log::set_max_level(log::LevelFilter::Trace);
     let scheduler = Box::new(ReplayScheduler::new_from_file(file).expect("the file of a schedule"));
     let mut config = config();
     config.failure_persistence = FailurePersistence::None;
     Runner::new(Explorer::new(scheduler, Haste::AsRecorded), config).run(scenario.body());
     println!("passed {}", scenario.name);
     ExitCode::SUCCESS
+}
+
+/// Shows which thread did what.
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let thread = usize::from(shuttle::thread::current().id());
+        eprintln!("{:>8.3?} thread {thread} {}: {}", elapsed(), record.target(), record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 fn config() -> Config {

@@ -280,7 +280,7 @@ fn parts() {
         })
     });
     let mut writers: Vec<_> = writers.collect();
-    writers.push(sender(&ours, 2, 2, 20));
+    writers.push(sender(&ours, 2, 2, pick(&[20, 70])));
     ours.ping(b"between the parts").unwrap();
     let accepted = join(writers);
     close(&ours);
@@ -508,7 +508,7 @@ fn close_while_sending() {
     let (ours, theirs) = pair(&if flip() { compressing() } else { endless() });
     let receiver_of_theirs = receiver(theirs.clone());
     let receiver_of_ours = flip().then(|| receiver(ours.clone()));
-    let senders = (0..2).map(|number| sender_until_closed(&ours, number, 3, 30)).collect();
+    let senders = (0..2).map(|number| sender_until_closed(&ours, number, 3, pick(&[30, 70]))).collect();
     let their_sender = sender_until_closed(&theirs, 2, 3, 30);
     close(&ours);
     let accepted = join(senders);
@@ -828,7 +828,7 @@ fn send_timeout() {
         .collect();
     let kinds = join(senders);
     assert!(kinds.iter().all(|kind| matches!(kind, ErrorKind::Timeout | ErrorKind::Closed)), "{kinds:?}");
-    assert!(kinds.contains(&ErrorKind::Timeout), "{kinds:?}");
+    // A message that was left to another thread's write is accepted: the next call tells that this failed.
     assert!(elapsed() < 4 * SECOND, "{:?}", elapsed());
     assert_eq!(ours.close(CloseCode::NORMAL, "").unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(ours.ready_state(), ReadyState::Closed);
