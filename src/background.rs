@@ -23,6 +23,7 @@ use crate::close_code::{CloseCode, ReadyState};
 use crate::error::Result;
 use crate::message::Message;
 use crate::outgoing::Outgoing;
+use crate::websocket::WebSocket;
 pub use event::{End, Event};
 use event_queue::Queue;
 pub use event_queue::{EventIter, Events};
@@ -235,10 +236,19 @@ impl BackgroundOptions {
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) when the system gives no thread.
     pub fn connect(&self, url: &str, wake: impl Fn() + Send + Sync + 'static) -> Result<Background> {
+        let (options, url) = (self.connect.clone(), url.to_string());
+        self.connect_by(move || options.connect(&url), wake)
+    }
+
+    /// The same, with connections that `connect` makes.
+    pub(crate) fn connect_by(
+        &self,
+        connect: impl FnMut() -> Result<WebSocket> + Send + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Background> {
         let queue = Queue::new(self.event_capacity, wake);
         let supervisor = Supervisor::new(Arc::clone(&queue), self.send_capacity, self.connect.bounds.close_timeout);
-        let (options, url) = (self.connect.clone(), url.to_string());
-        supervisor.start(move || options.connect(&url), Backoff::new(self.reconnect.clone()))?;
+        supervisor.start(connect, Backoff::new(self.reconnect.clone()))?;
         Ok(Background { supervisor, events: Events { queue, ws: None } })
     }
 }

@@ -8,7 +8,6 @@ mod redirect;
 mod target;
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::OnceLock;
 
 use native_tls::TlsConnector;
 use url::Url;
@@ -18,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Negotiated, UpgradeRequest};
 use crate::http::{Body, Head, HeadParser, Response, clip, is_informational};
 use crate::protocol::Role;
+use crate::sync::OnceLock;
 use crate::transport::{Stream, Transport, connect_tls};
 use crate::upgrade::{EXPECTS_TLS, Upgrade};
 use crate::websocket::{HandshakeInfo, WebSocket};

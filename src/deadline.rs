@@ -1,8 +1,9 @@
 //! How much time is left, and which option set the bound.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Instant;
 
 /// The time at which an option's bound ends. Made once, and passed through every step that the bound spans.
 #[derive(Clone, Copy, Debug)]

@@ -22,3 +22,26 @@ pub fn deflate_parameters(compression: &Compression) -> Option<DeflateParameters
 pub fn response(head: Head, body: Vec<u8>) -> Response {
     Response::new(head, body)
 }
+
+/// What tests/schedules needs: the clock, and connections that are made without a network.
+#[cfg(wsync_shuttle)]
+pub mod explored {
+    pub use crate::sync::explored::{
+        CLOCK_TASK, Time, elapsed, may_hurry, set_clock_alone, sleep, start_clock, stop_clock, wait_for_threads,
+    };
+    use crate::{Background, BackgroundOptions, Result, Stream, WebSocket};
+
+    /// As `Stream::pair`, with `capacity` bytes of buffer in each direction.
+    pub fn pair(capacity: usize) -> (Stream, Stream) {
+        Stream::pair_with_capacity(capacity)
+    }
+
+    /// As `BackgroundOptions::connect`, with connections that `connect` makes.
+    pub fn background(
+        options: &BackgroundOptions,
+        connect: impl FnMut() -> Result<WebSocket> + Send + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Background> {
+        options.connect_by(connect, wake)
+    }
+}

@@ -1,12 +1,31 @@
-//! Locks, waits, atomics and threads: the one place that names them, so that a build of the tests can use a scheduler that
-//! explores interleavings in their place.
+//! Locks, waits, atomics, threads and the clock: the one place that names them, so that a build of the tests can put a
+//! scheduler that explores interleavings in their place (`sync/explored.rs`, with `--cfg wsync_shuttle`).
+//!
+//! Of the standard library's, only what neither waits nor tells the time is named elsewhere: `Arc`, `Weak`, types of errors.
 
+#[cfg(wsync_shuttle)]
+#[allow(missing_docs)]
+pub(crate) mod explored;
+
+use std::io;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-pub(crate) use std::thread::{self, ThreadId};
+#[cfg(wsync_shuttle)]
+pub(crate) use explored::{
+    AtomicBool, AtomicU64, Condvar, Instant, JoinHandle, Mutex, MutexGuard, OnceLock, ThreadId, sleep, this_thread,
+};
+pub(crate) use std::sync::Arc;
+/// Only connecting to an address uses it. That is not explored.
+pub(crate) use std::sync::mpsc;
+pub(crate) use std::{sync::atomic::Ordering, thread::Result as ThreadResult};
+#[cfg(not(wsync_shuttle))]
+pub(crate) use std::{
+    sync::atomic::{AtomicBool, AtomicU64},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock},
+    thread::{JoinHandle, ThreadId, sleep},
+    time::Instant,
+};
 
 /// Locks, also after another thread panicked: every state guarded in this crate is valid between any two statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -22,16 +41,23 @@ pub(crate) fn wait<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, left: Opt
 }
 
 /// Runs `body` on a thread of its own, which ends with it.
-pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    thread::Builder::new().name(name.to_string()).spawn(body).map(drop)
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    #[cfg(wsync_shuttle)]
+    return Ok(explored::spawn(name, body));
+    #[cfg(not(wsync_shuttle))]
+    std::thread::Builder::new().name(name.to_string()).spawn(body)
 }
 
 /// The thread that calls.
+#[cfg(not(wsync_shuttle))]
 pub(crate) fn this_thread() -> ThreadId {
-    thread::current().id()
+    std::thread::current().id()
 }
 
-/// Rests, without being woken.
-pub(crate) fn sleep(length: Duration) {
-    thread::sleep(length);
+/// A bound of the usual size, or a small one where schedules are explored: there, few bytes have to reach it.
+pub(crate) const fn bound(usual: usize, explored: usize) -> usize {
+    if cfg!(wsync_shuttle) { explored } else { usual }
 }

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::event::{End, Event};
 use super::thread::panicked;
 use crate::error::Error;
-use crate::sync::{Condvar, Mutex, lock, wait};
+use crate::sync::{Condvar, Instant, Mutex, lock, wait};
 use crate::websocket::WebSocket;
 
 pub(super) struct Queue {

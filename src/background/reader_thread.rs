@@ -3,8 +3,6 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 
 use super::event::{End, Event};
 use super::event_queue::{Events, Queue};
@@ -12,6 +10,7 @@ use super::thread::{panicked, spawn};
 use crate::close_code::CloseCode;
 use crate::error::Result;
 use crate::message::Message;
+use crate::sync::{AtomicBool, JoinHandle, Ordering, ThreadResult};
 use crate::websocket::WebSocket;
 
 impl WebSocket {
@@ -155,7 +154,7 @@ impl Reader {
     ///
     /// # Errors
     /// The handler's panic, for [`std::panic::resume_unwind`].
-    pub fn join(mut self) -> thread::Result<()> {
+    pub fn join(mut self) -> ThreadResult<()> {
         self.thread.take().map_or(Ok(()), JoinHandle::join)
     }
 

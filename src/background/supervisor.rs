@@ -16,7 +16,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::event::{End, Event};
 use super::event_queue::Queue;
@@ -28,7 +28,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::outgoing::Outgoing;
-use crate::sync::{Condvar, Mutex, lock, wait};
+use crate::sync::{Condvar, Instant, Mutex, lock, wait};
 use crate::websocket::WebSocket;
 
 pub(super) struct Supervisor {

@@ -1,16 +1,16 @@
 //! Starting threads, and panics of functions that the program has passed.
 
 use std::any::Any;
-use std::thread::{Builder, JoinHandle};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{self, JoinHandle};
 
 /// Starts a thread. `run` is dropped when there is none to be had.
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     #[cfg(test)]
-    let spawned = limit::take().and_then(|()| Builder::new().name(name.into()).spawn(run));
+    let spawned = limit::take().and_then(|()| sync::spawn(name, run));
     #[cfg(not(test))]
-    let spawned = Builder::new().name(name.into()).spawn(run);
+    let spawned = sync::spawn(name, run);
     spawned
         .map_err(|error| Error::caused(ErrorKind::Io, format_args!("the system gives no thread for the {name}"), error))
 }

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 
 use super::target::authority;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use crate::sync::spawn;
 
 /// The time between the starts of two attempts (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -67,15 +67,14 @@ fn resolve_with(
         left => {
             let (sender, answer) = mpsc::channel();
             let name = host.to_owned();
-            thread::Builder::new()
-                .name("wsync-resolve".into())
-                // Sending fails if the caller has stopped waiting.
-                .spawn(move || sender.send(lookup(&name, port)).ok())
-                .and_then(|_| match receive(&answer, left) {
+            // Sending fails if the caller has stopped waiting.
+            spawn("wsync-resolve", move || sender.send(lookup(&name, port)).ok()).and_then(|_| {
+                match receive(&answer, left) {
                     Ok(outcome) => outcome,
                     Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
                     Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the resolver panicked")),
-                })
+                }
+            })
         }
     };
     match outcome {
@@ -121,9 +120,7 @@ fn race<S: Send + 'static>(
     loop {
         if let Some(address) = waiting.next() {
             let (sender, attempt) = (sender.clone(), attempt.clone());
-            let spawned = thread::Builder::new()
-                .name("wsync-connect".into())
-                .spawn(move || sender.send((address, attempt(address))).ok());
+            let spawned = spawn("wsync-connect", move || sender.send((address, attempt(address))).ok());
             match spawned {
                 Ok(_) => running.push(address),
                 Err(error) => {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::sync::bound;
+
 /// The bounds of an open connection, as `ConnectOptions` and `AcceptOptions` set them.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionConfig {
@@ -25,7 +27,7 @@ impl Default for ConnectionConfig {
             pong_timeout: None,
             max_message_size: 64 << 20,
             max_fragments: 131_072,
-            send_queue_limit: 256 * 1024,
+            send_queue_limit: bound(256 * 1024, 100),
         }
     }
 }

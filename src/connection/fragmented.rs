@@ -11,10 +11,10 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::protocol::{Fin, Fragment, Kind, MessageCompressor};
-use crate::sync::{Arc, lock, this_thread};
+use crate::sync::{Arc, bound, lock, this_thread};
 
 /// How much of a received message is held at a time.
-const PART: usize = 16 * 1024;
+const PART: usize = bound(16 * 1024, 16);
 
 /// A message that is received in parts. It holds the read half, so that everybody else's receiving calls wait. Bound to its
 /// thread, so that a call of the same thread which would wait for it can be refused.
@@ -146,7 +146,8 @@ impl Drop for OutgoingParts<'_> {
             self.half.queue_close(Some(CloseCode::INTERNAL_ERROR), "a message was left unfinished", deadline);
         }
         let mut queue = lock(&self.half.queue);
-        queue.end_fragmented();
+        // If it was finished, another thread's may have begun since.
+        queue.end_fragmented(this_thread());
         if let Some(compressor) = self.compressor.take() {
             queue.return_compressor(compressor);
         }

@@ -12,7 +12,9 @@
 //! is no pong does not.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::sync::Instant;
 
 /// Pings of which the pong is awaited; older ones are forgotten.
 const MAX_AWAITED: usize = 16;

@@ -10,11 +10,9 @@
 //! What the first of these events says holds for good: an `abort` while the peer's close is being answered cuts the answer
 //! short, and changes neither the code nor what `recv` returns.
 
-use std::sync::OnceLock;
-
 use crate::close_code::CloseCode;
 use crate::error::{Error, Result};
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, OnceLock, Ordering};
 
 /// What `close_code` and `close_reason` show.
 #[derive(Clone, Debug, PartialEq, Eq)]

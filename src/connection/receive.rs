@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::str::Utf8Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::assembler::{Delivery, MessageAssembler};
 use super::core::Core;
@@ -16,7 +16,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation, WholeMessage};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, ThreadId, lock, this_thread, wait};
+use crate::sync::{Arc, Condvar, Instant, Mutex, MutexGuard, ThreadId, bound, lock, this_thread, wait};
 use crate::transport::{ReadState, Received};
 
 /// Longest single socket wait, so that a receiver notices a changed keepalive or a begun close within 1 s.
@@ -27,9 +27,9 @@ const RETRY_WRITE: Duration = Duration::from_millis(20);
 const KEEP_BUFFER: Duration = Duration::from_millis(100);
 
 /// Size of a message from which reads bypass the buffer: below, copying costs less than it saves (benches/README.md).
-const DIRECT_READ_MIN: usize = 1 << 20;
+const DIRECT_READ_MIN: usize = bound(1 << 20, 32);
 /// How much is read at once past the buffer. Zeroing a step that stays in cache costs less than copying it.
-const DIRECT_READ_STEP: usize = 64 * 1024;
+const DIRECT_READ_STEP: usize = bound(64 * 1024, 32);
 
 /// Time limit for writing a close frame that the caller did not ask for.
 const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);

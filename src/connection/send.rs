@@ -7,7 +7,7 @@
 //! - A large uncompressed message does not pass through the queue: its sender becomes the writer. A client masks chunk by
 //!   chunk straight from the caller's bytes, a server writes those bytes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::outcome::EndResult;
 use super::send_queue::{CloseQueued, Need, SendPhase, SendQueue, WriteHalf, WriterSlot};
@@ -19,13 +19,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::outgoing::Outgoing;
 use crate::prepared::Prepared;
 use crate::protocol::{Fin, Fragment, Kind, MessageCompressor, Preparation, mask};
-use crate::sync::{Arc, MutexGuard, lock, this_thread};
+use crate::sync::{Arc, Instant, MutexGuard, bound, lock, this_thread};
 
 /// Messages from this size on are written directly.
-const DIRECT_SEND_MIN: usize = 64 * 1024;
+const DIRECT_SEND_MIN: usize = bound(64 * 1024, 64);
 /// How much of them a client masks and writes at once: each write wakes the peer. A multiple of four, for the mask, but not
 /// of 4096, as in `ReadBuffer`.
-const MASK_CHUNK: usize = 1024 * 1024 - 1120;
+const MASK_CHUNK: usize = bound(1024 * 1024 - 1120, 24);
 /// How long a message waits for another one's compression before it goes uncompressed.
 const COMPRESSOR_WAIT: Duration = Duration::from_millis(50);
 
@@ -242,11 +242,9 @@ impl SendHalf {
 
     /// Writes a message past the queue.
     fn send_direct(self: &Arc<Self>, message: Plan<'_>, deadline: &Deadline) -> Result<()> {
-        let mut queue = self.wait_until(Need::Writer, deadline)?;
-        let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
-        drop(queue);
+        let (mut writer, mask) = self.begin_direct(message.kind, message.len, deadline)?;
         let mut is_handed_over = false;
-        if let Err(error) = self.write_direct(&mut writer, message, deadline, &mut is_handed_over) {
+        if let Err(error) = self.write_direct(&mut writer, mask, message.parts, deadline, &mut is_handed_over) {
             // Only what follows the message, such as TLS's own output, may have failed.
             let is_out = is_handed_over && writer.wire.unsent_plain() == 0;
             let error = self.sending_failed(writer, error);
@@ -256,18 +254,49 @@ impl SendHalf {
         self.write_on(lock(&self.queue), writer, 0, deadline)
     }
 
+    /// The writer, with all that is queued and the header of the message in its batch, and the message's mask. The message
+    /// is admitted and its header fetched under one lock: from then on, what others queue goes out behind it, such as a
+    /// close frame or the beginning of a message in parts.
+    fn begin_direct(
+        self: &Arc<Self>,
+        kind: Kind,
+        length: usize,
+        deadline: &Deadline,
+    ) -> Result<(Box<WriteHalf>, Option<[u8; 4]>)> {
+        loop {
+            let mut queue = self.wait_until(Need::Writer, deadline)?;
+            let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
+            if !writer.is_idle() {
+                drop(queue);
+                if let Err(error) = self.write_batch(&mut writer, deadline) {
+                    return Err(self.sending_failed(writer, error));
+                }
+                queue = lock(&self.queue);
+                if !matches!(queue.phase(), SendPhase::Open) {
+                    // A message in parts has begun, or the end: this one waits for the first, and is refused after the other.
+                    self.write_on(queue, writer, 0, deadline)?;
+                    continue;
+                }
+            }
+            return match queue.fetch_with_header(&mut writer, kind, length, self.core.sent()) {
+                Ok(mask) => Ok((writer, mask)),
+                Err(error) => {
+                    drop(queue);
+                    Err(self.sending_failed(writer, error))
+                }
+            };
+        }
+    }
+
     fn write_direct(
         &self,
         writer: &mut WriteHalf,
-        message: Plan<'_>,
+        mask: Option<[u8; 4]>,
+        parts: &[&[u8]],
         deadline: &Deadline,
         is_handed_over: &mut bool,
     ) -> Result<()> {
-        if !writer.is_idle() {
-            self.write_batch(writer, deadline)?;
-        }
-        let mask = lock(&self.queue).fetch_with_header(writer, message.kind, message.len, self.core.sent())?;
-        match (mask, message.parts) {
+        match (mask, parts) {
             // What need not be masked need not be copied, but for the start, which goes out with the header.
             (None, [payload]) => {
                 let (start, rest) = payload.split_at(DIRECT_SEND_MIN);
@@ -343,7 +372,7 @@ impl SendHalf {
         }
         queue.note_accepted(u64::from(part.fin == Fin::Last), payload.len());
         if part.fin == Fin::Last {
-            queue.end_fragmented();
+            queue.end_fragmented(this_thread());
             if let Some(compressor) = compressor.take() {
                 queue.return_compressor(compressor);
             }

@@ -18,11 +18,11 @@ use std::collections::VecDeque;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Fragment, FrameEncoder, Kind, MessageCompressor, Opcode, Role};
 use crate::statistics::Traffic;
-use crate::sync::ThreadId;
+use crate::sync::{ThreadId, bound};
 use crate::transport::WriteState;
 
 /// Queued bytes that are worth a system call while more is coming.
-const BATCH_FLUSH_AT: usize = 64 * 1024;
+const BATCH_FLUSH_AT: usize = bound(64 * 1024, 50);
 /// Pongs not yet written; the oldest give way (RFC 6455 §5.5.3 lets an endpoint answer only the latest ping).
 const MAX_PONGS: usize = 64;
 /// Buffers beyond this are given back when all is written.
@@ -360,9 +360,9 @@ impl SendQueue {
         self.phase = SendPhase::Fragmented { by };
     }
 
-    /// `Fragmented` becomes `Open`; after a close or a failure nothing changes.
-    pub fn end_fragmented(&mut self) {
-        if matches!(self.phase, SendPhase::Fragmented { .. }) {
+    /// `Fragmented` becomes `Open`, if the message is this thread's; after a close or a failure nothing changes.
+    pub fn end_fragmented(&mut self, by: ThreadId) {
+        if matches!(&self.phase, SendPhase::Fragmented { by: sender } if *sender == by) {
             self.phase = SendPhase::Open;
         }
     }

@@ -12,16 +12,16 @@ use super::outcome::EndResult;
 use super::send_queue::{Need, SendQueue, WriteHalf, WriterSlot};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, sleep, spawn, wait};
+use crate::sync::{Arc, Condvar, Instant, Mutex, MutexGuard, bound, lock, sleep, spawn, wait};
 use crate::transport::WriteState;
 
 /// Back-off after a `WouldBlock` that may have come before the timeout (the shared socket was briefly non-blocking); avoids
 /// spinning.
 const SPURIOUS_WOULDBLOCK_BACKOFF: Duration = Duration::from_millis(1);
 /// Batches that one sender writes for others before the next sender takes over.
-const MAX_BATCHES_FOR_OTHERS: usize = 64;
+const MAX_BATCHES_FOR_OTHERS: usize = bound(64, 2);
 /// The same for a call that never waits.
-const MAX_FLUSH_BATCHES: usize = 8;
+const MAX_FLUSH_BATCHES: usize = bound(8, 2);
 
 /// The sending half. It calls the core, and nothing of receiving.
 pub(crate) struct SendHalf {
@@ -389,7 +389,7 @@ impl SendHalf {
     fn note_pings(&self, queue: &mut SendQueue, writer: &WriteHalf) {
         queue.note_written(writer);
         while let Some(payload) = queue.next_ping_left() {
-            lock(&self.core.keepalive).ping_left(&payload, std::time::Instant::now(), self.core.sent());
+            lock(&self.core.keepalive).ping_left(&payload, Instant::now(), self.core.sent());
         }
     }
 }
