@@ -163,6 +163,13 @@ impl ConnectOptions {
         self
     }
 
+    /// How many bytes may be accepted and not yet taken by the system before `send` waits and `try_send` refuses (default:
+    /// 256 KiB). One message that is larger by itself is accepted when nothing else is queued.
+    pub fn send_queue_limit(mut self, bytes: usize) -> ConnectOptions {
+        self.bounds.send_queue_limit = bytes;
+        self
+    }
+
     /// The largest message to receive, in bytes after inflation (default: 64 MiB). A larger one ends the connection with
     /// [`TooBig`](crate::ErrorKind::TooBig) and close code 1009.
     pub fn max_message_size(mut self, bytes: usize) -> ConnectOptions {

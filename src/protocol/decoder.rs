@@ -115,7 +115,7 @@ impl Decoder {
         (taken, result)
     }
 
-    /// Changes the limit of a message's size. It must not be below what has arrived of the current message.
+    /// Changes the limit of a message's size. It counts for the message under way, too.
     pub fn set_max_message_size(&mut self, bytes: u64) {
         self.limits.max_message_size = bytes;
     }
@@ -167,8 +167,10 @@ impl Decoder {
     /// [`finish_direct_read`](Decoder::finish_direct_read).
     pub fn direct_read_len(&self) -> usize {
         match self.message {
-            Some(MessageProgress { kind: Kind::Binary, compressed: false, .. })
-                if self.state == State::Payload && !self.frame.opcode.is_control() =>
+            Some(MessageProgress { kind: Kind::Binary, compressed: false, size, .. })
+                if self.state == State::Payload
+                    && !self.frame.opcode.is_control()
+                    && self.check_size(size.saturating_add(self.frame.left)).is_ok() =>
             {
                 usize::try_from(self.frame.left).unwrap_or(usize::MAX)
             }
@@ -307,12 +309,16 @@ impl Decoder {
         if message.fragments > allowed {
             return Err(Violation::TooManyFragments { fragments: message.fragments, bytes: message.size });
         }
-        let limit = self.limits.max_message_size;
-        let size = message.size.saturating_add(header.length);
-        if !message.compressed && size > limit {
-            return Err(Violation::TooBig { size, limit });
+        if !message.compressed {
+            self.check_size(message.size.saturating_add(header.length))?;
         }
         Ok(message)
+    }
+
+    #[inline]
+    fn check_size(&self, size: u64) -> Result<(), Violation> {
+        let limit = self.limits.max_message_size;
+        if size > limit { Err(Violation::TooBig { size, limit }) } else { Ok(()) }
     }
 
     #[inline]
@@ -327,6 +333,8 @@ impl Decoder {
 
     #[inline]
     fn plain(&mut self, mut message: MessageProgress, input: &mut [u8], sink: &mut impl Sink) -> StepResult {
+        // The limit may have been lowered since the frame began.
+        self.check_size(message.size.saturating_add(self.frame.left))?;
         let here = at_most(self.frame.left, input.len());
         let n = here.min(sink.room());
         let chunk = self.unmask(&mut input[..n]);

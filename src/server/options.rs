@@ -121,6 +121,12 @@ impl AcceptOptions {
         self
     }
 
+    /// As [`ConnectOptions::send_queue_limit`](crate::ConnectOptions::send_queue_limit) (default: 256 KiB).
+    pub fn send_queue_limit(mut self, bytes: usize) -> AcceptOptions {
+        self.bounds.send_queue_limit = bytes;
+        self
+    }
+
     /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
     pub fn max_message_size(mut self, bytes: usize) -> AcceptOptions {
         self.bounds.max_message_size = bytes;

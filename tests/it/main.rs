@@ -20,12 +20,15 @@ mod examples;
 mod frames;
 mod from_upgraded;
 mod group;
+mod interface;
 mod invalid_arguments;
 mod keepalive;
 mod large;
 mod memory_stream;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL, and resets look different elsewhere
 mod network_faults;
+#[cfg(target_os = "linux")] // the certificates are made with OpenSSL
+mod poller;
 mod promises_background;
 mod promises_http;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL
