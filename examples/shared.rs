@@ -83,7 +83,7 @@ impl Client {
             Some(waiting) => waiting.insert(id.clone(), sender),
             None => return Err("the connection has ended".into()),
         };
-        self.ws.send(&format!("{id} {question}"))?;
+        self.ws.send(format!("{id} {question}"))?;
         answer.recv().map_err(|_| "the connection ended before the answer came".into())
     }
 }
@@ -93,7 +93,7 @@ fn serve_one(listener: &TcpListener) -> std::io::Result<()> {
     let ws = WebSocket::accept(listener.accept()?.0)?;
     for message in ws.messages() {
         let (ws, message) = (ws.clone(), message?);
-        thread::spawn(move || ws.send(&message.as_text().unwrap_or_default().to_uppercase()));
+        thread::spawn(move || ws.send(message.as_text().unwrap_or_default().to_uppercase()));
     }
     Ok(())
 }

@@ -54,7 +54,7 @@
 //! let receiving = thread::spawn(move || reader.messages().collect::<wsync::Result<Vec<Message>>>());
 //!
 //! for number in 0..1000 {
-//!     ws.send(&format!("message {number}"))?;
+//!     ws.send(format!("message {number}"))?;
 //! }
 //! ws.close(CloseCode::NORMAL, "")?;
 //! assert_eq!(receiving.join().unwrap()?.len(), 1000);
@@ -104,7 +104,7 @@
 //!         while let Some(message) = ws.recv()? {
 //!             scope.spawn(move || {
 //!                 let (number, question) = message.as_text()?.split_once(' ')?;
-//!                 ws.send(&format!("{number} {}", question.to_uppercase())).ok()
+//!                 ws.send(format!("{number} {}", question.to_uppercase())).ok()
 //!             });
 //!         }
 //!         Ok(())
