@@ -98,9 +98,10 @@ impl Connection {
         self.send().send(self.send().prepared(prepared))
     }
 
-    /// Sends one message; `Ok` exactly when the system has taken all of it.
+    /// Sends one message; `Ok` exactly when the system has taken all of it. If that cannot be told otherwise, the connection
+    /// is aborted.
     pub fn send_through(&self, message: MessageRef<'_>) -> Result<()> {
-        self.send().send_through(self.send().outgoing(message, true))
+        self.send().send_through(self.send().outgoing(message, true), || self.abort())
     }
 
     pub fn try_send(&self, message: MessageRef<'_>) -> Result<()> {
