@@ -27,8 +27,7 @@ pub fn response(head: Head, body: Vec<u8>) -> Response {
 #[cfg(wsync_shuttle)]
 pub mod explored {
     pub use crate::sync::explored::{
-        CLOCK_TASK, Time, elapsed, may_hurry, set_clock_alone, sleep, start_clock, stop_clock,
-        wait_for_threads,
+        CLOCK_TASK, Time, elapsed, may_hurry, set_clock_alone, sleep, start_clock, stop_clock, wait_for_threads,
     };
     use crate::{Background, BackgroundOptions, Result, Stream, WebSocket};
 

@@ -18,6 +18,7 @@ pub(crate) use explored::{
 pub(crate) use std::sync::Arc;
 /// Only connecting to an address uses it. That is not explored.
 pub(crate) use std::sync::mpsc;
+pub(crate) use std::{sync::atomic::Ordering, thread::Result as ThreadResult};
 #[cfg(not(wsync_shuttle))]
 pub(crate) use std::{
     sync::atomic::{AtomicBool, AtomicU64},
@@ -25,7 +26,6 @@ pub(crate) use std::{
     thread::{JoinHandle, ThreadId, sleep},
     time::Instant,
 };
-pub(crate) use std::{sync::atomic::Ordering, thread::Result as ThreadResult};
 
 /// Locks, also after another thread panicked: every state guarded in this crate is valid between any two statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

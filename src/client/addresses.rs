@@ -68,12 +68,13 @@ fn resolve_with(
             let (sender, answer) = mpsc::channel();
             let name = host.to_owned();
             // Sending fails if the caller has stopped waiting.
-            spawn("wsync-resolve", move || sender.send(lookup(&name, port)).ok())
-                .and_then(|_| match receive(&answer, left) {
+            spawn("wsync-resolve", move || sender.send(lookup(&name, port)).ok()).and_then(|_| {
+                match receive(&answer, left) {
                     Ok(outcome) => outcome,
                     Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
                     Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the resolver panicked")),
-                })
+                }
+            })
         }
     };
     match outcome {

@@ -199,11 +199,7 @@ impl Condvar {
     }
 
     /// The second value is nobody's concern here: who waits looks at the clock.
-    pub fn wait_timeout<'a, T>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        left: Duration,
-    ) -> LockResult<(MutexGuard<'a, T>, ())> {
+    pub fn wait_timeout<'a, T>(&self, guard: MutexGuard<'a, T>, left: Duration) -> LockResult<(MutexGuard<'a, T>, ())> {
         self.wait_by_clock(guard, left, false)
     }
 

@@ -45,7 +45,7 @@ macro_rules! scenarios {
 
 scenarios! {
     Stands: senders both_directions full_queue direct_sends batches pings parts part_writer_dropped compressed
-        both_close close_while_sending abort peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver
+        both_close several_close close_while_sending violation abort peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver
         several_receivers group events events_dropped reader_thread background_loses_nothing background_closes
         background_is_dropped background_with_a_sender_of_its_own;
     Passes: send_timeout close_timeout keepalive_of_a_dead_line keepalive_of_a_live_line group_with_a_stuck_member;
@@ -106,7 +106,8 @@ type Accepted = (usize, Vec<usize>);
 fn check_all(received: &[(usize, usize)], accepted: &[Accepted]) {
     let count: usize = accepted.iter().map(|(_, numbers)| numbers.len()).sum();
     for (sender, numbers) in accepted {
-        let of_sender: Vec<usize> = received.iter().filter(|(from, _)| from == sender).map(|(_, number)| *number).collect();
+        let of_sender: Vec<usize> =
+            received.iter().filter(|(from, _)| from == sender).map(|(_, number)| *number).collect();
         assert_eq!(&of_sender, numbers, "of sender {sender}: received, accepted");
     }
     assert_eq!(received.len(), count, "{received:?} of {accepted:?}");
@@ -116,7 +117,8 @@ fn check_all(received: &[(usize, usize)], accepted: &[Accepted]) {
 #[track_caller]
 fn check_beginning(received: &[(usize, usize)], accepted: &[Accepted]) {
     for (sender, numbers) in accepted {
-        let of_sender: Vec<usize> = received.iter().filter(|(from, _)| from == sender).map(|(_, number)| *number).collect();
+        let of_sender: Vec<usize> =
+            received.iter().filter(|(from, _)| from == sender).map(|(_, number)| *number).collect();
         assert!(numbers.starts_with(&of_sender), "of sender {sender}: received {of_sender:?}, accepted {numbers:?}");
     }
 }
@@ -134,9 +136,11 @@ fn sender(ws: &WebSocket, sender: usize, count: usize, length: usize) -> JoinHan
 fn sender_until_closed(ws: &WebSocket, sender: usize, count: usize, length: usize) -> JoinHandle<Accepted> {
     let ws = ws.clone();
     spawn(move || {
-        let send = |number: &usize| ws.send(&text(sender, *number, length)).map_err(|error| {
-            assert!(matches!(error.kind(), ErrorKind::Closed | ErrorKind::Io), "{error:?}");
-        });
+        let send = |number: &usize| {
+            ws.send(&text(sender, *number, length)).map_err(|error| {
+                assert!(matches!(error.kind(), ErrorKind::Closed | ErrorKind::Io), "{error:?}");
+            })
+        };
         (sender, (0..count).take_while(|number| send(number).is_ok()).collect())
     })
 }
@@ -222,7 +226,8 @@ fn batches() {
     let batches = (0..2).map(|sender| {
         let ws = ours.clone();
         spawn(move || {
-            let messages: Vec<String> = (0..4).map(|number| text(sender, number, if number == 2 { 70 } else { 20 })).collect();
+            let messages: Vec<String> =
+                (0..4).map(|number| text(sender, number, if number == 2 { 70 } else { 20 })).collect();
             ws.send_all(&messages).unwrap();
             (sender, (0..4).collect::<Vec<_>>())
         })
@@ -503,6 +508,59 @@ fn both_close() {
     }
 }
 
+/// Several threads close, while one receives in parts and others send.
+fn several_close() {
+    let (ours, theirs) = pair(&endless());
+    let receiver = receiver(theirs.clone());
+    let their_sender = sender_until_closed(&theirs, 0, 2, 40);
+    let reading = spawn({
+        let ws = ours.clone();
+        move || {
+            while let Ok(Some(mut message)) = ws.recv_reader() {
+                let mut bytes = Vec::new();
+                message.read_to_end(&mut bytes).unwrap();
+                assert_eq!(parse(&bytes).0, 0);
+            }
+        }
+    });
+    let closers = (0..2).map(|_| {
+        let ws = ours.clone();
+        spawn(move || close(&ws))
+    });
+    join(closers.collect());
+    their_sender.join().unwrap();
+    reading.join().unwrap();
+    assert_eq!(receiver.join().unwrap().1.close_code(), Some(CloseCode::NORMAL));
+    drop((ours, theirs));
+}
+
+/// A message that is too large ends the connection with 1009, at both ends and for all who wait.
+fn violation() {
+    let (ours, theirs) = pair(&endless().max_message_size(60));
+    let refusing = [&theirs, &theirs].map(|ws| {
+        let ws = ws.clone();
+        spawn(move || {
+            loop {
+                match ws.recv() {
+                    Ok(Some(_)) => {}
+                    other => return other.unwrap_err().kind(),
+                }
+            }
+        })
+    });
+    let their_sender = sender_until_closed(&theirs, 1, 3, 30);
+    // It takes no more: our writers end with its last handle.
+    drop(theirs);
+    let receiver_of_ours = receiver(ours.clone());
+    let senders = [(0, 10), (2, 100)].map(|(number, length)| sender_until_closed(&ours, number, 2, length));
+    assert_eq!(join(refusing.into()), [ErrorKind::TooBig; 2]);
+    join(senders.into());
+    let accepted = their_sender.join().unwrap();
+    let (received, ours) = receiver_of_ours.join().unwrap();
+    check_all(&received, &[accepted]);
+    assert_eq!(ours.close_code().map(u16::from), Some(1009));
+}
+
 /// What was accepted before the close arrives, whoever receives on the closing side.
 fn close_while_sending() {
     let (ours, theirs) = pair(&if flip() { compressing() } else { endless() });
@@ -609,11 +667,13 @@ fn group() {
     });
     let accepted = join(senders.collect());
     assert_eq!(group.close(CloseCode::GOING_AWAY, "", 60 * SECOND).unwrap(), 0);
-    let received: Vec<Vec<(usize, usize)>> =
-        join(receivers).into_iter().map(|(received, ws)| {
+    let received: Vec<Vec<(usize, usize)>> = join(receivers)
+        .into_iter()
+        .map(|(received, ws)| {
             assert_eq!(ws.close_code(), Some(CloseCode::GOING_AWAY));
             received
-        }).collect();
+        })
+        .collect();
     // Each send was refused for as many members as did not get it.
     for (sender, accepted) in accepted.iter().enumerate() {
         for (number, missed) in &accepted[0] {
@@ -623,7 +683,8 @@ fn group() {
     }
     for received in &received {
         for sender in 0..2 {
-            let numbers: Vec<_> = received.iter().filter(|(from, _)| *from == sender).map(|(_, number)| number).collect();
+            let numbers: Vec<_> =
+                received.iter().filter(|(from, _)| *from == sender).map(|(_, number)| number).collect();
             assert!(numbers.is_sorted_by(|one, other| one < other), "{received:?}");
         }
     }
@@ -641,13 +702,16 @@ fn group_with_a_stuck_member() {
     }
     assert_eq!(group.close(CloseCode::GOING_AWAY, "", SECOND).unwrap(), 1);
     assert_eq!(receiver.join().unwrap().1.close_code(), Some(CloseCode::GOING_AWAY));
-    assert!(elapsed() < 3 * SECOND);
+    assert!(elapsed() < 2 * SECOND, "{:?}", elapsed());
 }
 
 // Background
 
 /// Makes `count` connections, and then fails for good. The other ends go to the channel.
-fn connections(count: usize, capacity: usize) -> (impl FnMut() -> wsync_explored::Result<WebSocket> + Send, Receiver<WebSocket>) {
+fn connections(
+    count: usize,
+    capacity: usize,
+) -> (impl FnMut() -> wsync_explored::Result<WebSocket> + Send, Receiver<WebSocket>) {
     let (made, connections): (Sender<WebSocket>, _) = channel();
     let mut left = count;
     let connect = move || {
@@ -665,7 +729,11 @@ fn connections(count: usize, capacity: usize) -> (impl FnMut() -> wsync_explored
 fn in_background() -> BackgroundOptions {
     let connect = WebSocket::options().close_timeout(None);
     let reconnect = Reconnect::new().first_delay(Duration::ZERO).max_delay(Duration::ZERO);
-    Background::options().via(connect).reconnect(reconnect).event_capacity(pick(&[1, 2, 100])).send_capacity(pick(&[1, 100]))
+    Background::options()
+        .via(connect)
+        .reconnect(reconnect)
+        .event_capacity(pick(&[1, 2, 100]))
+        .send_capacity(pick(&[1, 100]))
 }
 
 /// Sends `count` messages, in turn with taking events; returns what was accepted.
@@ -819,9 +887,11 @@ fn send_timeout() {
         .enumerate()
         .map(|(number, length)| {
             let ws = ours.clone();
-            spawn(move || loop {
-                if let Err(error) = ws.send(&text(number, 0, length)) {
-                    return error.kind();
+            spawn(move || {
+                loop {
+                    if let Err(error) = ws.send(&text(number, 0, length)) {
+                        return error.kind();
+                    }
                 }
             })
         })
