@@ -93,9 +93,10 @@ impl Connection {
         self.send().send_all(messages)
     }
 
-    /// Sends one message; `Ok` exactly when the system has taken all of it.
+    /// Sends one message; `Ok` exactly when the system has taken all of it. If that cannot be told otherwise, the connection
+    /// is aborted.
     pub fn send_through(&self, message: &Outgoing<'_>) -> Result<()> {
-        self.send().send_through(message)
+        self.send().send_through(message, || self.abort())
     }
 
     pub fn try_send(&self, message: &Outgoing<'_>) -> Result<()> {

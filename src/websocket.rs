@@ -276,7 +276,9 @@ impl WebSocket {
     ///
     /// After [`try_recv`](WebSocket::try_recv) or a relative has said [`WouldBlock`](ErrorKind::WouldBlock), the socket becomes readable when
     /// it is time to ask again, over TLS as without; with a poller that reports changes only (edge-triggered), too. Before
-    /// that a message may be in the connection's buffer, which no poller sees: ask until `WouldBlock` comes. Keepalive needs a
+    /// that a message may be in the connection's buffer, which no poller sees: ask until `WouldBlock` comes. A peer that floods
+    /// with control frames or tiny fragments gets `WouldBlock` before the socket is empty, so that the call does not take
+    /// long; where that matters, use a poller that reports states (level-triggered). Keepalive needs a
     /// call at least every [`ping_interval`](WebSocket::ping_interval), whatever the poller says.
     ///
     /// ```

@@ -229,6 +229,9 @@ impl Supervisor {
             drop(self.finish());
             if self.queue.has_wake_panicked() {
                 let _ = ws.close(CloseCode::INTERNAL_ERROR, "");
+            } else {
+                // The sender may be blocked on it, and who dropped the events may have found that it is over already.
+                ws.close_now();
             }
             return None;
         };

@@ -37,9 +37,11 @@ const CLOSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
 /// is smaller.
 const MAX_KEPT_WHILE_CLOSING: usize = 1 << 20;
 
-/// How many reads a call that never waits does at most, until the socket is empty: then its readiness tells when to call
-/// again. A peer that always sends must not keep the call for ever.
-const MAX_READS_OF_A_POLL: u32 = 64;
+/// A call that never waits reads until the socket is empty, so that the socket's readiness tells when to call again. It stops
+/// before that when so many reads have brought less than so much payload each: the peer floods it with control frames or
+/// tiny fragments, which must not keep the call for long.
+const READS_OF_A_POLL: usize = 4;
+const PAYLOAD_OF_A_READ: usize = 1024;
 
 /// The receiving half. It calls the sending half, for pongs and the answer to a close, and the core.
 pub(crate) struct ReceiveHalf {
@@ -334,8 +336,9 @@ impl ReceiveHalf {
         if reader.assembler.delivery() != Delivery::Discard {
             self.set_delivery(reader, wanted);
         }
-        let max_reads = if deadline.is_poll() { MAX_READS_OF_A_POLL } else { 1 };
+        let begun = reader.assembler.len();
         let mut reads = 0;
+        let mut may_stop = false;
         loop {
             match reader.next_event(&self.send.core) {
                 Ok(Some(FrameEvent::Message(kind))) => match reader.assembler.delivery() {
@@ -358,20 +361,26 @@ impl ReceiveHalf {
                     if let Some(end) = self.send.core.outcome.end() {
                         return end.result();
                     }
-                    if reads >= max_reads && deadline.is_over() {
+                    if may_stop && deadline.is_over() {
                         // The pongs of what was met, too: the next call may be long in coming.
                         self.send.flush_what_fits();
                         return Err(deadline.nothing_yet());
                     }
-                    reads = match self.read_more(reader, deadline)? {
+                    let was = self.read_more(reader, deadline)?;
+                    reads += 1;
+                    may_stop = match was {
                         SocketWas::Empty => {
                             // Idle, unless this very call has read before.
-                            if reads == 0 || !deadline.is_poll() {
+                            if reads == 1 || !deadline.is_poll() {
                                 self.send.core.transport.release(&mut reader.incoming);
                             }
-                            max_reads
+                            true
                         }
-                        SocketWas::Read => reads + 1,
+                        SocketWas::Read if !deadline.is_poll() => true,
+                        SocketWas::Read => {
+                            let payload = reader.assembler.len().saturating_sub(begun);
+                            reads >= READS_OF_A_POLL && payload < reads * PAYLOAD_OF_A_READ
+                        }
                     };
                 }
             }

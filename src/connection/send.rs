@@ -92,8 +92,8 @@ impl SendHalf {
     }
 
     /// Sends one message; `Ok` when the system has taken all of it, an error when it has not: it may then be sent again on
-    /// another connection, and does not arrive twice.
-    pub fn send_through(self: &Arc<Self>, message: &Outgoing<'_>) -> Result<()> {
+    /// another connection, and does not arrive twice. `abort` ends the connection.
+    pub fn send_through(self: &Arc<Self>, message: &Outgoing<'_>, abort: impl FnOnce()) -> Result<()> {
         let deadline = self.core.send_deadline();
         self.with_plan(message, |plan| {
             if plan.is_direct() {
@@ -101,8 +101,9 @@ impl SendHalf {
             }
             let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
             let end = queue.end();
-            self.write_queued(queue, end, &deadline)?;
-            self.wait_until_written(end, &deadline)
+            let written =
+                self.write_queued(queue, end, &deadline).and_then(|()| self.wait_until_written(end, &deadline));
+            written.or_else(|error| self.withdraw(end, error, abort))
         })
     }
 

@@ -311,6 +311,34 @@ impl SendHalf {
         Ok(())
     }
 
+    /// After an error: sees to it that what ends at a position is not written any more, or finds that it was. Another thread
+    /// may be writing it; it alone knows how far it is, and comes back when the connection is aborted.
+    pub fn withdraw(&self, end: u64, error: Error, abort: impl FnOnce()) -> Result<()> {
+        let mut abort = Some(abort);
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.is_written(end) {
+                return Ok(());
+            }
+            if queue.failure().is_some() {
+                return Err(error);
+            }
+            if let Some(writer) = queue.take_writer(WriterSlot::Writing) {
+                queue.break_writer(&writer, &error);
+                self.wake(&queue);
+                continue;
+            }
+            match abort.take() {
+                Some(abort) => {
+                    drop(queue);
+                    abort();
+                    queue = lock(&self.queue);
+                }
+                None => queue = self.wait(queue, None),
+            }
+        }
+    }
+
     /// Ends this side of the transport behind all that is queued, if nobody is writing.
     pub fn shutdown_write(&self, wait: Option<Duration>) {
         let Some(mut writer) = lock(&self.queue).take_writer(WriterSlot::Writing) else { return };

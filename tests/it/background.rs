@@ -318,7 +318,7 @@ fn messages_sent_before_the_connection_is_open_are_sent_in_order() {
     chat.close(4001, "bye").unwrap();
     assert!(matches!(chat.send("six"), Err(TrySendError::Disconnected(message)) if message.as_bytes() == b"six"));
     assert_eq!(server.recv().unwrap(), Some("five".into()), "not sent before the close frame");
-    assert_eq!((close_code(&server), server.close_reason().unwrap()), (4001, "bye".into()));
+    assert_eq!((close_code(&server), server.close_reason().unwrap()), (4001, "bye"));
     assert_eq!(ended(chat.events()).to_string(), "closed with 4001: bye");
     assert_eq!(chat.ready_state(), ReadyState::Closed);
     assert!(chat.unsent().is_empty());

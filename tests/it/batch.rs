@@ -84,7 +84,7 @@ fn all_is_written_when_it_returns() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         ws.send_all(["a", "b"]).unwrap();
-        ws.send_all(&vec!["c".to_string()]).unwrap();
+        ws.send_all(vec!["c".to_string()]).unwrap();
         ws.send_all([b"d"]).unwrap();
         ws.send_all(std::iter::once(&vec![0, 255])).unwrap();
         ws.send_all(Some(Outgoing::text("e"))).unwrap();

@@ -257,7 +257,7 @@ fn nothing_follows_the_close_frame() {
                 .map(|length| {
                     let ws = ws.clone();
                     spawn("sender", move || {
-                        while ws.send(&vec![b'x'; length]).is_ok() {}
+                        while ws.send(vec![b'x'; length]).is_ok() {}
                         kind(ws.send("more"))
                     })
                 })
@@ -284,7 +284,7 @@ fn the_end_of_the_connection_ends_a_blocked_send() {
         for (first, payload, end, shown) in cases {
             let (ws, mut peer) = pair(side, layer);
             let sender = ws.clone();
-            let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
+            let sender = spawn("sender", move || kind(sender.send(vec![0; 12 << 20])));
             peer.wait_until_full();
             peer.send(first, payload);
             let since = Instant::now();
@@ -323,7 +323,7 @@ fn close_timeout_ends_a_blocked_send() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = short_close_timeout_pair(side, layer);
         let sender = ws.clone();
-        let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
+        let sender = spawn("sender", move || kind(sender.send(vec![0; 12 << 20])));
         peer.wait_until_full();
         assert_eq!(kind(ws.close(1000, "")), Err(ErrorKind::Timeout));
         assert!(matches!(wait_for(sender), Err(ErrorKind::Closed | ErrorKind::Io)));
@@ -381,7 +381,7 @@ fn dropping_the_last_handle_sends_going_away() {
         // Dropping never waits, not even for a peer that reads nothing.
         let (ws, mut peer) = pair(side, layer);
         let sender = ws.clone();
-        let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
+        let sender = spawn("sender", move || kind(sender.send(vec![0; 12 << 20])));
         peer.wait_until_full();
         ws.abort();
         wait_for(sender).unwrap_err();
@@ -399,7 +399,7 @@ fn abort_ends_every_blocked_call() {
             ("recv_timeout", |ws| ws.recv_timeout(Duration::from_secs(60)).map(drop)),
             ("another recv", |ws| ws.recv().map(drop)),
             ("messages", |ws| ws.messages().try_for_each(|message| message.map(drop))),
-            ("send", |ws| ws.send(&vec![0; 12 << 20])),
+            ("send", |ws| ws.send(vec![0; 12 << 20])),
         ];
         let (ws, mut peer) = pair(side, layer);
         let run = |(name, call): (&str, Call)| {

@@ -102,7 +102,7 @@ fn concurrent_senders_share_one_history() {
                 let ws = &ws;
                 scope.spawn(move || {
                     for number in 0..50u8 {
-                        ws.send(&[&[sender, number][..], &[sender; 500]].concat()).unwrap();
+                        ws.send([&[sender, number][..], &[sender; 500]].concat()).unwrap();
                         if number % 10 == 0 {
                             ws.send(Outgoing::from(b"plain").uncompressed()).unwrap();
                         }

@@ -54,7 +54,7 @@ fn against_itself(layer: Layer, client: &ConnectOptions, server: &AcceptOptions)
                 let message = &message;
                 // Every second writer sends batches.
                 scope.spawn(move || match writer % 2 {
-                    0 => (0..EACH).for_each(|number| ws.send(&message(writer, number)).unwrap()),
+                    0 => (0..EACH).for_each(|number| ws.send(message(writer, number)).unwrap()),
                     _ => {
                         let messages: Vec<_> = (0..EACH).map(|number| message(writer, number)).collect();
                         messages.chunks(30).for_each(|batch| ws.send_all(batch).unwrap());

@@ -22,12 +22,12 @@ fn a_prepared_message_arrives_between_others_with_every_compression() {
     let pairs: Vec<_> = kinds.into_iter().map(client_and_server).collect();
     let lines = |from: u32| (from..from + 40).map(|line| format!("{{\"line\": {line}}}")).collect::<String>();
     for round in 0..5 {
-        let shared = Prepared::new(&lines(round * 3));
+        let shared = Prepared::new(lines(round * 3));
         for (_, server) in &pairs {
-            server.send(&lines(round)).unwrap();
+            server.send(lines(round)).unwrap();
             server.send(&shared).unwrap();
             server.try_send(&shared).unwrap();
-            server.send(&lines(round * 3)).unwrap();
+            server.send(lines(round * 3)).unwrap();
         }
         for (client, _) in &pairs {
             assert_eq!(client.recv().unwrap().unwrap(), Message::from(lines(round)));
@@ -45,7 +45,7 @@ fn a_slow_receiver_misses_messages_and_does_not_delay_others() {
     let group = Group::new();
     group.add(&slow_server);
     group.add(&quick_server);
-    let message = Prepared::new(&vec![7; 100_000]);
+    let message = Prepared::new(vec![7; 100_000]);
     let mut sent = 0;
     // The slow client reads nothing, the quick client reads each message before the next.
     let missed = loop {

@@ -80,7 +80,7 @@ fn statistics_of_both_sides_agree() {
             server
         });
         client.send("short").unwrap();
-        client.send(&"compressible ".repeat(50)).unwrap();
+        client.send("compressible ".repeat(50)).unwrap();
         let mut writer = client.send_writer(MessageKind::Binary).unwrap();
         std::io::Write::write_all(&mut writer, &large).unwrap();
         writer.finish().unwrap();
@@ -98,7 +98,7 @@ fn statistics_of_both_sides_agree() {
 fn what_the_peer_does_not_take_is_buffered_up_to_the_limit() {
     let (ws, mut peer) = connected(Layer::Plain, &options().compression(Compression::off()).send_queue_limit(1000));
     // One message larger than the limit is taken, and fills the socket's buffers.
-    ws.try_send(&vec![0; 32 << 20]).unwrap();
+    ws.try_send(vec![0; 32 << 20]).unwrap();
     assert!(ws.buffered_amount() > 1000);
     assert_eq!(kind(ws.try_send("more")), Err(ErrorKind::WouldBlock));
     assert_eq!(peer.frame().payload.len(), 32 << 20);
@@ -155,10 +155,7 @@ fn messages_and_events_are_iterators() {
     }
     let closer = spawn("closer", move || server.close(1000, "done").unwrap());
     assert_eq!(client.messages().next().unwrap().unwrap(), Message::from("one"));
-    for message in &client {
-        assert_eq!(message.unwrap(), Message::from("two"));
-        break;
-    }
+    assert_eq!((&client).into_iter().next().unwrap().unwrap(), Message::from("two"));
     let owned = client.clone().into_iter();
     let rest = spawn("reader", move || owned.map(Result::unwrap).collect::<Vec<_>>());
     assert_eq!(wait_for(rest), [Message::from("three")]);

@@ -107,7 +107,7 @@ fn a_blocked_send_does_not_delay_keepalive() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = keepalive_pair(side, layer);
         let sender = ws.clone();
-        let sender = spawn("sender", move || kind(sender.send(&vec![0; 12 << 20])));
+        let sender = spawn("sender", move || kind(sender.send(vec![0; 12 << 20])));
         peer.wait_until_full();
         assert!(sender.is_running());
         assert_keepalive_timeout(&ws, Instant::now() - INTERVAL);

@@ -84,7 +84,7 @@ fn large_messages_pass_both_ways_at_once() {
     bounded(|| {
         let (client, server) = connect();
         let ends = [(client.clone(), 1), (server.clone(), 2)];
-        let senders = ends.map(|(ws, seed)| spawn("sender", move || ws.send(&pattern(16 << 20, seed)).unwrap()));
+        let senders = ends.map(|(ws, seed)| spawn("sender", move || ws.send(pattern(16 << 20, seed)).unwrap()));
         let receivers = [(client, 2), (server, 1)].map(|(ws, seed)| {
             spawn("receiver", move || assert!(ws.recv().unwrap() == binary(&pattern(16 << 20, seed))))
         });
@@ -102,7 +102,7 @@ fn a_timeout_inside_a_frame_loses_nothing() {
         assert!(start.elapsed() >= wait);
         assert_eq!(kind(client.try_recv()), Err(ErrorKind::WouldBlock));
         // More than the buffer holds: the server cannot be further than in the middle of it until the client reads on.
-        let sender = spawn("sender", move || server.send(&pattern(1 << 20, 3)).unwrap());
+        let sender = spawn("sender", move || server.send(pattern(1 << 20, 3)).unwrap());
         let mut timeouts = 0;
         let message = loop {
             match client.recv_timeout(Duration::from_micros(50)) {
@@ -122,7 +122,7 @@ fn a_send_to_a_peer_that_takes_nothing_ends_by_its_timeout() {
         let (client, _stalled) =
             connect_by(&uncompressed().send_timeout(bound), AcceptOptions::new(), "ws://localhost/");
         let start = Instant::now();
-        assert_eq!(kind(client.send(&vec![0; 1 << 20])), Err(ErrorKind::Timeout));
+        assert_eq!(kind(client.send(vec![0; 1 << 20])), Err(ErrorKind::Timeout));
         assert!(start.elapsed() >= Duration::from_millis(50));
     });
 }
@@ -134,7 +134,7 @@ fn an_abort_wakes_both_sides() {
         let (begun, has_begun) = channel();
         let (receiver, sender) = (client.clone(), client.clone());
         let receiver = spawn("receiver", move || kind(receiver.recv()));
-        let sender = spawn("sender", move || kind(sender.send(&vec![0; 1 << 20])));
+        let sender = spawn("sender", move || kind(sender.send(vec![0; 1 << 20])));
         let peer = server.clone();
         let peer = spawn("peer", move || {
             let mut reader = peer.recv_reader().unwrap().unwrap();

@@ -47,7 +47,7 @@ fn messages_behind_another_send_that_fails_are_sent_on_the_next_connection() {
     let chat = in_background(Reconnect::new()).connect(&url, || {}).unwrap();
     let (server, mut stream) = accept(&listener);
     let ws = opened(chat.events());
-    let own = thread::spawn(move || ws.send(&vec![7; 30 << 20]));
+    let own = thread::spawn(move || ws.send(vec![7; 30 << 20]));
     // It has begun, and cannot be in the buffers of the system as a whole.
     stream.read_exact(&mut [0]).unwrap();
     let words = ["one", "two", "three", "four", "five"];
@@ -72,7 +72,7 @@ fn messages_behind_another_send_that_fails_are_handed_back_at_the_end() {
     let chat = in_background(Reconnect::new()).no_reconnect().connect(&url, || {}).unwrap();
     let (server, mut stream) = accept(&listener);
     let ws = opened(chat.events());
-    let own = thread::spawn(move || ws.send(&vec![7; 30 << 20]));
+    let own = thread::spawn(move || ws.send(vec![7; 30 << 20]));
     stream.read_exact(&mut [0]).unwrap();
     let words = ["one", "two", "three", "four", "five"];
     words.iter().for_each(|word| chat.send(*word).unwrap());

@@ -18,11 +18,11 @@ fn messages_of_every_type_and_size_arrive() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         ws.send("smørrebrød 𝄞").unwrap();
-        ws.send(&String::from("string")).unwrap();
+        ws.send(String::from("string")).unwrap();
         ws.send(&b"slice"[..]).unwrap();
         ws.send(b"array").unwrap();
-        ws.send(&vec![0, 255]).unwrap();
-        ws.send(&Message::from("message")).unwrap();
+        ws.send(vec![0, 255]).unwrap();
+        ws.send(Message::from("message")).unwrap();
         ws.send(Outgoing::binary(b"ref")).unwrap();
         ws.send(Outgoing::from("plain").uncompressed()).unwrap();
         ws.send("").unwrap();
@@ -243,7 +243,7 @@ fn a_send_to_a_peer_that_reads_nothing_times_out_and_receiving_continues() {
             Side::Server => accepted(layer, &server),
         };
         let start = Instant::now();
-        let error = ws.send(&vec![0; TOO_MUCH]).unwrap_err();
+        let error = ws.send(vec![0; TOO_MUCH]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(error.to_string().contains("send_timeout"), "{error}");
         assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
@@ -310,7 +310,7 @@ fn abort_ends_all_blocked_sends() {
         let send = |length: usize| {
             let ws = ws.clone();
             spawn("sender", move || {
-                while let Ok(()) = ws.send(&vec![0; length]) {}
+                while let Ok(()) = ws.send(vec![0; length]) {}
                 kind(ws.send("more"))
             })
         };
@@ -349,7 +349,7 @@ fn sends_after_the_end_fail() {
             let (ws, mut peer) = pair(side, layer);
             end(&ws, &mut peer);
             assert_eq!(kind(ws.send("late")), Err(ErrorKind::Closed), "{name}");
-            assert_eq!(kind(ws.send(&vec![0; 100_000])), Err(ErrorKind::Closed), "{name}");
+            assert_eq!(kind(ws.send(vec![0; 100_000])), Err(ErrorKind::Closed), "{name}");
             assert_eq!(kind(ws.ping(b"late")), Err(ErrorKind::Closed), "{name}");
             let late = peer.frames().into_iter().find(|frame| frame.first != CLOSE);
             assert_eq!(late, None, "{name}");

@@ -93,7 +93,7 @@ fn while_a_message_is_sent_in_parts_other_sends_time_out() {
         let large = vec![7; 200_000];
         thread::scope(|scope| {
             scope.spawn(|| assert_eq!(client.send("short").unwrap_err().kind(), ErrorKind::Timeout));
-            scope.spawn(|| assert_eq!(client.send(&mixed_text(2500)).unwrap_err().kind(), ErrorKind::Timeout));
+            scope.spawn(|| assert_eq!(client.send(mixed_text(2500)).unwrap_err().kind(), ErrorKind::Timeout));
             scope.spawn(|| {
                 assert_eq!(client.send(Outgoing::from(&large).uncompressed()).unwrap_err().kind(), ErrorKind::Timeout)
             });
@@ -150,7 +150,7 @@ fn the_message_after_a_discarded_one_can_be_read_in_parts() {
     let (client, server) = client_and_server(Compression::off(), 1000);
     let writer = thread::spawn(move || {
         for _ in 0..2 {
-            client.send(&vec![7; 1_000_000]).unwrap();
+            client.send(vec![7; 1_000_000]).unwrap();
         }
         client
     });
@@ -191,8 +191,8 @@ fn text_that_is_not_utf8_is_an_error_before_it_is_sent() {
 fn receiving_into_a_buffer_keeps_its_allocation() {
     let (client, server) = client_and_server(Compression::off(), 1 << 20);
     for size in [300, 0, 200] {
-        client.send(&vec![1; size]).unwrap();
-        client.send(&mixed_text(size / 4)).unwrap();
+        client.send(vec![1; size]).unwrap();
+        client.send(mixed_text(size / 4)).unwrap();
     }
     client.ping(b"").unwrap();
     client.send(b"last").unwrap();

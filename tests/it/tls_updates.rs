@@ -163,7 +163,7 @@ fn assert_messages_arrive(version: &'static str, command: &'static [u8]) {
         let sender = spawn("sender", move || {
             let mut number = 0;
             while !stop.load(Ordering::Relaxed) {
-                sender.send(&payload(number)).unwrap();
+                sender.send(payload(number)).unwrap();
                 number += 1;
             }
             number

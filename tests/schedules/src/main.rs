@@ -39,6 +39,7 @@ schedules [OPTIONS] [SCENARIO…]     runs all scenarios, or those with one of t
   --schedules N     how many in all (default 100000)
   --seed N          where they begin (default 1)
   --threads N       how many to run at once (default: as many as there are processors)
+  --fail-fast       stops when one scenario has failed
   --list            the names
 A schedule that fails is written to a file. WSYNC_SCHEDULE=FILE schedules SCENARIO runs it again, with the crate's log.";
 
@@ -55,6 +56,7 @@ struct Arguments {
     schedules: usize,
     seed: u64,
     threads: usize,
+    is_failing_fast: bool,
     scenarios: Vec<&'static Scenario>,
 }
 
@@ -76,13 +78,15 @@ fn main() -> ExitCode {
 fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
     use lexopt::prelude::*;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut arguments, mut names) = (Arguments { schedules: 100_000, seed: 1, threads, scenarios: vec![] }, vec![]);
+    let mut arguments = Arguments { schedules: 100_000, seed: 1, threads, is_failing_fast: false, scenarios: vec![] };
+    let mut names = vec![];
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("schedules") => arguments.schedules = parser.value()?.parse()?,
             Long("seed") => arguments.seed = parser.value()?.parse()?,
             Long("threads") => arguments.threads = parser.value()?.parse()?,
+            Long("fail-fast") => arguments.is_failing_fast = true,
             Long("list") => {
                 SCENARIOS.iter().for_each(|scenario| println!("{}", scenario.name));
                 return Ok(None);
@@ -114,10 +118,10 @@ struct Job {
 
 fn explore(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
-    // Short jobs, so that all threads are busy to the end. Half of them are random.
-    let schedulers = || PCT_DEPTHS.iter().flat_map(|depth| [None, Some(*depth)]);
+    // Short jobs, so that all threads are busy to the end, and each scenario has its turn early. Half of them are random.
+    let schedulers = PCT_DEPTHS.iter().flat_map(|depth| [None, Some(*depth)]);
     let jobs: Vec<(&'static Scenario, Option<usize>)> =
-        arguments.scenarios.iter().flat_map(|scenario| schedulers().map(|depth| (*scenario, depth))).collect();
+        schedulers.flat_map(|depth| arguments.scenarios.iter().map(move |scenario| (*scenario, depth))).collect();
     let schedules = arguments.schedules.div_ceil(jobs.len());
     let jobs: Vec<Job> = jobs
         .into_iter()
@@ -134,8 +138,11 @@ fn explore(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let start = Instant::now();
-                    let is_lost = failed.lock().unwrap().contains(&job.scenario.name);
-                    if !is_lost && !job.run() {
+                    let is_skipped = {
+                        let failed = failed.lock().unwrap();
+                        failed.contains(&job.scenario.name) || arguments.is_failing_fast && !failed.is_empty()
+                    };
+                    if !is_skipped && !job.run() {
                         failed.lock().unwrap().push(job.scenario.name);
                     }
                     let index = SCENARIOS.iter().position(|scenario| scenario.name == job.scenario.name).unwrap();
