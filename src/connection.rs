@@ -20,8 +20,6 @@ mod outcome;
 mod receive;
 mod send;
 mod send_queue;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use std::time::Duration;

@@ -166,8 +166,8 @@ impl WebSocket {
     ///
     /// # Errors
     /// [`Io`](ErrorKind::Io) when the connection is lost; [`Protocol`](ErrorKind::Protocol), [`Utf8`](ErrorKind::Utf8) and
-    /// [`TooBig`](ErrorKind::TooBig) for what the peer must not send; [`Timeout`](ErrorKind::Timeout) when no pong came
-    /// within the [`ping_interval`](WebSocket::set_ping_interval); [`Closed`](ErrorKind::Closed) after
+    /// [`TooBig`](ErrorKind::TooBig) for what the peer must not send; [`Timeout`](ErrorKind::Timeout) when no pong came in
+    /// time ([`set_ping_interval`](WebSocket::set_ping_interval)); [`Closed`](ErrorKind::Closed) after
     /// [`abort`](WebSocket::abort).
     pub fn recv(&self) -> Result<Option<Message>> {
         self.0.connection.receive(&Deadline::NEVER)
@@ -177,8 +177,9 @@ impl WebSocket {
     /// is lost: the next call goes on where this one stopped.
     ///
     /// # Errors
-    /// As [`recv`](WebSocket::recv), and kind [`Timeout`](ErrorKind::Timeout) when nothing came in time;
-    /// [`ready_state`](WebSocket::ready_state) is still [`Open`](ReadyState::Open) then.
+    /// As [`recv`](WebSocket::recv), and kind [`Timeout`](ErrorKind::Timeout) when nothing came in time: then
+    /// [`ready_state`](WebSocket::ready_state) is still [`Open`](ReadyState::Open), or [`Closing`](ReadyState::Closing) if
+    /// this side is closing or a send has failed.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>> {
         self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)))
     }
@@ -267,7 +268,7 @@ impl WebSocket {
     }
 
     /// Sets or ends keepalive: a ping goes out when the last pong is `interval` ago, and when its pong does not come
-    /// within `interval` the connection is dropped: receiving fails with kind [`Timeout`](ErrorKind::Timeout), and
+    /// within [`pong_timeout`](crate::ConnectOptions::pong_timeout) the connection is dropped: receiving fails with kind [`Timeout`](ErrorKind::Timeout), and
     /// [`close_code`](WebSocket::close_code) is 1001. It is driven by whoever receives. `None` or zero ends it.
     pub fn set_ping_interval(&self, interval: Option<Duration>) {
         self.0.connection.set_ping_interval(interval);

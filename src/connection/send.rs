@@ -60,6 +60,15 @@ struct TakenCompressor<'a> {
     compressor: Option<Box<MessageCompressor>>,
 }
 
+/// Sends what a batch has left in the queue when it ends before its end: by an error, or by a panic in its iterator.
+struct RestOfBatch<'a>(&'a Arc<SendHalf>);
+
+/// By when a sender with this deadline goes on without the compressor. It does not start again: that the line moves does not
+/// bring the compressor back.
+pub(super) fn compressor_deadline(deadline: &Deadline) -> Deadline {
+    Deadline::after("send_timeout", Some(deadline.left_at_most(COMPRESSOR_WAIT)))
+}
+
 impl SendHalf {
     /// How `message` is to be sent.
     pub fn outgoing<'a>(&self, message: MessageRef<'a>, compress: bool) -> Outgoing<'a> {
@@ -109,6 +118,7 @@ impl SendHalf {
     /// Sends messages in their order, with fewer system calls than one for each.
     pub fn send_all<'a>(self: &Arc<Self>, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<()> {
         let mut end = None;
+        let _rest = RestOfBatch(self);
         for message in messages {
             let deadline = self.core.send_deadline();
             message.log();
@@ -143,13 +153,16 @@ impl SendHalf {
     fn enqueue(self: &Arc<Self>, message: Outgoing<'_>, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
         match message.encoding {
             Encoding::Uncompressed => self.enqueue_uncompressed(message, patience),
-            Encoding::Compressed => self.enqueue_compressed(message, patience, |compressor, frame, mask| {
-                compressor.message(frame, message.kind, message.payload, mask);
-            }),
+            Encoding::Compressed => {
+                let length = message.payload.len().min(MAX_QUEUED);
+                self.enqueue_compressed(message, length, patience, |compressor, frame, mask| {
+                    compressor.message(frame, message.kind, message.payload, mask);
+                })
+            }
             Encoding::Prepared(prepared, preparation) => {
                 // Before anything is waited for, and with nothing taken that others need.
                 let compressed = prepared.compressed(preparation);
-                self.enqueue_compressed(message, patience, |compressor, frame, mask| {
+                self.enqueue_compressed(message, compressed.len(), patience, |compressor, frame, mask| {
                     compressor.prepared(frame, message.kind, &compressed, mask);
                 })
             }
@@ -167,15 +180,16 @@ impl SendHalf {
         Ok(queue)
     }
 
-    /// Has `encode` make a frame, and queues it. Frames go out in the order of the compressor's history, as it is given back
+    /// Has `encode` make a frame of about `length` bytes, and queues it. Frames go out in the order of the compressor's history, as it is given back
     /// only when the frame is queued.
     fn enqueue_compressed(
         self: &Arc<Self>,
         message: Outgoing<'_>,
+        length: usize,
         patience: Patience,
         encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<[u8; 4]>),
     ) -> Result<MutexGuard<'_, SendQueue>> {
-        let Some((mut taken, mask)) = self.take_compressor(message.payload.len(), patience)? else {
+        let Some((mut taken, mask)) = self.take_compressor(length, patience)? else {
             return self.enqueue_uncompressed(message, patience);
         };
         let mut frame = Vec::new();
@@ -195,12 +209,12 @@ impl SendHalf {
         length: usize,
         patience: Patience,
     ) -> Result<Option<(TakenCompressor<'_>, Option<[u8; 4]>)>> {
-        let mut queue = self.admit(Need::Message(length.min(MAX_QUEUED)), patience)?;
-        let mut compressor = queue.take_compressor();
+        let mut queue = self.admit(Need::Message(length), patience)?;
+        let is_free = queue.is_ready(Need::Compressor, None, self.core.sent());
+        let mut compressor = if is_free { queue.take_compressor() } else { None };
         if let (None, Patience::WaitBy(deadline)) = (&compressor, patience) {
             self.unlock(queue);
-            let soon = Deadline::after("send_timeout", Some(COMPRESSOR_WAIT)).or_earlier(Some(deadline));
-            queue = match self.wait_until(Need::Compressor, &soon) {
+            queue = match self.wait_until(Need::Compressor, &compressor_deadline(&deadline)) {
                 Ok(queue) => queue,
                 Err(error) if error.kind() == ErrorKind::Timeout => return Ok(None),
                 Err(error) => return Err(error),
@@ -240,11 +254,9 @@ impl SendHalf {
 
     /// Writes a message past the queue.
     fn send_direct(self: &Arc<Self>, kind: Kind, payload: &[u8], deadline: &Deadline) -> Result<()> {
-        let mut queue = self.wait_until(Need::Writer, deadline)?;
-        let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
-        drop(queue);
+        let (mut writer, mask) = self.begin_direct(kind, payload.len(), deadline)?;
         let mut is_handed_over = false;
-        if let Err(error) = self.write_direct(&mut writer, kind, payload, deadline, &mut is_handed_over) {
+        if let Err(error) = self.write_direct(&mut writer, payload, mask, deadline, &mut is_handed_over) {
             // Only what follows the message, such as TLS's own output, may have failed.
             let is_out = is_handed_over && writer.wire.unsent_plain() == 0;
             let error = self.sending_failed(writer, error);
@@ -254,18 +266,49 @@ impl SendHalf {
         self.write_on(lock(&self.queue), writer, 0, deadline)
     }
 
+    /// The writer, with all that is queued and the header of a message in its batch. From here on others may queue what
+    /// comes behind the message: the header goes into the batch under the lock under which a message may begin.
+    fn begin_direct(
+        self: &Arc<Self>,
+        kind: Kind,
+        length: usize,
+        deadline: &Deadline,
+    ) -> Result<(Box<WriteHalf>, Option<[u8; 4]>)> {
+        loop {
+            let mut queue = self.wait_until(Need::Writer, deadline)?;
+            let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
+            if !writer.is_idle() {
+                drop(queue);
+                if let Err(error) = self.write_batch(&mut writer, deadline) {
+                    return Err(self.sending_failed(writer, error));
+                }
+                queue = lock(&self.queue);
+                // Meanwhile a message in parts may have begun, or a close.
+                if !queue.is_between_messages() {
+                    queue.return_writer(writer);
+                    self.wake(&queue);
+                    self.unlock(queue);
+                    continue;
+                }
+            }
+            match queue.fetch_with_header(&mut writer, kind, length, self.core.sent()) {
+                Ok(mask) => return Ok((writer, mask)),
+                Err(error) => {
+                    drop(queue);
+                    return Err(self.sending_failed(writer, error));
+                }
+            }
+        }
+    }
+
     fn write_direct(
         &self,
         writer: &mut WriteHalf,
-        kind: Kind,
         payload: &[u8],
+        mask: Option<[u8; 4]>,
         deadline: &Deadline,
         is_handed_over: &mut bool,
     ) -> Result<()> {
-        if !writer.is_idle() {
-            self.write_batch(writer, deadline)?;
-        }
-        let mask = lock(&self.queue).fetch_with_header(writer, kind, payload.len(), self.core.sent())?;
         match mask {
             Some(mask) => {
                 let mut chunks = payload.chunks(MASK_CHUNK).peekable();
@@ -346,7 +389,8 @@ impl SendHalf {
     /// Queues a keepalive ping without writing it, unless one is waiting already.
     pub fn queue_ping(&self, payload: &[u8]) {
         let mut queue = lock(&self.queue);
-        if queue.has_pings() {
+        if let Some(waiting) = queue.last_ping() {
+            lock(&self.core.keepalive).await_instead(payload, waiting);
             return;
         }
         lock(&self.core.keepalive).ping_queued(payload, Instant::now());
@@ -407,6 +451,12 @@ impl Outgoing<'_> {
 
     fn log(&self) {
         log::trace!("sending {:?}, {} bytes", self.kind, self.payload.len());
+    }
+}
+
+impl Drop for RestOfBatch<'_> {
+    fn drop(&mut self) {
+        self.0.unlock(lock(&self.0.queue));
     }
 }
 
