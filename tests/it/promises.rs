@@ -6,5 +6,6 @@ mod compression;
 mod fairness;
 mod group;
 mod keepalive;
+mod mix;
 mod parts;
 mod try_send;
