@@ -156,8 +156,8 @@ impl ConnectOptions {
         self
     }
 
-    /// Keepalive: how long after the last pong a ping is sent, and how long its pong may take (default: `None`, no
-    /// pings). See [`WebSocket::set_ping_interval`].
+    /// Keepalive: how long after the last pong a ping is sent (default: `None`, no pings). See
+    /// [`WebSocket::set_ping_interval`].
     pub fn ping_interval(mut self, interval: Option<Duration>) -> ConnectOptions {
         self.bounds.ping_interval = interval;
         self
@@ -167,6 +167,15 @@ impl ConnectOptions {
     /// 256 KiB). One message that is larger by itself is accepted when nothing else is queued.
     pub fn send_queue_limit(mut self, bytes: usize) -> ConnectOptions {
         self.bounds.send_queue_limit = bytes;
+        self
+    }
+
+    /// How long the pong of a keepalive ping may take (default: `None`, as long as the
+    /// [`ping_interval`](ConnectOptions::ping_interval)). The time starts when the last byte of the ping has left. It starts
+    /// again while the line moves: bytes that the peer takes while the ping waits behind them, and received bytes of a frame
+    /// that is not complete. Without `ping_interval` it has no effect.
+    pub fn pong_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
+        self.bounds.pong_timeout = timeout;
         self
     }
 
@@ -250,7 +259,8 @@ impl ConnectOptions {
         check_timeout("connect_timeout", self.connect_timeout)?;
         check_timeout("send_timeout", self.bounds.send_timeout)?;
         check_timeout("close_timeout", self.bounds.close_timeout)?;
-        check_timeout("ping_interval", self.bounds.ping_interval)
+        check_timeout("ping_interval", self.bounds.ping_interval)?;
+        check_timeout("pong_timeout", self.bounds.pong_timeout)
     }
 }
 

@@ -27,7 +27,9 @@ impl Connection {
             // The peer takes nothing: there is no close frame to wait for.
             CloseQueued::Failed(error) if error.kind() == ErrorKind::Timeout => Err(error),
             // It may have closed by itself, and its close frame may be there to read.
-            CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => self.finish_close(&deadline),
+            CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => {
+                self.finish_close(&deadline).and_then(|()| self.receive.check_discarded())
+            }
         };
         if let Err(error) = &result
             && self.core().outcome.end().is_none()
@@ -61,7 +63,7 @@ impl Connection {
         }
         self.send().shutdown_write(deadline.left());
         self.core().transport.shutdown();
-        self.receive.check_discarded()
+        Ok(())
     }
 
     /// The closing handshake did not come to its end in time: the connection is dropped.

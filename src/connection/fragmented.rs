@@ -3,7 +3,8 @@
 use std::marker::PhantomData;
 
 use super::assembler::Delivery;
-use super::receive::{Piece, ReadGuard, ReceiveHalf};
+use super::receive::{Looks, Piece, ReadGuard, ReceiveHalf};
+use super::send::compressor_deadline;
 use super::send_queue::Need;
 use super::write::SendHalf;
 use crate::close_code::CloseCode;
@@ -42,7 +43,7 @@ impl ReceiveHalf {
         let reader = guard.reader();
         let (part, is_whole) = match reader.backlog.pop_front() {
             Some(message) => (message, true),
-            None => match self.read_piece(reader, Delivery::Parts { limit: PART }, deadline) {
+            None => match self.read_piece(reader, Delivery::Parts { limit: PART }, deadline, &mut Looks::default()) {
                 Ok(Some(Piece::Whole(_))) => {
                     let message = reader.assembler.take();
                     self.set_delivery(reader, Delivery::Whole);
@@ -65,9 +66,17 @@ impl ReceiveHalf {
 impl SendHalf {
     /// Begins a message in parts, behind those that are being sent.
     pub fn send_parts(self: &Arc<Self>, kind: Kind) -> Result<OutgoingParts<'_>> {
-        let mut queue = self.wait_until(Need::Start, &self.core.send_deadline())?;
+        let deadline = self.core.send_deadline();
+        let is_compressed = self.compress_from.is_some();
+        let compressed = is_compressed.then(|| self.wait_until(Need::CompressedStart, &compressor_deadline(&deadline)));
+        let mut queue = match compressed {
+            Some(Err(error)) if error.kind() != ErrorKind::Timeout => return Err(error),
+            Some(Ok(queue)) => queue,
+            // Another thread compresses for long.
+            Some(Err(_)) | None => self.wait_until(Need::Start, &deadline)?,
+        };
         queue.begin_fragmented(this_thread());
-        let compressor = queue.take_compressor();
+        let compressor = if is_compressed { queue.take_compressor() } else { None };
         drop(queue);
         // The first of a batch, whose sender now waits for the end of this message.
         self.flush_what_fits();
@@ -94,7 +103,7 @@ impl IncomingParts<'_> {
         }
         let half = self.guard.half();
         let reader = self.guard.reader();
-        match half.read_piece(reader, Delivery::Parts { limit: PART }, &Deadline::NEVER)? {
+        match half.read_piece(reader, Delivery::Parts { limit: PART }, &Deadline::NEVER, &mut Looks::default())? {
             Some(Piece::Part) => self.part = reader.assembler.take_part(),
             Some(Piece::Whole(_)) => {
                 self.part = reader.assembler.take();
@@ -141,7 +150,11 @@ impl OutgoingParts<'_> {
 impl Drop for OutgoingParts<'_> {
     /// A message that was begun and not finished cannot be taken back: the peer is told, and nothing else can be sent.
     fn drop(&mut self) {
-        if self.part.fin == Fin::More && !self.part.first {
+        if self.part.fin == Fin::Last {
+            // Others may go on since, and have begun a message in parts of their own.
+            return;
+        }
+        if !self.part.first {
             let deadline = self.half.core.new_close_deadline();
             self.half.queue_close(Some(CloseCode::INTERNAL_ERROR), "a message was left unfinished", deadline);
         }

@@ -88,6 +88,11 @@ impl Keepalive {
         self.interval
     }
 
+    /// The option that bounds the wait for a pong.
+    pub fn pong_bound(&self) -> &'static str {
+        if self.pong_timeout.is_some() { "pong_timeout" } else { "ping_interval" }
+    }
+
     pub fn latency(&self) -> Option<Duration> {
         self.latency
     }
@@ -140,6 +145,15 @@ impl Keepalive {
             self.sent.pop_front();
         }
         self.sent.push_back(SentPing { payload: payload.to_vec(), at: now, sent: 0 });
+    }
+
+    /// Instead of `payload`, an earlier ping that still waits to leave is to be answered.
+    pub fn await_instead(&mut self, payload: &[u8], waiting: &[u8]) {
+        if let Phase::Leaving { payload: ours, .. } = &mut self.phase
+            && ours == payload
+        {
+            *ours = waiting.to_vec();
+        }
     }
 
     /// The system has all of the ping, and `sent` bytes in all.
@@ -226,7 +240,9 @@ mod tests {
     #[test]
     fn the_pong_has_a_timeout_of_its_own_that_starts_when_the_ping_has_left() {
         let start = Instant::now();
+        assert_eq!(Keepalive::new(Some(SECOND), None).pong_bound(), "ping_interval");
         let (mut keepalive, payload) = pinging(Some(2 * SECOND), start);
+        assert_eq!(keepalive.pong_bound(), "pong_timeout");
         keepalive.ping_left(&payload, start + 11 * SECOND, 0);
         assert_eq!(keepalive.look(start + 12 * SECOND, STILL), KeepaliveAction::Wait(Some(SECOND)));
         assert_eq!(keepalive.look(start + 13 * SECOND, STILL), KeepaliveAction::Dead(2 * SECOND));
@@ -298,6 +314,22 @@ mod tests {
             let action = keepalive.look(start + 20 * SECOND, STILL);
             assert_eq!(matches!(action, KeepaliveAction::Dead(_)), is_forgotten, "{answered}");
         }
+    }
+
+    #[test]
+    fn a_ping_that_waits_already_may_take_the_keepalives_place() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(Some(10 * SECOND), None);
+        keepalive.look(start, STILL);
+        keepalive.ping_queued(b"own", start);
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, STILL) else { panic!() };
+        keepalive.await_instead(b"another", b"no");
+        keepalive.await_instead(&payload, b"own");
+        keepalive.ping_left(b"own", start + 11 * SECOND, 0);
+        assert_eq!(keepalive.look(start + 11 * SECOND, sent(1)), KeepaliveAction::Wait(Some(10 * SECOND)));
+        assert_eq!(keepalive.look(start + 21 * SECOND, sent(2)), KeepaliveAction::Dead(10 * SECOND));
+        keepalive.pong_received(b"own", start + 21 * SECOND);
+        assert_eq!(keepalive.look(start + 21 * SECOND, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
     }
 
     #[test]

@@ -81,6 +81,16 @@ pub(crate) struct ReadHalf {
     discarded: u64,
     /// Bytes came since the keepalive was looked at.
     has_moved: bool,
+    /// The last of them are part of a TLS record that is not complete: no pong in it can be read yet.
+    is_inside_record: bool,
+}
+
+/// The reads of the socket since a call of the program began.
+#[derive(Default)]
+pub(crate) struct Looks {
+    reads: usize,
+    /// A call whose deadline is over has seen what there is to see.
+    may_stop: bool,
 }
 
 /// What one read of the socket found.
@@ -119,6 +129,7 @@ impl ReadHalf {
             ended: None,
             discarded: 0,
             has_moved: false,
+            is_inside_record: false,
         }
     }
 
@@ -240,7 +251,7 @@ impl ReceiveHalf {
             return Ok(Some(message));
         }
         reader.assembler.reuse(spare);
-        self.read_message(reader, deadline)
+        self.read_message(reader, deadline, &mut Looks::default())
     }
 
     /// Reads until the peer's close frame is there or the connection has ended; what comes before it is kept for `recv`, up
@@ -251,10 +262,10 @@ impl ReceiveHalf {
         let limit = MAX_KEPT_WHILE_CLOSING.max(self.send.core.config.max_message_size);
         let size = |message: &Message| message.len() + size_of::<Message>();
         let mut kept: usize = reader.backlog.iter().map(size).sum();
-        while let Some(message) = self.read_message(reader, deadline)? {
+        let mut looks = Looks::default();
+        while let Some(message) = self.read_message(reader, deadline, &mut looks)? {
             if reader.discarded > 0 || kept + size(&message) > limit {
                 reader.discarded += 1;
-                deadline.check("the peer sends on instead of answering the close")?;
             } else {
                 kept += size(&message);
                 reader.backlog.push_back(message);
@@ -319,8 +330,8 @@ impl ReceiveHalf {
         lock(&self.slot).check_not_own()
     }
 
-    fn read_message(&self, reader: &mut ReadHalf, deadline: &Deadline) -> Result<Option<Message>> {
-        while let Some(piece) = self.read_piece(reader, Delivery::Whole, deadline)? {
+    fn read_message(&self, reader: &mut ReadHalf, deadline: &Deadline, looks: &mut Looks) -> Result<Option<Message>> {
+        while let Some(piece) = self.read_piece(reader, Delivery::Whole, deadline, looks)? {
             if let Piece::Whole(kind) = piece {
                 let message = reader.assembler.take();
                 log::trace!("received {kind:?}, {} bytes", message.len());
@@ -331,14 +342,19 @@ impl ReceiveHalf {
     }
 
     /// Reads until a message is complete, or has a part to fetch. `wanted` counts for the message under way, unless that is
-    /// being discarded, and for the next one.
-    pub fn read_piece(&self, reader: &mut ReadHalf, wanted: Delivery, deadline: &Deadline) -> Result<Option<Piece>> {
+    /// being discarded, and for the next one. `looks`: what the program's call has read so far: after the
+    /// deadline the socket is looked at once, however much there is.
+    pub fn read_piece(
+        &self,
+        reader: &mut ReadHalf,
+        wanted: Delivery,
+        deadline: &Deadline,
+        looks: &mut Looks,
+    ) -> Result<Option<Piece>> {
         if reader.assembler.delivery() != Delivery::Discard {
             self.set_delivery(reader, wanted);
         }
         let begun = reader.assembler.len();
-        let mut reads = 0;
-        let mut may_stop = false;
         loop {
             match reader.next_event(&self.send.core) {
                 Ok(Some(FrameEvent::Message(kind))) => match reader.assembler.delivery() {
@@ -361,17 +377,17 @@ impl ReceiveHalf {
                     if let Some(end) = self.send.core.outcome.end() {
                         return end.result();
                     }
-                    if may_stop && deadline.is_over() {
+                    if looks.may_stop && deadline.is_over() {
                         // The pongs of what was met, too: the next call may be long in coming.
                         self.send.flush_what_fits();
                         return Err(deadline.nothing_yet());
                     }
                     let was = self.read_more(reader, deadline)?;
-                    reads += 1;
-                    may_stop = match was {
+                    looks.reads += 1;
+                    looks.may_stop = match was {
                         SocketWas::Empty => {
                             // Idle, unless this very call has read before.
-                            if reads == 1 || !deadline.is_poll() {
+                            if looks.reads == 1 || !deadline.is_poll() {
                                 self.send.core.transport.release(&mut reader.incoming);
                             }
                             true
@@ -379,7 +395,7 @@ impl ReceiveHalf {
                         SocketWas::Read if !deadline.is_poll() => true,
                         SocketWas::Read => {
                             let payload = reader.assembler.len().saturating_sub(begun);
-                            reads >= READS_OF_A_POLL && payload < reads * PAYLOAD_OF_A_READ
+                            looks.reads >= READS_OF_A_POLL && payload < looks.reads * PAYLOAD_OF_A_READ
                         }
                     };
                 }
@@ -417,8 +433,8 @@ impl ReceiveHalf {
         let action = self.keep_alive(reader);
         let wait = self.read_wait(reader, &action, deadline);
         match self.read_bytes(reader, wait) {
-            Ok(Received::Bytes) => reader.has_moved = true,
-            Ok(Received::Partial) => {}
+            Ok(Received::Bytes) => (reader.has_moved, reader.is_inside_record) = (true, false),
+            Ok(Received::Partial) => (reader.has_moved, reader.is_inside_record) = (true, true),
             Ok(Received::TlsOutput) => lock(&self.send.queue).tls_output = true,
             Ok(Received::Nothing) => {
                 self.nothing_received(&action, deadline)?;
@@ -435,9 +451,14 @@ impl ReceiveHalf {
         Ok(SocketWas::Read)
     }
 
-    /// Looks at the keepalive, and pings when it is time to.
+    /// Looks at the keepalive, and pings when it is time to. Behind our close frame there are no pings; `close_timeout` is
+    /// the bound then.
     fn keep_alive(&self, reader: &mut ReadHalf) -> KeepaliveAction {
-        let is_receiving_frame = std::mem::take(&mut reader.has_moved) && reader.decoder.is_mid_frame();
+        if lock(&self.send.queue).is_closing() {
+            return KeepaliveAction::Wait(None);
+        }
+        let is_inside = reader.is_inside_record || reader.decoder.is_mid_frame();
+        let is_receiving_frame = std::mem::take(&mut reader.has_moved) && is_inside;
         let progress = LineProgress { sent: self.send.core.sent(), is_receiving_frame };
         let action = lock(&self.send.core.keepalive).look(Instant::now(), progress);
         match action {
@@ -517,7 +538,7 @@ impl ReceiveHalf {
 
     /// The peer broke the protocol: it is told by which code (RFC 6455 §7.1.7), and reading stops.
     fn violated(&self, violation: Violation, deadline: &Deadline) -> EndResult {
-        if self.is_close_out() {
+        if self.send.is_close_out() {
             log::debug!("the peer ended the connection after the close by breaking the protocol: {violation}");
             return self.end_with(EndResult::Closed);
         }
@@ -527,27 +548,22 @@ impl ReceiveHalf {
         self.end_with(EndResult::Failed(violation.into()))
     }
 
-    /// Writes a close frame, if none was queued before, and ends this side behind it; no longer than the receiving call may
-    /// take.
+    /// Writes a close frame, if none was queued before, and ends this side behind it. The call takes no longer than `deadline`.
     fn send_final_close(&self, code: Option<CloseCode>, reason: &str, deadline: &Deadline) {
         use super::send_queue::CloseQueued;
         match self.send.queue_close(code, reason, self.send.core.new_close_deadline()) {
             CloseQueued::Before => return,
             CloseQueued::Now | CloseQueued::Failed(_) => {}
         }
-        let bounds = [self.send.core.config.close_timeout, deadline.left()];
-        let length = bounds.into_iter().flatten().fold(CLOSE_WRITE_LIMIT, Duration::min);
-        let deadline = Deadline::after("close_timeout", Some(length));
-        match self.send.flush(&deadline) {
-            Ok(()) => self.send.shutdown_write(deadline.left()),
-            Err(_) => self.send.core.transport.shutdown(),
-        }
+        let length =
+            self.send.core.config.close_timeout.map_or(CLOSE_WRITE_LIMIT, |bound| bound.min(CLOSE_WRITE_LIMIT));
+        self.send.finish_writing_within(Deadline::after("close_timeout", Some(length)), deadline);
     }
 
     /// The connection ended without a close frame, which is never clean (RFC 6455 §7.1.5). After our close frame is out, it
     /// is an end like any other.
     fn lost(&self, reader: &ReadHalf, how: &str) {
-        if self.is_close_out() {
+        if self.send.is_close_out() {
             self.end_with(EndResult::Closed);
         } else {
             let place = if reader.decoder.is_mid_message() { "inside a message" } else { "between messages" };
@@ -557,12 +573,9 @@ impl ReceiveHalf {
         self.send.core.transport.shutdown();
     }
 
-    fn is_close_out(&self) -> bool {
-        lock(&self.send.queue).is_close_written()
-    }
-
     fn peer_is_dead(&self, timeout: Duration) -> Error {
-        let text = format!("no pong came within {timeout:?} (ping_interval): the connection was dropped");
+        let bound = lock(&self.send.core.keepalive).pong_bound();
+        let text = format!("no pong came within {timeout:?} ({bound}): the connection was dropped");
         self.send.queue_close(Some(CloseCode::GOING_AWAY), "", self.send.core.new_close_deadline());
         self.send.try_flush();
         let end =

@@ -61,6 +61,15 @@ struct TakenCompressor<'a> {
     compressor: Option<Box<MessageCompressor>>,
 }
 
+/// Sends what a batch has left in the queue when it ends before its end: by an error, or by a panic in its iterator.
+struct RestOfBatch<'a>(&'a Arc<SendHalf>);
+
+/// By when a sender with this deadline goes on without the compressor. It does not start again: that the line moves does not
+/// bring the compressor back.
+pub(super) fn compressor_deadline(deadline: &Deadline) -> Deadline {
+    Deadline::after("send_timeout", Some(deadline.left_at_most(COMPRESSOR_WAIT)))
+}
+
 impl SendHalf {
     /// Calls `send` with how `message` is to be sent.
     #[inline]
@@ -110,6 +119,7 @@ impl SendHalf {
     /// Sends messages in their order, with fewer system calls than one for each.
     pub fn send_all<'a>(self: &Arc<Self>, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<()> {
         let mut end = None;
+        let _rest = RestOfBatch(self);
         for message in messages {
             let deadline = self.core.send_deadline();
             self.with_plan(&message, |plan| {
@@ -142,7 +152,8 @@ impl SendHalf {
         match message.encoding {
             Encoding::Uncompressed => self.enqueue_uncompressed(message, patience),
             Encoding::Compressed => {
-                self.enqueue_compressed(message, patience, |compressor, frame, mask| match message.parts {
+                let length = message.len.min(self.core.config.send_queue_limit);
+                self.enqueue_compressed(message, length, patience, |compressor, frame, mask| match message.parts {
                     [payload] => compressor.message(frame, message.kind, payload, mask),
                     parts => compressor.message(frame, message.kind, &parts.concat(), mask),
                 })
@@ -150,7 +161,7 @@ impl SendHalf {
             Encoding::Prepared(prepared, preparation) => {
                 // Before anything is waited for, and with nothing taken that others need.
                 let compressed = prepared.compressed(preparation);
-                self.enqueue_compressed(message, patience, |compressor, frame, mask| {
+                self.enqueue_compressed(message, compressed.len(), patience, |compressor, frame, mask| {
                     compressor.prepared(frame, message.kind, &compressed, mask);
                 })
             }
@@ -169,15 +180,16 @@ impl SendHalf {
         Ok(queue)
     }
 
-    /// Has `encode` make a frame, and queues it. Frames go out in the order of the compressor's history, as it is given back
+    /// Has `encode` make a frame of about `length` bytes, and queues it. Frames go out in the order of the compressor's history, as it is given back
     /// only when the frame is queued.
     fn enqueue_compressed(
         self: &Arc<Self>,
         message: Plan<'_>,
+        length: usize,
         patience: Patience,
         encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<[u8; 4]>),
     ) -> Result<MutexGuard<'_, SendQueue>> {
-        let Some((mut taken, mask)) = self.take_compressor(message.len, patience)? else {
+        let Some((mut taken, mask)) = self.take_compressor(length, patience)? else {
             return self.enqueue_uncompressed(message, patience);
         };
         let mut frame = Vec::new();
@@ -198,12 +210,12 @@ impl SendHalf {
         length: usize,
         patience: Patience,
     ) -> Result<Option<(TakenCompressor<'_>, Option<[u8; 4]>)>> {
-        let mut queue = self.admit(Need::Message(length.min(self.core.config.send_queue_limit)), patience)?;
-        let mut compressor = queue.take_compressor();
+        let mut queue = self.admit(Need::Message(length), patience)?;
+        let is_free = queue.is_ready(Need::Compressor, None, self.core.sent());
+        let mut compressor = if is_free { queue.take_compressor() } else { None };
         if let (None, Patience::WaitBy(deadline)) = (&compressor, patience) {
             self.unlock(queue);
-            let soon = Deadline::after("send_timeout", Some(COMPRESSOR_WAIT)).or_earlier(Some(deadline));
-            queue = match self.wait_until(Need::Compressor, &soon) {
+            queue = match self.wait_until(Need::Compressor, &compressor_deadline(&deadline)) {
                 Ok(queue) => queue,
                 Err(error) if error.kind() == ErrorKind::Timeout => return Ok(None),
                 Err(error) => return Err(error),
@@ -255,9 +267,8 @@ impl SendHalf {
         self.write_on(lock(&self.queue), writer, 0, deadline)
     }
 
-    /// The writer, with all that is queued and the header of the message in its batch, and the message's mask. The message
-    /// is admitted and its header fetched under one lock: from then on, what others queue goes out behind it, such as a
-    /// close frame or the beginning of a message in parts.
+    /// The writer, with all that is queued and the header of a message in its batch. From here on others may queue what
+    /// comes behind the message: the header goes into the batch under the lock under which a message may begin.
     fn begin_direct(
         self: &Arc<Self>,
         kind: Kind,
@@ -273,19 +284,21 @@ impl SendHalf {
                     return Err(self.sending_failed(writer, error));
                 }
                 queue = lock(&self.queue);
-                if !matches!(queue.phase(), SendPhase::Open) {
-                    // A message in parts has begun, or the end: this one waits for the first, and is refused after the other.
-                    self.write_on(queue, writer, 0, deadline)?;
+                // Meanwhile a message in parts may have begun, or a close.
+                if !queue.is_between_messages() {
+                    queue.return_writer(writer);
+                    self.wake(&queue);
+                    self.unlock(queue);
                     continue;
                 }
             }
-            return match queue.fetch_with_header(&mut writer, kind, length, self.core.sent()) {
-                Ok(mask) => Ok((writer, mask)),
+            match queue.fetch_with_header(&mut writer, kind, length, self.core.sent()) {
+                Ok(mask) => return Ok((writer, mask)),
                 Err(error) => {
                     drop(queue);
-                    Err(self.sending_failed(writer, error))
+                    return Err(self.sending_failed(writer, error));
                 }
-            };
+            }
         }
     }
 
@@ -396,7 +409,8 @@ impl SendHalf {
     /// Queues a keepalive ping without writing it, unless one is waiting already.
     pub fn queue_ping(&self, payload: &[u8]) {
         let mut queue = lock(&self.queue);
-        if queue.has_pings() {
+        if let Some(waiting) = queue.last_ping() {
+            lock(&self.core.keepalive).await_instead(payload, waiting);
             return;
         }
         lock(&self.core.keepalive).ping_queued(payload, Instant::now());
@@ -453,6 +467,12 @@ impl SendHalf {
 impl Plan<'_> {
     fn is_direct(&self) -> bool {
         self.len >= DIRECT_SEND_MIN && matches!(self.encoding, Encoding::Uncompressed)
+    }
+}
+
+impl Drop for RestOfBatch<'_> {
+    fn drop(&mut self) {
+        self.0.unlock(lock(&self.0.queue));
     }
 }
 

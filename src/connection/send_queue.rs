@@ -50,7 +50,7 @@ pub(crate) struct SendQueue {
     sent_at_fetch: u64,
     /// Pings of which the last byte has not left, with the position behind it.
     pings: VecDeque<(u64, Vec<u8>)>,
-    /// Senders that wait to queue or to write, the first come first.
+    /// Senders that wait, the first come first.
     turns: VecDeque<(Ticket, Need)>,
     next_ticket: Ticket,
     /// How many threads wait for a change.
@@ -115,8 +115,30 @@ pub(crate) enum Need {
     Writer,
     /// To compress a message.
     Compressor,
-    /// To begin a message in parts: nobody may be compressing one that would come between the parts.
+    /// To begin a message in parts.
     Start,
+    /// The same, with the compressor.
+    CompressedStart,
+}
+
+impl Need {
+    /// Whether who waits for it writes what is queued, when its turn comes.
+    fn is_for_writing(self) -> bool {
+        match self {
+            Need::Message(_) | Need::Frame(_) | Need::Writer => true,
+            Need::Compressor | Need::Start | Need::CompressedStart => false,
+        }
+    }
+
+    /// Whether a sender with this need keeps `later` from what it waits for, and so goes first.
+    fn goes_before(self, later: Need) -> bool {
+        match later {
+            Need::Message(_) | Need::Frame(_) | Need::Writer => self.is_for_writing(),
+            Need::Compressor => matches!(self, Need::Compressor | Need::CompressedStart),
+            // During a message in parts nobody else can go on.
+            Need::Start | Need::CompressedStart => true,
+        }
+    }
 }
 
 /// What came of queueing a close frame.
@@ -169,26 +191,32 @@ impl SendQueue {
     pub fn is_ready(&self, need: Need, ticket: Option<Ticket>, sent: u64) -> bool {
         let may_queue = |length| match self.writer {
             // A writer in its place has no backlog that could not be written by this very call.
-            WriterSlot::Idle(_) => self.is_next(ticket) || self.fits(length, sent),
+            WriterSlot::Idle(_) => self.is_next(need, ticket) || self.fits(length, sent),
             WriterSlot::Writing | WriterSlot::Flushing => self.fits(length, sent),
             WriterSlot::Yielding | WriterSlot::Broken => false,
         };
         self.allows(need)
             && match need {
                 Need::Message(length) | Need::Frame(length) => may_queue(length),
-                Need::Writer => self.is_writer_idle() && self.is_next(ticket),
-                Need::Compressor | Need::Start => true,
+                Need::Writer => self.is_writer_idle() && self.is_next(need, ticket),
+                Need::Compressor | Need::Start | Need::CompressedStart => self.is_next(need, ticket),
             }
     }
 
-    /// Whether nothing but the writer and the room in the queue stands in the way of `need`.
+    /// Whether nothing but the writer, the room in the queue and those before it stand in the way of `need`.
     fn allows(&self, need: Need) -> bool {
-        let is_between_messages = matches!(self.phase, SendPhase::Open);
         match need {
-            Need::Message(_) | Need::Writer => is_between_messages,
+            Need::Message(_) | Need::Writer | Need::Start => self.is_between_messages(),
             Need::Frame(_) => true,
-            Need::Compressor | Need::Start => is_between_messages && !matches!(self.compressor, CompressorSlot::Taken),
+            Need::Compressor | Need::CompressedStart => {
+                self.is_between_messages() && !matches!(self.compressor, CompressorSlot::Taken)
+            }
         }
+    }
+
+    /// Whether a message may begin.
+    pub fn is_between_messages(&self) -> bool {
+        matches!(self.phase, SendPhase::Open)
     }
 
     /// Whether a message of `length` bytes may be queued: all that is accepted and not taken stays within the bound, but
@@ -239,6 +267,17 @@ impl SendQueue {
         }
     }
 
+    /// Whether our close frame is queued or written.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, SendPhase::CloseQueued { .. })
+    }
+
+    /// Whether somebody is writing our close frame.
+    pub fn is_writing_close(&self) -> bool {
+        let has_writer = matches!(self.writer, WriterSlot::Flushing | WriterSlot::Writing | WriterSlot::Yielding);
+        has_writer && matches!(self.phase, SendPhase::CloseQueued { end } if self.written < end && end <= self.fetched)
+    }
+
     /// Whether the system has taken all of our close frame.
     pub fn is_close_written(&self) -> bool {
         matches!(self.phase, SendPhase::CloseQueued { end } if self.written >= end)
@@ -259,13 +298,13 @@ impl SendQueue {
 
     /// Whether a sender waits that only the writer holds up: it will write what is queued.
     pub fn has_turns(&self) -> bool {
-        self.turns.iter().any(|(_, need)| self.allows(*need))
+        self.turns.iter().any(|(_, need)| need.is_for_writing() && self.allows(*need))
     }
 
-    /// Whether no such sender came before the one with this ticket.
-    fn is_next(&self, ticket: Option<Ticket>) -> bool {
+    /// Whether no sender that could go on came before the one with this need and ticket.
+    fn is_next(&self, need: Need, ticket: Option<Ticket>) -> bool {
         let mut before = self.turns.iter().take_while(|(waiting, _)| Some(*waiting) != ticket);
-        !before.any(|(_, need)| self.allows(*need))
+        !before.any(|(_, earlier)| earlier.goes_before(need) && self.allows(*earlier))
     }
 
     // Queueing.
@@ -318,9 +357,9 @@ impl SendQueue {
         Ok(true)
     }
 
-    /// Whether a ping waits to leave.
-    pub fn has_pings(&self) -> bool {
-        !self.pings.is_empty()
+    /// The last of the pings that wait to leave.
+    pub fn last_ping(&self) -> Option<&[u8]> {
+        self.pings.back().map(|(_, payload)| payload.as_slice())
     }
 
     /// Appends the close frame to the queue, once.
@@ -578,3 +617,6 @@ impl Masks {
         Ok(Some(mask))
     }
 }
+
+#[cfg(test)]
+mod tests;

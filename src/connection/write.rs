@@ -18,6 +18,8 @@ use crate::transport::WriteState;
 /// Back-off after a `WouldBlock` that may have come before the timeout (the shared socket was briefly non-blocking); avoids
 /// spinning.
 const SPURIOUS_WOULDBLOCK_BACKOFF: Duration = Duration::from_millis(1);
+/// How long the receiver waits at most to hear from the thread that writes our close frame that it is out.
+const CLOSE_NOTE_WAIT: Duration = Duration::from_secs(1);
 /// Batches that one sender writes for others before the next sender takes over.
 const MAX_BATCHES_FOR_OTHERS: usize = bound(64, 2);
 /// The same for a call that never waits.
@@ -71,16 +73,15 @@ impl SendHalf {
         need: Need,
         mut deadline: Deadline,
     ) -> Result<MutexGuard<'a, SendQueue>> {
-        let ticket = match need {
-            Need::Message(_) | Need::Frame(_) | Need::Writer => Some(queue.take_turn(need)),
-            Need::Compressor | Need::Start => None,
-        };
+        let ticket = queue.take_turn(need);
+        // The bound is over this wait, not over what the sender did before, such as to compress.
+        deadline.progress();
         let mut sent = self.core.sent();
         let result = loop {
             if let Err(error) = self.check_sendable(&queue).and_then(|()| self.check_not_own_message(&queue, need)) {
                 break Err(error);
             }
-            if queue.is_ready(need, ticket, self.core.sent()) {
+            if queue.is_ready(need, Some(ticket), self.core.sent()) {
                 break Ok(());
             }
             if self.core.sent() != sent {
@@ -92,10 +93,8 @@ impl SendHalf {
                 Err(error) => break Err(error),
             }
         };
-        if let Some(ticket) = ticket {
-            queue.leave_turn(ticket);
-            self.wake(&queue);
-        }
+        queue.leave_turn(ticket);
+        self.wake(&queue);
         match result {
             Ok(()) => Ok(queue),
             Err(error) => {
@@ -287,6 +286,7 @@ impl SendHalf {
     /// Waits until the system has taken everything up to a position.
     pub fn wait_until_written(&self, end: u64, deadline: &Deadline) -> Result<()> {
         let mut deadline = *deadline;
+        deadline.progress();
         let mut sent = self.core.sent();
         let mut queue = lock(&self.queue);
         while !queue.is_written(end) {
@@ -336,6 +336,43 @@ impl SendHalf {
                 }
                 None => queue = self.wait(queue, None),
             }
+        }
+    }
+
+    /// Whether the system has taken all of our close frame. The one who writes it may not have said so yet: that one is
+    /// waited for, no longer than one write takes that does not stand still.
+    pub fn is_close_out(&self) -> bool {
+        let deadline = Deadline::after("", Some(CLOSE_NOTE_WAIT));
+        let mut queue = lock(&self.queue);
+        while queue.is_writing_close() && !deadline.is_over() {
+            queue = self.wait(queue, deadline.left());
+        }
+        queue.is_close_written()
+    }
+
+    /// Writes all that is queued by the deadline, our close frame last, and ends this side of the transport; all of it if
+    /// that fails.
+    pub fn finish_writing(&self, deadline: &Deadline) {
+        match self.flush(deadline) {
+            Ok(()) => self.shutdown_write(deadline.left()),
+            Err(_) => self.core.transport.shutdown(),
+        }
+    }
+
+    /// As `finish_writing`, but waits only if the caller may wait until the deadline. If it may not, a thread of ours does:
+    /// the caller's bound is none of the write's.
+    pub fn finish_writing_within(self: &Arc<Self>, deadline: Deadline, callers: &Deadline) {
+        self.try_flush();
+        let is_written = {
+            let queue = lock(&self.queue);
+            queue.is_written(queue.end())
+        };
+        if is_written || callers.left().is_none_or(|left| deadline.left().is_some_and(|own| own <= left)) {
+            return self.finish_writing(&deadline);
+        }
+        let half = Arc::clone(self);
+        if spawn("wsync close", move || half.finish_writing(&deadline)).is_err() {
+            self.core.transport.shutdown();
         }
     }
 

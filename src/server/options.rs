@@ -127,6 +127,12 @@ impl AcceptOptions {
         self
     }
 
+    /// As [`ConnectOptions::pong_timeout`](crate::ConnectOptions::pong_timeout) (default: `None`, as long as the interval).
+    pub fn pong_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
+        self.bounds.pong_timeout = timeout;
+        self
+    }
+
     /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
     pub fn max_message_size(mut self, bytes: usize) -> AcceptOptions {
         self.bounds.max_message_size = bytes;
@@ -181,7 +187,8 @@ impl AcceptOptions {
     pub(super) fn check_bounds(&self) -> Result<()> {
         check_timeout("send_timeout", self.bounds.send_timeout)?;
         check_timeout("close_timeout", self.bounds.close_timeout)?;
-        check_timeout("ping_interval", self.bounds.ping_interval)
+        check_timeout("ping_interval", self.bounds.ping_interval)?;
+        check_timeout("pong_timeout", self.bounds.pong_timeout)
     }
 }
 

@@ -29,6 +29,8 @@ mod memory_stream;
 mod network_faults;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL
 mod poller;
+#[cfg(target_os = "linux")] // the certificates are made with OpenSSL, and lines with small buffers are set up by it
+mod promises;
 mod promises_background;
 mod promises_http;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL

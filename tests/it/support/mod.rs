@@ -5,6 +5,8 @@
 //! end reads it, so the test depends on no timing.
 
 pub mod codec;
+#[cfg(target_os = "linux")]
+pub mod line;
 pub mod log;
 pub mod peer;
 #[cfg(target_os = "linux")]

@@ -322,7 +322,7 @@ fn compressed() {
     let prepared = Prepared::new(&text(2, 0, 30));
     let ws = ours.clone();
     senders.push(spawn(move || {
-        ws.send_prepared(&prepared).unwrap();
+        ws.send(&prepared).unwrap();
         let is_accepted = ws.try_send(&text(2, 1, 10)).is_ok();
         (2, if is_accepted { vec![0, 1] } else { vec![0] })
     }));
@@ -944,8 +944,8 @@ fn keepalive_of_a_live_line() {
     let setter = spawn({
         let ws = ours.clone();
         move || {
-            ws.set_ping_interval(Some(2 * SECOND));
-            ws.set_ping_interval(Some(SECOND));
+            ws.set_ping_interval(2 * SECOND);
+            ws.set_ping_interval(SECOND);
         }
     });
     let accepted = [sender(&theirs, 1, 2, 20).join().unwrap(), sender(&ours, 0, 2, 20).join().unwrap()];
