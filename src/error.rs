@@ -73,7 +73,8 @@ pub enum ErrorKind {
     Redirect,
     /// The peer's side of the opening handshake is not what RFC 6455 §4 asks for.
     Handshake,
-    /// This side refused the client's request, by a hook of [`AcceptOptions`](crate::AcceptOptions).
+    /// This side refused the client's request, by [`AcceptOptions::on_request`](crate::AcceptOptions::on_request);
+    /// [`Error::response`] is what it sent.
     Refused,
     /// A bound of time was reached. From a receiving call it always means: nothing yet, and the connection is still usable.
     /// From `connect`, `accept`, `send` and `close` the text says which bound, and what was waited for.
@@ -112,7 +113,7 @@ impl Error {
         Error(Repr::Shared(Arc::new(Inner { kind, message, source: Some(source), response: None })))
     }
 
-    pub(crate) fn rejected(kind: ErrorKind, message: impl Into<String>, response: Response) -> Error {
+    pub(crate) fn with_response(kind: ErrorKind, message: impl Into<String>, response: Response) -> Error {
         Error(Repr::Shared(Arc::new(Inner { kind, message: message.into(), source: None, response: Some(response) })))
     }
 
@@ -147,7 +148,8 @@ impl Error {
         self.kind() == ErrorKind::Timeout
     }
 
-    /// The server's (or proxy's) HTTP answer, for kind [`Rejected`](ErrorKind::Rejected) and where else one was read.
+    /// The server's (or proxy's) HTTP answer, for kind [`Rejected`](ErrorKind::Rejected) and where else one was read. Of a server,
+    /// the answer that it sent in place of a 101.
     pub fn response(&self) -> Option<&Response> {
         self.inner()?.response.as_ref()
     }
@@ -162,6 +164,10 @@ impl Error {
         self.inner()?.source.as_deref()
     }
 }
+
+/// An error is not changed after it was made, so a panic leaves none half done.
+impl std::panic::UnwindSafe for Error {}
+impl std::panic::RefUnwindSafe for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -159,6 +159,9 @@
 //!
 //! # Features
 //!
+//! - `native-tls` (default): TLS by the system's library (OpenSSL, SChannel, Secure Transport). Without it
+//!   (`default-features = false`) the crate is for `ws` alone and needs no OpenSSL; `wss` is then an error of kind
+//!   [`Url`](ErrorKind::Url) that names the feature.
 //! - `vendored`: builds OpenSSL from source, for machines without its headers. Windows and macOS use the system's TLS and
 //!   need neither.
 //!
@@ -199,6 +202,7 @@ mod sync;
 mod transport;
 mod upgrade;
 mod websocket;
+mod ws_url;
 
 pub use background::{Background, BackgroundOptions, End, Event, Events, Reader, Reconnect};
 pub use client::Proxy;
@@ -207,17 +211,20 @@ pub use close_code::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use error::{Error, ErrorKind, Result};
 pub use group::Group;
-pub use handshake::Refusal;
-pub use http::{Request, Response};
+pub use handshake::accept_key;
+pub use http::{Request, Response, ResponseBuilder};
 pub use message::{Message, MessageRef};
 pub use message_stream::{MessageReader, MessageWriter};
+#[cfg(feature = "native-tls")]
 pub use native_tls;
 pub use prepared::Prepared;
-pub use protocol::{Kind as MessageKind, Role};
+pub use protocol::{MessageKind, Role};
+pub use server::acceptance::Acceptance;
 pub use server::options::AcceptOptions;
-pub use transport::Stream;
-pub use url::Url;
+pub use server::upgraded::Upgraded;
+pub use transport::{Stream, TlsClient, TlsServer};
 pub use websocket::WebSocket;
+pub use ws_url::Url;
 
 /// Compiles the README's examples.
 #[doc = include_str!("../README.md")]

@@ -1,6 +1,6 @@
 //! Messages, owned and borrowed.
 
-use crate::protocol::Kind as MessageKind;
+use crate::protocol::MessageKind;
 
 /// A received (or owned) message (RFC 6455 §5.6).
 ///
