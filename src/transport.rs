@@ -5,6 +5,9 @@
 //! which works over memory: the reader waits for the bare socket and locks the engine only to decrypt, the writer locks it
 //! only to encrypt.
 
+// Some of it is for TLS only.
+#![cfg_attr(not(feature = "native-tls"), allow(dead_code))]
+
 mod deadline_stream;
 mod memory;
 mod read_buffer;

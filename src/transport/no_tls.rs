@@ -1,5 +1,6 @@
 //! In the place of `tls.rs` without the feature `native-tls`: the same interface, of which nothing can be made or called.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 
@@ -13,11 +14,11 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// TLS settings of a client. There are none without the feature `native-tls`.
 #[derive(Clone)]
-pub enum TlsClient {}
+pub struct TlsClient(Infallible);
 
 /// TLS settings of a server. There are none without the feature `native-tls`.
 #[derive(Clone)]
-pub enum TlsServer {}
+pub struct TlsServer(Infallible);
 
 impl TlsClient {
     pub(crate) fn check_available() -> Result<()> {
@@ -32,22 +33,22 @@ impl TlsClient {
 
 impl fmt::Debug for TlsClient {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl fmt::Debug for TlsServer {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
+        match self.0 {}
     }
 }
 
 pub(super) fn connect(client: &TlsClient, _: &str, _: Stream, _: &Deadline) -> Result<(Socket, Engine)> {
-    match *client {}
+    match client.0 {}
 }
 
 pub(super) fn accept(server: &TlsServer, _: Stream, _: &Deadline) -> Result<(Socket, Engine)> {
-    match *server {}
+    match server.0 {}
 }
 
 pub(super) enum Engine {}
