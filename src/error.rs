@@ -136,6 +136,11 @@ impl Error {
     }
 
     /// What sort of failure this is.
+    ///
+    /// ```
+    /// let error = wsync::WebSocket::connect("example.com").unwrap_err();
+    /// assert_eq!(error.kind(), wsync::ErrorKind::Url);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
             Repr::Shared(inner) => inner.kind,
@@ -144,22 +149,52 @@ impl Error {
     }
 
     /// Whether the kind is [`Timeout`](ErrorKind::Timeout): after a receiving call, that nothing came yet.
+    ///
+    /// ```
+    /// # fn run(ws: &wsync::WebSocket) -> wsync::Result<()> {
+    /// match ws.recv_timeout(std::time::Duration::from_millis(10)) {
+    ///     Err(error) if error.is_timeout() => println!("nothing yet"),
+    ///     result => println!("{:?}", result?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout
     }
 
     /// The server's (or proxy's) HTTP answer, for kind [`Rejected`](ErrorKind::Rejected) and where else one was read. Of a server,
     /// the answer that it sent in place of a 101.
+    ///
+    /// ```
+    /// # fn run(error: &wsync::Error) {
+    /// if let Some(wait) = error.response().and_then(|response| response.header("Retry-After")) {
+    ///     println!("again in {wait} s");
+    /// }
+    /// # }
+    /// ```
     pub fn response(&self) -> Option<&Response> {
         self.inner()?.response.as_ref()
     }
 
     /// The status of that answer, such as 429.
+    ///
+    /// ```
+    /// # fn run(error: &wsync::Error) -> bool {
+    /// error.status() == Some(429)
+    /// # }
+    /// ```
     pub fn status(&self) -> Option<u16> {
         self.response().map(Response::status)
     }
 
     /// The cause, such as an [`std::io::Error`], if there is one. Its text is the end of this error's.
+    ///
+    /// ```
+    /// # fn run(error: &wsync::Error) -> Option<std::io::ErrorKind> {
+    /// error.get_ref()?.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+    /// # }
+    /// ```
     pub fn get_ref(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.inner()?.source.as_deref()
     }

@@ -87,12 +87,20 @@ impl Default for ConnectOptions {
 
 impl ConnectOptions {
     /// The defaults, as each setter names them; the same as [`WebSocket::options`].
+    ///
+    /// ```
+    /// let options = wsync::ConnectOptions::new();
+    /// ```
     pub fn new() -> ConnectOptions {
         ConnectOptions::default()
     }
 
     /// The subprotocols to offer, the most wanted first (RFC 6455 §1.9; default: none). What the server chose is
     /// [`WebSocket::protocol`]; it may choose none.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().protocols(["v2.chat", "v1.chat"]);
+    /// ```
     pub fn protocols<I>(mut self, names: I) -> ConnectOptions
     where
         I: IntoIterator,
@@ -144,6 +152,11 @@ impl ConnectOptions {
     }
 
     /// What compression to offer (default: [`Compression::default`], on).
+    ///
+    /// ```
+    /// use wsync::{Compression, WebSocket};
+    /// let options = WebSocket::options().compression(Compression::default().level(1));
+    /// ```
     pub fn compression(mut self, compression: Compression) -> ConnectOptions {
         self.compression = compression;
         self
@@ -167,18 +180,32 @@ impl ConnectOptions {
     }
 
     /// The proxy to connect through (default: what the environment names, see [`Proxy`]).
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().proxy("socks5h://localhost:1080".parse()?);
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn proxy(mut self, proxy: Proxy) -> ConnectOptions {
         self.proxy = ProxyChoice::Fixed(proxy);
         self
     }
 
     /// Connect without a proxy, whatever the environment says.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().no_proxy();
+    /// ```
     pub fn no_proxy(mut self) -> ConnectOptions {
         self.proxy = ProxyChoice::None;
         self
     }
 
     /// The bound of resolving, TCP, proxy, TLS, the upgrade and all redirects together (default: 30 s; `None`: no bound).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::WebSocket::options().connect_timeout(Duration::from_secs(5));
+    /// ```
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
         self.connect_timeout = timeout.into();
         self
@@ -188,12 +215,22 @@ impl ConnectOptions {
     /// peer has taken something, so that a large message may take longer on a slow line. When it is reached, that
     /// `send` fails with [`Timeout`](crate::ErrorKind::Timeout) and later ones with [`Closed`](crate::ErrorKind::Closed), as part of a
     /// frame may be out; receiving goes on.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::WebSocket::options().send_timeout(Duration::from_secs(5));
+    /// ```
     pub fn send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
         self.bounds.send_timeout = timeout.into();
         self
     }
 
     /// The bound over the whole closing handshake (default: 5 s; `None`: no bound).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::WebSocket::options().close_timeout(Duration::from_secs(1));
+    /// ```
     pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
         self.bounds.close_timeout = timeout.into();
         self
@@ -201,6 +238,11 @@ impl ConnectOptions {
 
     /// Keepalive: how long after the last pong a ping is sent, and how long its pong may take (default: `None`, no
     /// pings; zero means the same). See [`WebSocket::set_ping_interval`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::WebSocket::options().ping_interval(Duration::from_secs(20));
+    /// ```
     pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> ConnectOptions {
         self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
         self
@@ -208,6 +250,10 @@ impl ConnectOptions {
 
     /// The largest message to receive, in bytes after inflation (default: 64 MiB). A larger one ends the connection with
     /// [`TooBig`](crate::ErrorKind::TooBig) and close code 1009.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().max_message_size(1 << 20);
+    /// ```
     pub fn max_message_size(mut self, bytes: usize) -> ConnectOptions {
         self.bounds.max_message_size = bytes;
         self
@@ -225,6 +271,10 @@ impl ConnectOptions {
 
     /// How many redirects are followed (default: 5). With 0 a redirect is [`Rejected`](crate::ErrorKind::Rejected) like any other
     /// answer.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().max_redirects(0);
+    /// ```
     pub fn max_redirects(mut self, count: u32) -> ConnectOptions {
         self.max_redirects = count;
         self
@@ -249,6 +299,10 @@ impl ConnectOptions {
     /// Connects to these addresses whenever `host` is the host, instead of resolving its name; the `Host` header and the
     /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0. A proxy gets
     /// the URL's host.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().resolve("example.com", [([127, 0, 0, 1], 0).into()]);
+    /// ```
     pub fn resolve(mut self, host: &str, addresses: impl Into<Vec<SocketAddr>>) -> ConnectOptions {
         self.resolve.push((normalized_host(host), addresses.into()));
         self

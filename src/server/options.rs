@@ -62,12 +62,20 @@ impl Default for AcceptOptions {
 
 impl AcceptOptions {
     /// The defaults, as each setter names them.
+    ///
+    /// ```
+    /// let options = wsync::AcceptOptions::new();
+    /// ```
     pub fn new() -> AcceptOptions {
         AcceptOptions::default()
     }
 
     /// The subprotocols that this server speaks, the most wanted first; the first one that the client offers is chosen
     /// (RFC 6455 §4.2.2; default: none).
+    ///
+    /// ```
+    /// let options = wsync::AcceptOptions::new().protocols(["v2.chat", "v1.chat"]);
+    /// ```
     pub fn protocols<I>(mut self, names: I) -> AcceptOptions
     where
         I: IntoIterator,
@@ -78,6 +86,11 @@ impl AcceptOptions {
     }
 
     /// What compression to agree to (default: [`Compression::default`], on).
+    ///
+    /// ```
+    /// use wsync::{AcceptOptions, Compression};
+    /// let options = AcceptOptions::new().compression(Compression::off());
+    /// ```
     pub fn compression(mut self, compression: Compression) -> AcceptOptions {
         self.compression = compression;
         self
@@ -127,30 +140,54 @@ impl AcceptOptions {
     }
 
     /// The bound of TLS, request and answer together (default: 30 s; `None`: no bound).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::AcceptOptions::new().accept_timeout(Duration::from_secs(5));
+    /// ```
     pub fn accept_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
         self.accept_timeout = timeout.into();
         self
     }
 
     /// As [`ConnectOptions::send_timeout`](crate::ConnectOptions::send_timeout) (default: `None`).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::AcceptOptions::new().send_timeout(Duration::from_secs(5));
+    /// ```
     pub fn send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
         self.bounds.send_timeout = timeout.into();
         self
     }
 
     /// As [`ConnectOptions::close_timeout`](crate::ConnectOptions::close_timeout) (default: 5 s).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::AcceptOptions::new().close_timeout(Duration::from_secs(1));
+    /// ```
     pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
         self.bounds.close_timeout = timeout.into();
         self
     }
 
     /// As [`ConnectOptions::ping_interval`](crate::ConnectOptions::ping_interval) (default: `None`).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::AcceptOptions::new().ping_interval(Duration::from_secs(30));
+    /// ```
     pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> AcceptOptions {
         self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
         self
     }
 
     /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
+    ///
+    /// ```
+    /// let options = wsync::AcceptOptions::new().max_message_size(1 << 20);
+    /// ```
     pub fn max_message_size(mut self, bytes: usize) -> AcceptOptions {
         self.bounds.max_message_size = bytes;
         self

@@ -29,14 +29,17 @@ use crate::websocket::{HandshakeInfo, WebSocket};
 ///
 /// # HTTP servers that fit
 ///
-/// The HTTP server must give the stream itself away, as a [`TcpStream`](std::net::TcpStream), a `UnixStream` or a
-/// [`Stream`]: one thread waits in `recv` while others send, so what can be read and written only by one owner at a time,
-/// such as a `Box<dyn Read + Write>`, does not fit. The answer to the client is a 101 with `Upgrade: websocket`,
-/// `Connection: Upgrade` and `Sec-WebSocket-Accept: ` [`accept_key`](crate::accept_key)`(key)`, where `key` is the request's
-/// `Sec-WebSocket-Key`.
+/// The HTTP server must give the stream itself away, as a [`TcpStream`](std::net::TcpStream), a `UnixStream` or a [`Stream`]:
+/// one thread waits in `recv` while others send, which a single reader and writer such as a `Box<dyn Read + Write>` does not
+/// allow. The answer to the client is a 101 with `Upgrade: websocket`, `Connection: Upgrade` and `Sec-WebSocket-Accept` with
+/// the [`accept_key`](crate::accept_key) of the request's `Sec-WebSocket-Key`. Tried:
 ///
-/// - A loop of your own around a parser such as `httparse` fits: it owns the socket. Give what it has read beyond the
-///   request to [`already_read`](Upgraded::already_read).
+/// | crate | fits | how |
+/// |---|---|---|
+/// | `touche` 0.0.15 | yes | `response.upgrade(…)` hands out a `Connection`; `downcast` gives the `TcpStream` |
+/// | `hyper` 1.12 | yes | `hyper::upgrade::on`, then `downcast`; tokio's stream becomes one of std by `into_std`, and `read_buf` goes to [`already_read`](Upgraded::already_read) |
+/// | `httparse` 1.10 | yes | a loop of your own reads the request; what it has read beyond goes to [`already_read`](Upgraded::already_read) |
+/// | `tiny_http` 0.12, `rouille` 3.6 | no | they hand out one boxed stream, which cannot be split into a reader and a writer |
 #[must_use = "it does nothing until `open` is called"]
 pub struct Upgraded {
     stream: Stream,
@@ -113,18 +116,44 @@ impl Upgraded {
     }
 
     /// As [`ConnectOptions::close_timeout`](crate::ConnectOptions::close_timeout) (default: 5 s).
+    ///
+    /// ```
+    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
+    /// use std::time::Duration;
+    /// let upgraded = wsync::WebSocket::upgraded(stream, wsync::Role::Server);
+    /// let ws = upgraded.close_timeout(Duration::from_secs(1)).open()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Upgraded {
         self.bounds.close_timeout = timeout.into();
         self
     }
 
     /// As [`ConnectOptions::ping_interval`](crate::ConnectOptions::ping_interval) (default: `None`).
+    ///
+    /// ```
+    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
+    /// use std::time::Duration;
+    /// let upgraded = wsync::WebSocket::upgraded(stream, wsync::Role::Server);
+    /// let ws = upgraded.ping_interval(Duration::from_secs(30)).open()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Upgraded {
         self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
         self
     }
 
     /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
+    ///
+    /// ```
+    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
+    /// let upgraded = wsync::WebSocket::upgraded(stream, wsync::Role::Server);
+    /// let ws = upgraded.max_message_size(1 << 20).open()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_message_size(mut self, bytes: usize) -> Upgraded {
         self.bounds.max_message_size = bytes;
         self
