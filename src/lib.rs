@@ -83,7 +83,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Servers start from [`WebSocket::accept`], and have [`AcceptOptions`]; clients have [`ConnectOptions`] for headers,
+//! Servers start from [`WebSocket::accept`], and have [`AcceptOptions`], whose [`on_request`](AcceptOptions::on_request) decides
+//! about each request; clients have [`ConnectOptions`] for headers,
 //! subprotocols, TLS settings, proxies and bounds.
 //!
 //! # Servers

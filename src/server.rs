@@ -97,7 +97,7 @@ fn accept(options: &AcceptOptions, stream: Stream) -> Result<WebSocket> {
         Ok(request) => request,
         Err(response) => return Err(refuse(upgrade, ErrorKind::Handshake, response, &deadline)?),
     };
-    // No lock is held: the hook may do what it likes.
+    // No lock is held, so the hook may use any part of this crate.
     match catch_unwind(AssertUnwindSafe(|| options.decide(&request))) {
         Ok(Ok(acceptance)) => agree(options, upgrade, request, acceptance, &deadline),
         Ok(Err(response)) => match handshake::check_response(&response) {
@@ -144,6 +144,7 @@ fn agree(
         return Err(fail(upgrade, &error, deadline));
     }
     let Acceptance { headers, protocol, data } = acceptance;
+    warn_of_ignored(&headers);
     let mut negotiated = handshake::accept(&request, &options.protocols, &options.compression);
     negotiated.protocol = protocol.or(negotiated.protocol);
     upgrade.write(&handshake::write_accept(&request, &negotiated, &headers), deadline)?;
@@ -152,6 +153,15 @@ fn agree(
     let Negotiated { protocol, extensions, .. } = negotiated;
     let info = HandshakeInfo { protocol, extensions, request: Some(request), data, ..HandshakeInfo::default() };
     Ok(WebSocket::new(connection, info))
+}
+
+/// Logs the names of the program's headers that the handshake sets itself: they are not sent.
+fn warn_of_ignored(headers: &[(String, String)]) {
+    let ignored: Vec<&str> =
+        headers.iter().map(|(name, _)| name.as_str()).filter(|name| handshake::is_controlled(name)).collect();
+    if !ignored.is_empty() {
+        log::warn!("ignored headers that the handshake sets itself: {}", ignored.join(", "));
+    }
 }
 
 /// Refuses what cannot be in a 101 to this request.
@@ -189,7 +199,7 @@ fn first_line(response: &Response) -> String {
 fn fail(upgrade: Upgrade, error: &Error, deadline: &Deadline) -> Error {
     let text = format!("the request was answered with 500: {error}");
     log::warn!("{text}");
-    // That the client does not get its 500 is the lesser error.
+    // The caller gets `error`, which must be fixed, also when the 500 does not reach the client.
     let response = send_response(upgrade, internal_error(), deadline).unwrap_or_else(|_| internal_error());
     Error::with_response(error.kind(), text, response)
 }

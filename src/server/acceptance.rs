@@ -45,7 +45,7 @@ impl Acceptance {
     }
 
     /// Adds a header to the 101; may be called again for the same name. What the handshake itself sets is ignored, as by
-    /// [`ConnectOptions::header`](crate::ConnectOptions::header). One that cannot be sent, such as with a line end in its
+    /// [`ConnectOptions::header`](crate::ConnectOptions::header), with a line in the log. One that cannot be sent, such as with a line end in its
     /// value, is answered with 500 and ends accepting with [`InvalidInput`](crate::ErrorKind::InvalidInput).
     ///
     /// ```
