@@ -159,7 +159,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn open(&self, path: &str) -> wsync::Result<WebSocket> {
-        self.options.connect(&format!("{}{path}", self.url))
+        self.options.connect(format!("{}{path}", self.url))
     }
 
     fn echoes(&self, path: &str, messages: &[Message]) -> Outcome {

@@ -9,18 +9,15 @@ mod target;
 
 use std::net::{SocketAddr, TcpStream};
 
-use native_tls::TlsConnector;
-use url::Url;
-
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Negotiated, UpgradeRequest};
 use crate::http::{Body, Head, HeadParser, Response, clip, is_informational};
 use crate::protocol::Role;
-use crate::sync::OnceLock;
-use crate::transport::{Stream, Transport, connect_tls};
+use crate::transport::{Stream, TlsClient, Transport, connect_tls};
 use crate::upgrade::{EXPECTS_TLS, Upgrade};
 use crate::websocket::{HandshakeInfo, WebSocket};
+use crate::ws_url::Url;
 use options::{ConnectOptions, ProxyChoice};
 pub use proxy::Proxy;
 use redirect::Redirect;
@@ -33,11 +30,21 @@ impl WebSocket {
     ///
     /// # Errors
     /// See [`ConnectOptions::connect`].
-    pub fn connect(url: &str) -> Result<WebSocket> {
+    ///
+    /// ```no_run
+    /// let ws = wsync::WebSocket::connect("wss://example.com/chat")?;
+    /// ws.send("hello")?;
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
+    pub fn connect(url: impl AsRef<str>) -> Result<WebSocket> {
         WebSocket::options().connect(url)
     }
 
     /// Options for connecting, with a setter for each.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().protocols(["v1.chat"]).max_redirects(0);
+    /// ```
     pub fn options() -> ConnectOptions {
         ConnectOptions::new()
     }
@@ -86,6 +93,9 @@ impl<'a> Connecting<'a> {
         options.check()?;
         let deadline = Deadline::after("connect_timeout", options.connect_timeout);
         let target = Target::parse(url)?;
+        if target.secure {
+            TlsClient::check_available()?;
+        }
         Ok(Connecting { options, deadline, target, headers: options.headers.clone(), redirects: Vec::new() })
     }
 
@@ -118,12 +128,12 @@ impl<'a> Connecting<'a> {
         let mut upgrade = Upgrade::new(self.secure(stream)?, Role::Client, self.target.authority());
         upgrade.explain_silence(self.silence_hint());
         upgrade.write(&request.to_bytes(), &self.deadline)?;
-        log::debug!("asked for {}", without_query(&self.target.url));
+        log::debug!("asked for {}", without_query(self.target.url.as_str()));
         let head = read_final_head(&mut upgrade, &self.deadline)?;
         log::debug!("{} answered {} {}", self.target.authority(), head.start.status, head.start.reason);
         if head.start.status != 101 {
             let body = upgrade.read_body(Body::of(&head), &self.deadline);
-            return Ok(Answer::Other(Response::new(head, body)));
+            return Ok(Answer::Other(Response::received(head, body)));
         }
         let negotiated = request.check(&head)?;
         Ok(Answer::Upgraded(Box::new(self.upgraded(upgrade, negotiated, head))))
@@ -136,9 +146,17 @@ impl<'a> Connecting<'a> {
             return Transport::plain(stream).map_err(unusable);
         }
         let name = self.target.server_name();
-        let transport = connect_tls(connector(self.options)?, name, stream, &self.deadline)?;
+        let transport = connect_tls(self.tls()?, name, stream, &self.deadline)?;
         log::debug!("TLS with {name} is up");
         Ok(transport)
+    }
+
+    /// The caller's TLS settings, or the default ones.
+    fn tls(&self) -> Result<&TlsClient> {
+        match &self.options.tls {
+            Some(tls) => Ok(tls),
+            None => TlsClient::system(),
+        }
     }
 
     /// The likely reason why a server ends the connection without an answer after it has read the request.
@@ -171,10 +189,10 @@ impl<'a> Connecting<'a> {
         let info = HandshakeInfo {
             protocol,
             extensions,
-            response: Some(Response::new(head, Vec::new())),
-            request: None,
-            url: Some(self.target.url.clone()),
+            response: Some(Response::received(head, Vec::new())),
+            url: Some(Url::new(self.target.url.clone())),
             redirects: self.redirects.clone(),
+            ..HandshakeInfo::default()
         };
         WebSocket::new(connection, info)
     }
@@ -184,13 +202,13 @@ impl<'a> Connecting<'a> {
         let Some(Redirect { target, drop_credentials }) = self.redirect(&response)? else {
             return Err(self.rejected(response));
         };
-        self.redirects.push(self.target.url.clone());
+        self.redirects.push(Url::new(self.target.url.clone()));
         let max = self.options.max_redirects;
         if self.redirects.len() > max as usize {
             let text = format!("more than {max} redirects (max_redirects): {}", chain(&self.redirects));
-            return Err(Error::rejected(ErrorKind::Redirect, text, response));
+            return Err(Error::with_response(ErrorKind::Redirect, text, response));
         }
-        log::debug!("redirected with {} to {}", response.status(), without_query(&target.url));
+        log::debug!("redirected with {} to {}", response.status(), without_query(target.url.as_str()));
         if drop_credentials {
             self.headers.retain(|(name, _)| !belongs_to_origin(name));
         }
@@ -206,17 +224,19 @@ impl<'a> Connecting<'a> {
         let location = response.header("location");
         let redirect = redirect::follow(&self.target, response.status(), location).map_err(|error| {
             let text = format!("{error}{}", after(&self.redirects));
-            Error::rejected(error.kind(), text, response.clone())
+            Error::with_response(error.kind(), text, response.clone())
         })?;
-        let may_follow = |to: &Redirect| self.options.follow.as_ref().is_none_or(|ask| ask(response, &to.target.url));
+        let may_follow = |to: &Redirect| {
+            self.options.follow.as_ref().is_none_or(|ask| ask(response, &Url::new(to.target.url.clone())))
+        };
         Ok(redirect.filter(may_follow))
     }
 
     fn rejected(&self, response: Response) -> Error {
-        let (url, status) = (without_query(&self.target.url), shown_status(&response));
+        let (url, status) = (without_query(self.target.url.as_str()), shown_status(&response));
         let line = first_line(&response).map(|line| format!(": {line}")).unwrap_or_default();
         let text = format!("{url} answered the upgrade with {status}{line}{}", after(&self.redirects));
-        Error::rejected(ErrorKind::Rejected, text, response)
+        Error::with_response(ErrorKind::Rejected, text, response)
     }
 }
 
@@ -264,21 +284,6 @@ fn new_key() -> Result<String> {
     Ok(handshake::key(random))
 }
 
-/// The caller's TLS settings, or the default ones. Those are made once for the process: making them reads the system's
-/// root certificates, 42 ms of CPU time (144 certificates of Debian 12, OpenSSL 3.0).
-fn connector(options: &ConnectOptions) -> Result<&TlsConnector> {
-    static DEFAULT: OnceLock<TlsConnector> = OnceLock::new();
-    if let Some(connector) = &options.tls {
-        return Ok(connector);
-    }
-    if let Some(connector) = DEFAULT.get() {
-        return Ok(connector);
-    }
-    let connector = TlsConnector::new()
-        .map_err(|error| Error::caused(ErrorKind::Tls, "the default TLS settings cannot be made", error))?;
-    Ok(DEFAULT.get_or_init(|| connector))
-}
-
 /// Whether a header must not be sent to another scheme, host or port.
 fn belongs_to_origin(name: &str) -> bool {
     ["authorization", "cookie", "host", "proxy-authorization"].iter().any(|own| name.eq_ignore_ascii_case(own))
@@ -305,15 +310,15 @@ fn after(redirects: &[Url]) -> String {
 }
 
 fn chain(redirects: &[Url]) -> String {
-    let urls: Vec<String> = redirects.iter().map(without_query).collect();
+    let urls: Vec<String> = redirects.iter().map(|url| without_query(url.as_str())).collect();
     urls.join(" -> ")
 }
 
 /// The URL as errors and the log show it: queries often hold tokens.
-fn without_query(url: &Url) -> String {
-    match url.query() {
-        Some(_) => format!("{}?…", url.as_str().split('?').next().unwrap_or_default()),
-        None => url.to_string(),
+fn without_query(url: &str) -> String {
+    match url.split_once('?') {
+        Some((start, _)) => format!("{start}?…"),
+        None => url.to_owned(),
     }
 }
 

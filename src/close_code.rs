@@ -113,6 +113,22 @@ pub enum ReadyState {
     Closed,
 }
 
+/// In a word, such as "open".
+///
+/// ```
+/// assert_eq!(wsync::ReadyState::Open.to_string(), "open");
+/// ```
+impl fmt::Display for ReadyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ReadyState::Connecting => "connecting",
+            ReadyState::Open => "open",
+            ReadyState::Closing => "closing",
+            ReadyState::Closed => "closed",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

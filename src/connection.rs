@@ -30,7 +30,7 @@ use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::message::Message;
 use crate::outgoing::Outgoing;
-use crate::protocol::{Decoder, DecoderLimits, DeflateParameters, Kind, MessageCompressor, Role};
+use crate::protocol::{Decoder, DecoderLimits, DeflateParameters, MessageCompressor, MessageKind, Role};
 use crate::statistics::Statistics;
 use crate::sync::{Arc, lock};
 use crate::transport::{ReadState, Transport, WriteState};
@@ -103,7 +103,7 @@ impl Connection {
         self.send().try_send(message)
     }
 
-    pub fn send_parts(&self, kind: Kind) -> Result<OutgoingParts<'_>> {
+    pub fn send_parts(&self, kind: MessageKind) -> Result<OutgoingParts<'_>> {
         self.send().send_parts(kind)
     }
 
@@ -117,7 +117,7 @@ impl Connection {
         self.receive.receive(deadline)
     }
 
-    pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<Kind>> {
+    pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<MessageKind>> {
         self.receive.receive_into(buffer, deadline)
     }
 

@@ -73,7 +73,8 @@ pub enum ErrorKind {
     Redirect,
     /// The peer's side of the opening handshake is not what RFC 6455 §4 asks for.
     Handshake,
-    /// This side refused the client's request, by a hook of [`AcceptOptions`](crate::AcceptOptions).
+    /// This side refused the client's request, by [`AcceptOptions::on_request`](crate::AcceptOptions::on_request);
+    /// [`Error::response`] is what it sent.
     Refused,
     /// A bound of time was reached. From a receiving call it always means: nothing yet, and the connection is still usable.
     /// From `connect`, `accept`, `send` and `close` the text says which bound, and what was waited for.
@@ -112,7 +113,7 @@ impl Error {
         Error(Repr::Shared(Arc::new(Inner { kind, message, source: Some(source), response: None })))
     }
 
-    pub(crate) fn rejected(kind: ErrorKind, message: impl Into<String>, response: Response) -> Error {
+    pub(crate) fn with_response(kind: ErrorKind, message: impl Into<String>, response: Response) -> Error {
         Error(Repr::Shared(Arc::new(Inner { kind, message: message.into(), source: None, response: Some(response) })))
     }
 
@@ -135,6 +136,11 @@ impl Error {
     }
 
     /// What sort of failure this is.
+    ///
+    /// ```
+    /// let error = wsync::WebSocket::connect("example.com").unwrap_err();
+    /// assert_eq!(error.kind(), wsync::ErrorKind::Url);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
             Repr::Shared(inner) => inner.kind,
@@ -143,25 +149,60 @@ impl Error {
     }
 
     /// Whether the kind is [`Timeout`](ErrorKind::Timeout): after a receiving call, that nothing came yet.
+    ///
+    /// ```
+    /// # fn run(ws: &wsync::WebSocket) -> wsync::Result<()> {
+    /// match ws.recv_timeout(std::time::Duration::from_millis(10)) {
+    ///     Err(error) if error.is_timeout() => println!("nothing yet"),
+    ///     result => println!("{:?}", result?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout
     }
 
-    /// The server's (or proxy's) HTTP answer, for kind [`Rejected`](ErrorKind::Rejected) and where else one was read.
+    /// The server's (or proxy's) HTTP answer, for kind [`Rejected`](ErrorKind::Rejected) and where else one was read. Of a server,
+    /// the answer that it sent in place of a 101.
+    ///
+    /// ```
+    /// # fn run(error: &wsync::Error) {
+    /// if let Some(wait) = error.response().and_then(|response| response.header("Retry-After")) {
+    ///     println!("again in {wait} s");
+    /// }
+    /// # }
+    /// ```
     pub fn response(&self) -> Option<&Response> {
         self.inner()?.response.as_ref()
     }
 
     /// The status of that answer, such as 429.
+    ///
+    /// ```
+    /// # fn run(error: &wsync::Error) -> bool {
+    /// error.status() == Some(429)
+    /// # }
+    /// ```
     pub fn status(&self) -> Option<u16> {
         self.response().map(Response::status)
     }
 
     /// The cause, such as an [`std::io::Error`], if there is one. Its text is the end of this error's.
+    ///
+    /// ```
+    /// # fn run(error: &wsync::Error) -> Option<std::io::ErrorKind> {
+    /// error.get_ref()?.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+    /// # }
+    /// ```
     pub fn get_ref(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.inner()?.source.as_deref()
     }
 }
+
+/// An error is not changed after it was made, so a panic leaves none half done.
+impl std::panic::UnwindSafe for Error {}
+impl std::panic::RefUnwindSafe for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

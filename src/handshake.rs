@@ -1,7 +1,7 @@
 //! The rules of the opening handshake, without I/O (RFC 6455 §4, RFC 7692 §5 to §7).
 //!
 //! Client: [`UpgradeRequest`] writes the request and checks the head of the 101. Server: [`check_request`] makes a
-//! [`Request`](crate::http::Request) or a [`Refusal`] of a head, [`accept`] chooses what both sides agree on. Both sides
+//! [`Request`](crate::http::Request) of a head, or the response that refuses it, [`accept`] chooses what both sides agree on. Both sides
 //! end with the same [`Negotiated`].
 
 mod arguments;
@@ -11,12 +11,10 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use server::Refusal;
-
-pub use arguments::{check_header, check_protocols, is_controlled};
+pub use arguments::{check_header, check_protocols, check_response, is_controlled};
 pub use client::{UpgradeRequest, key};
 pub(crate) use extensions::describe as describe_extensions;
-pub use server::{accept, check_request, write_accept, write_refusal};
+pub use server::{accept, check_request, write_accept};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,8 +31,13 @@ pub struct Negotiated {
     pub deflate: Option<DeflateParameters>,
 }
 
-/// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 §4.2.2).
-pub fn accept_for(key: &str) -> String {
+/// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 §4.2.2), for a program that answers an upgrade by itself and
+/// then hands the stream over ([`WebSocket::upgraded`](crate::WebSocket::upgraded)).
+///
+/// ```
+/// assert_eq!(wsync::accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+/// ```
+pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
     hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");

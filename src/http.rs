@@ -15,7 +15,7 @@ pub use body::Body;
 pub use head::{Head, HeadError, HeadParser, RequestLine, StartLine, is_informational};
 pub use headers::{Headers, clip, is_tchar, is_token, trim};
 pub use request::Request;
-pub use response::Response;
+pub use response::{Response, ResponseBuilder};
 
 #[cfg(test)]
 pub(crate) use head::tests as head_tests;

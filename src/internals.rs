@@ -2,9 +2,7 @@
 //! only with `--cfg wsync_internals`, which `.cargo/config.toml` sets in the repository, or `--cfg fuzzing`, which
 //! cargo-fuzz sets.
 
-pub use crate::handshake::{
-    Negotiated, UpgradeRequest, accept, accept_for, check_request, key, write_accept, write_refusal,
-};
+pub use crate::handshake::{Negotiated, UpgradeRequest, accept, accept_key, check_request, key, write_accept};
 pub use crate::http::{Body, Head, HeadParser, RequestLine, StartLine};
 pub use crate::protocol::{
     Decoder, DecoderLimits, DeflateParameters, Encoding, Fin, Fragment, FrameEncoder, FrameEvent, MessageCompressor,
@@ -20,7 +18,12 @@ pub fn deflate_parameters(compression: &Compression) -> Option<DeflateParameters
 }
 
 pub fn response(head: Head, body: Vec<u8>) -> Response {
-    Response::new(head, body)
+    Response::received(head, body)
+}
+
+/// A whole response, as it is sent.
+pub fn write_response(response: Response) -> Vec<u8> {
+    response.closing().to_bytes()
 }
 
 /// What tests/schedules needs: the clock, and connections that are made without a network.

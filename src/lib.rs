@@ -83,7 +83,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Servers start from [`WebSocket::accept`], and have [`AcceptOptions`]; clients have [`ConnectOptions`] for headers,
+//! Servers start from [`WebSocket::accept`], and have [`AcceptOptions`], whose [`on_request`](AcceptOptions::on_request) decides
+//! about each request; clients have [`ConnectOptions`] for headers,
 //! subprotocols, TLS settings, proxies and bounds.
 //!
 //! # Servers
@@ -159,6 +160,9 @@
 //!
 //! # Features
 //!
+//! - `native-tls` (default): TLS by the system's library (OpenSSL, SChannel, Secure Transport). Without it
+//!   (`default-features = false`) the crate is for `ws` alone and needs no OpenSSL; `wss` is then an error of kind
+//!   [`Url`](ErrorKind::Url) that names the feature.
 //! - `vendored`: builds OpenSSL from source, for machines without its headers. Windows and macOS use the system's TLS and
 //!   need neither.
 //!
@@ -201,6 +205,7 @@ mod sync;
 mod transport;
 mod upgrade;
 mod websocket;
+mod ws_url;
 
 pub use background::{Background, BackgroundOptions, End, Event, EventIter, Events, Reader, Reconnect};
 pub use client::Proxy;
@@ -209,19 +214,22 @@ pub use close_code::{CloseCode, ReadyState};
 pub use compression::Compression;
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Group, Missed};
-pub use handshake::Refusal;
-pub use http::{Request, Response};
+pub use handshake::accept_key;
+pub use http::{Request, Response, ResponseBuilder};
 pub use message::Message;
 pub use message_stream::{MessageReader, MessageWriter};
+#[cfg(feature = "native-tls")]
 pub use native_tls;
 pub use outgoing::Outgoing;
 pub use prepared::Prepared;
-pub use protocol::{Kind as MessageKind, Role};
+pub use protocol::{MessageKind, Role};
+pub use server::acceptance::Acceptance;
 pub use server::options::AcceptOptions;
+pub use server::upgraded::Upgraded;
 pub use statistics::{Statistics, Traffic};
-pub use transport::{Pollable, Stream};
-pub use url::Url;
+pub use transport::{Pollable, Stream, TlsClient, TlsServer};
 pub use websocket::{IntoMessages, Messages, WebSocket};
+pub use ws_url::Url;
 
 /// Compiles the README's examples.
 #[doc = include_str!("../README.md")]

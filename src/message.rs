@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::protocol::Kind as MessageKind;
+use crate::protocol::MessageKind;
 
 /// A received (or owned) message (RFC 6455 §5.6).
 ///

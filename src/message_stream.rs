@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use crate::connection::{IncomingParts, OutgoingParts};
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Fin, Kind};
+use crate::protocol::{Fin, MessageKind};
 
 /// How much is written into one fragment.
 const FRAGMENT: usize = 16 * 1024;
@@ -64,7 +64,7 @@ pub struct MessageReader<'a> {
 #[must_use = "dropping it unfinished closes the connection: call finish"]
 pub struct MessageWriter<'a> {
     outgoing: OutgoingParts<'a>,
-    kind: Kind,
+    kind: MessageKind,
     buffer: Vec<u8>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> MessageReader<'a> {
     }
 
     /// Whether it is text or binary.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> MessageKind {
         self.incoming.kind()
     }
 }
@@ -98,7 +98,7 @@ impl Read for MessageReader<'_> {
 }
 
 impl<'a> MessageWriter<'a> {
-    pub(crate) fn new(outgoing: OutgoingParts<'a>, kind: Kind) -> MessageWriter<'a> {
+    pub(crate) fn new(outgoing: OutgoingParts<'a>, kind: MessageKind) -> MessageWriter<'a> {
         MessageWriter { outgoing, kind, buffer: Vec::new() }
     }
 
@@ -137,7 +137,7 @@ impl<'a> MessageWriter<'a> {
 
     /// How much of the buffer may go out: of text, all but a character that is not whole yet.
     fn sendable(&self, fin: Fin) -> Result<usize> {
-        if self.kind == Kind::Binary {
+        if self.kind == MessageKind::Binary {
             return Ok(self.buffer.len());
         }
         match std::str::from_utf8(&self.buffer) {

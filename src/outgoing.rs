@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::message::Message;
 use crate::prepared::Prepared;
-use crate::protocol::Kind as MessageKind;
+use crate::protocol::MessageKind;
 
 /// A message to send: what [`WebSocket::send`](crate::WebSocket::send) and its relatives take, by `into`.
 ///

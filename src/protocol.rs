@@ -34,7 +34,7 @@ pub enum Role {
 
 /// The type of a message's data (RFC 6455 §5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MessageKind {
     /// UTF-8 text.
     Text,
     /// Bytes.
@@ -45,7 +45,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameEvent {
     /// All of the message is in the sink.
-    Message(Kind),
+    Message(MessageKind),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     /// The peer's close frame; without a code it was empty.
@@ -80,7 +80,7 @@ pub const BYTES_PER_FRAGMENT: u64 = 16;
 /// Takes the payload of messages as it is decoded.
 pub trait Sink {
     /// A new message starts. `likely` is its size as far as it can be trusted: a small multiple of what has arrived.
-    fn begin(&mut self, kind: Kind, likely: usize);
+    fn begin(&mut self, kind: MessageKind, likely: usize);
     /// Validated text, never cut inside a character.
     fn text(&mut self, chunk: &str);
     fn binary(&mut self, chunk: &[u8]);

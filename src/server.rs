@@ -1,21 +1,23 @@
 //! The server's side of the opening handshake (RFC 6455 §4.2): TLS, request, answer, one straight line.
 
+pub(crate) mod acceptance;
 pub(crate) mod options;
+pub(crate) mod upgraded;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::compression::Compression;
-use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handshake::{self, Negotiated, Refusal};
-use crate::http::{HeadParser, Request};
+use crate::handshake::{self, Negotiated};
+use crate::http::{HeadParser, Request, Response, clip};
 use crate::protocol::Role;
-use crate::transport::{ReadState, Stream, Transport, WriteState, accept_tls};
+use crate::transport::{Stream, Transport, accept_tls};
 use crate::upgrade::Upgrade;
 use crate::websocket::{HandshakeInfo, WebSocket};
+use acceptance::Acceptance;
 use options::AcceptOptions;
-
-/// Headers that the program adds to the 101.
-type ExtraHeaders = Vec<(String, String)>;
+use upgraded::Upgraded;
 
 impl WebSocket {
     /// Accepts a connection as a server: reads the request, checks it (RFC 6455 §4.2) and answers. Blocks, at most 30
@@ -43,20 +45,46 @@ impl WebSocket {
         AcceptOptions::new().accept(stream)
     }
 
-    /// Takes over a stream on which somebody else did the opening handshake, such as an HTTP server. `compression` is
-    /// what was agreed: [`Compression::off`], or on with exactly the parameters of the answer.
-    /// [`AcceptOptions::from_upgraded`] sets bounds, and takes what was read of the stream already.
+    /// Takes over a stream on which somebody else did the opening handshake, such as an HTTP server: a builder for what was
+    /// agreed, and for bounds.
+    ///
+    /// ```no_run
+    /// # fn run(stream: std::net::TcpStream, read: Vec<u8>) -> wsync::Result<()> {
+    /// use wsync::{Role, WebSocket};
+    ///
+    /// let ws = WebSocket::upgraded(stream, Role::Server).protocol("v1.chat").already_read(read).open()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn upgraded(stream: impl Into<Stream>, role: Role) -> Upgraded {
+        Upgraded::new(stream.into(), role)
+    }
+
+    /// The short form of [`upgraded`](WebSocket::upgraded). `compression` is what was agreed: [`Compression::off`], or on
+    /// with exactly the parameters of the answer.
+    ///
+    /// ```no_run
+    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
+    /// use wsync::{Compression, Role, WebSocket};
+    ///
+    /// let ws = WebSocket::from_upgraded(stream, Role::Server, Some("v1.chat"), Compression::off())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a subprotocol or compression that cannot be, [`Io`](ErrorKind::Io) for a stream
-    /// that is not usable.
+    /// As [`Upgraded::open`].
     pub fn from_upgraded(
         stream: impl Into<Stream>,
         role: Role,
         protocol: Option<&str>,
         compression: Compression,
     ) -> Result<WebSocket> {
-        AcceptOptions::new().compression(compression).from_upgraded(stream, role, protocol, &[])
+        let upgraded = WebSocket::upgraded(stream, role).compression(compression);
+        match protocol {
+            Some(protocol) => upgraded.protocol(protocol).open(),
+            None => upgraded.open(),
+        }
     }
 }
 
@@ -65,43 +93,43 @@ fn accept(options: &AcceptOptions, stream: Stream) -> Result<WebSocket> {
     options.check()?;
     let deadline = Deadline::after("accept_timeout", options.accept_timeout);
     let mut upgrade = Upgrade::new(open(options, stream, &deadline)?, Role::Server, "the client");
-    match read_request(options, &mut upgrade, &deadline) {
-        Ok((request, extra)) => agree(options, upgrade, request, &extra, &deadline),
-        Err(AcceptError::Refused(refusal)) => Err(refuse(upgrade, &refusal, &deadline)?),
-        Err(AcceptError::Failed(error)) => Err(error),
+    let request = match read_request(&mut upgrade, &deadline)? {
+        Ok(request) => request,
+        Err(response) => return Err(refuse(upgrade, ErrorKind::Handshake, response, &deadline)?),
+    };
+    // No lock is held, so the hook may use any part of this crate.
+    match catch_unwind(AssertUnwindSafe(|| options.decide(&request))) {
+        Ok(Ok(acceptance)) => agree(options, upgrade, request, acceptance, &deadline),
+        Ok(Err(response)) => match handshake::check_response(&response) {
+            Ok(()) => Err(refuse(upgrade, ErrorKind::Refused, response, &deadline)?),
+            Err(error) => Err(fail(upgrade, &error, &deadline)),
+        },
+        Err(panic) => {
+            let _ = send_response(upgrade, internal_error(), &deadline);
+            resume_unwind(panic)
+        }
     }
 }
 
 /// TLS where the options have it.
 fn open(options: &AcceptOptions, stream: Stream, deadline: &Deadline) -> Result<Transport> {
     match &options.tls {
-        Some(acceptor) => accept_tls(acceptor, stream, deadline),
+        Some(tls) => accept_tls(tls, stream, deadline),
         None => Transport::plain(stream).map_err(unusable),
     }
 }
 
-/// The request, and the headers to add to its answer.
-fn read_request(
-    options: &AcceptOptions,
-    upgrade: &mut Upgrade,
-    deadline: &Deadline,
-) -> Result<(Request, ExtraHeaders), AcceptError> {
+/// The request, or the response to what is no correct upgrade.
+fn read_request(upgrade: &mut Upgrade, deadline: &Deadline) -> Result<Result<Request, Response>> {
     let head = match upgrade.read_head(&mut HeadParser::request(), deadline) {
         // Bytes that are not HTTP get an answer that says what is wrong, if the client can still read it.
         Err(error) if error.kind() == ErrorKind::Handshake && !upgrade.has_ended() => {
-            return Err(Refusal::new(400, error.to_string()).into());
+            return Ok(Err(Response::new(400).body(error.to_string()).into()));
         }
         read => read?,
     };
-    let request = handshake::check_request(head)?;
-    let extra = match &options.inspect {
-        Some(decide) => decide(&request)?,
-        None => Vec::new(),
-    };
-    for (name, value) in &extra {
-        handshake::check_header(name, value)?;
-    }
-    Ok((request, extra))
+    let request = handshake::check_request(head).map_err(Response::from);
+    Ok(request.map(|request| request.with_peer_addr(upgrade.peer_addr())))
 }
 
 /// Answers with a 101.
@@ -109,74 +137,83 @@ fn agree(
     options: &AcceptOptions,
     mut upgrade: Upgrade,
     request: Request,
-    extra: &[(String, String)],
+    acceptance: Acceptance,
     deadline: &Deadline,
 ) -> Result<WebSocket> {
-    let negotiated = handshake::accept(&request, &options.protocols, &options.compression);
-    upgrade.write(&handshake::write_accept(&request, &negotiated, extra), deadline)?;
+    if let Err(error) = check_acceptance(&acceptance, &request) {
+        return Err(fail(upgrade, &error, deadline));
+    }
+    let Acceptance { headers, protocol, data } = acceptance;
+    warn_of_ignored(&headers);
+    let mut negotiated = handshake::accept(&request, &options.protocols, &options.compression);
+    negotiated.protocol = protocol.or(negotiated.protocol);
+    upgrade.write(&handshake::write_accept(&request, &negotiated, &headers), deadline)?;
     log::debug!("accepted {} ({})", request.path(), negotiated.extensions);
     let connection = upgrade.into_connection(&negotiated, &options.compression, options.bounds.clone());
     let Negotiated { protocol, extensions, .. } = negotiated;
-    let info = HandshakeInfo { protocol, extensions, request: Some(request), ..HandshakeInfo::default() };
+    let info = HandshakeInfo { protocol, extensions, request: Some(request), data, ..HandshakeInfo::default() };
     Ok(WebSocket::new(connection, info))
 }
 
-/// Answers with the refusal and ends the stream; returns the error for the caller.
-fn refuse(mut upgrade: Upgrade, refusal: &Refusal, deadline: &Deadline) -> Result<Error> {
-    refusal.check()?;
-    let text = format!("the request was refused with {}: {}", refusal.status(), refusal.reason());
+/// Logs the names of the program's headers that the handshake sets itself: they are not sent.
+fn warn_of_ignored(headers: &[(String, String)]) {
+    let ignored: Vec<&str> =
+        headers.iter().map(|(name, _)| name.as_str()).filter(|name| handshake::is_controlled(name)).collect();
+    if !ignored.is_empty() {
+        log::warn!("ignored headers that the handshake sets itself: {}", ignored.join(", "));
+    }
+}
+
+/// Refuses what cannot be in a 101 to this request.
+fn check_acceptance(acceptance: &Acceptance, request: &Request) -> Result<()> {
+    for (name, value) in &acceptance.headers {
+        handshake::check_header(name, value)?;
+    }
+    match &acceptance.protocol {
+        Some(chosen) if !request.protocols().any(|offered| offered == chosen) => {
+            let text = format!("the subprotocol {} was chosen, which the client does not offer", clip(chosen));
+            Err(Error::new(ErrorKind::InvalidInput, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sends the response and ends the stream; returns the error for the caller.
+fn refuse(upgrade: Upgrade, kind: ErrorKind, response: Response, deadline: &Deadline) -> Result<Error> {
+    let response = send_response(upgrade, response, deadline)?;
+    let text = format!("the request was refused with {}{}", response.status(), first_line(&response));
     log::debug!("{text}");
-    upgrade.write(&handshake::write_refusal(refusal), deadline)?;
+    Ok(Error::with_response(kind, text, response))
+}
+
+/// The first line of the body for an error's text, at most 200 characters of it.
+fn first_line(response: &Response) -> String {
+    let body = response.text();
+    match body.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) => format!(": {}", line.chars().filter(|c| !c.is_control()).take(200).collect::<String>()),
+        None => String::new(),
+    }
+}
+
+/// Answers with 500, because the program's decision cannot be sent; returns the error that says so.
+fn fail(upgrade: Upgrade, error: &Error, deadline: &Deadline) -> Error {
+    let text = format!("the request was answered with 500: {error}");
+    log::warn!("{text}");
+    // The caller gets `error`, which must be fixed, also when the 500 does not reach the client.
+    let response = send_response(upgrade, internal_error(), deadline).unwrap_or_else(|_| internal_error());
+    Error::with_response(error.kind(), text, response)
+}
+
+fn internal_error() -> Response {
+    Response::new(500).into()
+}
+
+/// Sends a response, after which the stream ends; returns what was sent.
+fn send_response(mut upgrade: Upgrade, response: Response, deadline: &Deadline) -> Result<Response> {
+    let response = response.closing();
+    upgrade.write(&response.to_bytes(), deadline)?;
     upgrade.end(deadline);
-    Ok(Error::new(ErrorKind::Handshake, text))
-}
-
-/// All of [`AcceptOptions::from_upgraded`].
-fn from_upgraded(
-    options: &AcceptOptions,
-    stream: Stream,
-    role: Role,
-    protocol: Option<&str>,
-    read: &[u8],
-) -> Result<WebSocket> {
-    options.compression.check(role)?;
-    options.check_bounds()?;
-    let protocol: Option<String> = protocol.map(Into::into);
-    handshake::check_protocols(protocol.as_slice())?;
-    let deflate = options.compression.parameters();
-    let transport = Transport::plain(stream).map_err(unusable)?;
-    let mut incoming = ReadState::default();
-    incoming.plain.push(read);
-    let connection = Connection::new(
-        transport,
-        incoming,
-        WriteState::default(),
-        role,
-        deflate,
-        &options.compression,
-        options.bounds.clone(),
-    );
-    let extensions = deflate.as_ref().map(handshake::describe_extensions).unwrap_or_default();
-    Ok(WebSocket::new(connection, HandshakeInfo { protocol, extensions, ..HandshakeInfo::default() }))
-}
-
-/// Why accepting ends without a connection.
-enum AcceptError {
-    /// The client is told.
-    Refused(Refusal),
-    Failed(Error),
-}
-
-impl From<Refusal> for AcceptError {
-    fn from(refusal: Refusal) -> AcceptError {
-        AcceptError::Refused(refusal)
-    }
-}
-
-impl From<Error> for AcceptError {
-    fn from(error: Error) -> AcceptError {
-        AcceptError::Failed(error)
-    }
+    Ok(response)
 }
 
 fn unusable(error: std::io::Error) -> Error {

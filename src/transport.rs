@@ -5,10 +5,16 @@
 //! which works over memory: the reader waits for the bare socket and locks the engine only to decrypt, the writer locks it
 //! only to encrypt.
 
+// Some of it is for TLS only.
+#![cfg_attr(not(feature = "native-tls"), allow(dead_code))]
+
 mod deadline_stream;
 mod memory;
 mod read_buffer;
+mod record_marks;
 mod stream;
+// The only place that knows of the feature, apart from the re-export of native_tls in lib.rs.
+#[cfg_attr(not(feature = "native-tls"), path = "transport/no_tls.rs")]
 mod tls;
 mod wait;
 
@@ -16,14 +22,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use native_tls::{TlsAcceptor, TlsConnector};
-
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::sync::{Mutex, lock};
 pub(crate) use deadline_stream::DeadlineStream;
 pub(crate) use read_buffer::ReadBuffer;
+use record_marks::RecordMarks;
 pub use stream::{Pollable, Stream};
+pub use tls::{TlsClient, TlsServer};
 use wait::{Socket, SocketTimeout};
 
 /// Plain bytes that are encrypted before the first of them is written.
@@ -65,7 +71,7 @@ pub(crate) struct WriteState {
     cipher: Vec<u8>,
     /// How much of `cipher` the socket has taken.
     written: usize,
-    marks: tls::RecordMarks,
+    marks: RecordMarks,
     timeout: SocketTimeout,
     sent: u64,
 }
@@ -109,17 +115,17 @@ impl WriteState {
 
 /// Does the client's TLS handshake on `stream`.
 pub(crate) fn connect_tls(
-    connector: &TlsConnector,
+    client: &TlsClient,
     server_name: &str,
     stream: Stream,
     deadline: &Deadline,
 ) -> Result<Transport> {
-    tls::connect(connector, server_name, stream, deadline).map(Transport::with_tls)
+    tls::connect(client, server_name, stream, deadline).map(Transport::with_tls)
 }
 
 /// Does the server's TLS handshake on `stream`.
-pub(crate) fn accept_tls(acceptor: &TlsAcceptor, stream: Stream, deadline: &Deadline) -> Result<Transport> {
-    tls::accept(acceptor, stream, deadline).map(Transport::with_tls)
+pub(crate) fn accept_tls(server: &TlsServer, stream: Stream, deadline: &Deadline) -> Result<Transport> {
+    tls::accept(server, stream, deadline).map(Transport::with_tls)
 }
 
 impl Transport {

@@ -1,6 +1,7 @@
 //! The opening handshake's bytes over a transport, in either role: write all of it, read a head, read a body.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::compression::Compression;
 use crate::connection::{Connection, ConnectionConfig};
@@ -97,6 +98,11 @@ impl Upgrade {
             }
         }
         body.finish()
+    }
+
+    /// The other side's address, where the stream has one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.transport.peer_addr().ok()
     }
 
     /// Whether the other side has ended its stream.

@@ -1,11 +1,11 @@
 //! The handle that programs hold.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-
-use url::Url;
 
 use crate::arguments::check_close;
 use crate::close_code::{CloseCode, ReadyState};
@@ -16,9 +16,10 @@ use crate::http::{Request, Response};
 use crate::message::Message;
 use crate::message_stream::{MessageReader, MessageWriter};
 use crate::outgoing::Outgoing;
-use crate::protocol::Kind as MessageKind;
+use crate::protocol::MessageKind;
 use crate::statistics::Statistics;
 use crate::transport::Pollable;
+use crate::ws_url::Url;
 
 /// How many reads one look takes at most, of what a peer has sent before its close frame.
 const MAX_READS_OF_A_LOOK: usize = 16;
@@ -80,6 +81,22 @@ pub(crate) struct HandshakeInfo {
     pub request: Option<Request>,
     pub url: Option<Url>,
     pub redirects: Vec<Url>,
+    pub data: ProgramData,
+}
+
+/// Values of the program's, one for each type: see [`Acceptance::data`](crate::Acceptance::data).
+#[derive(Default)]
+pub(crate) struct ProgramData(Vec<AssertUnwindSafe<Box<dyn Any + Send + Sync>>>);
+
+impl ProgramData {
+    pub fn set<T: Any + Send + Sync>(&mut self, value: T) {
+        self.0.retain(|other| !other.is::<T>());
+        self.0.push(AssertUnwindSafe(Box::new(value)));
+    }
+
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.iter().find_map(|value| value.downcast_ref())
+    }
 }
 
 impl WebSocket {
@@ -461,6 +478,22 @@ impl WebSocket {
     /// The client's request, on connections that were accepted.
     pub fn request(&self) -> Option<&Request> {
         self.0.facts.request.as_ref()
+    }
+
+    /// The value of this type that [`Acceptance::data`](crate::Acceptance::data) has left with the connection, on connections
+    /// that were accepted.
+    ///
+    /// ```
+    /// struct User(u64);
+    ///
+    /// # fn run(ws: &wsync::WebSocket) {
+    /// if let Some(User(id)) = ws.data() {
+    ///     println!("user {id}");
+    /// }
+    /// # }
+    /// ```
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.facts.data.get()
     }
 
     /// The URL that was connected to, after redirects and without user information.

@@ -1,10 +1,10 @@
 //! The opening handshake: heads cut anywhere, and what one role makes of any bytes of the other.
 
 use wsync::internals::{
-    Body, DeflateParameters, Head, HeadParser, Negotiated, StartLine, UpgradeRequest, accept, accept_for,
-    check_request, deflate_parameters, key, response, write_accept, write_refusal,
+    Body, DeflateParameters, Head, HeadParser, Negotiated, StartLine, UpgradeRequest, accept, accept_key,
+    check_request, deflate_parameters, key, response, write_accept, write_response,
 };
-use wsync::{Compression, ErrorKind, Refusal, Request, Role};
+use wsync::{Compression, ErrorKind, Request, Response, ResponseBuilder, Role};
 
 use crate::Bytes;
 
@@ -66,7 +66,11 @@ pub fn request_head(data: &[u8]) {
             }
             (write_accept(&request, &negotiated, &[]), 101)
         }
-        Err(refusal) => (write_refusal(&refusal), refusal.status()),
+        Err(refusal) => {
+            let response = Response::from(refusal);
+            let status = response.status();
+            (write_response(response), status)
+        }
     };
     let (taken, head) =
         read_head(HeadParser::response(), &answer, &[usize::MAX]).expect("our own answer is well formed");
@@ -135,7 +139,7 @@ fn upgrade(compression: Compression) -> UpgradeRequest {
 
 /// What a client makes of a 101 with this line.
 fn answer(compression: &Compression, line: &str) -> Result<Negotiated, ErrorKind> {
-    let accept = accept_for(KEY);
+    let accept = accept_key(KEY);
     let head = format!(
         "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: UpgradeRequest\r\nSec-WebSocket-Accept: {accept}\r\n{line}\r\n"
     );
@@ -192,9 +196,12 @@ fn lines<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     headers.map(|(name, value)| format!("{name}: {value}\r\n")).collect()
 }
 
-fn describe(checked: &Result<Request, Refusal>) -> String {
+fn describe(checked: &Result<Request, ResponseBuilder>) -> String {
     match checked {
         Ok(request) => format!("{} {}", request.target(), lines(request.headers())),
-        Err(refusal) => format!("{} {}", refusal.status(), refusal.reason()),
+        Err(refusal) => {
+            let response = Response::from(refusal.clone());
+            format!("{} {} {}", response.status(), lines(response.headers()), response.text())
+        }
     }
 }

@@ -4,9 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use native_tls::TlsConnector;
-use url::Url;
-
 use super::{Proxy, normalized_host};
 use crate::arguments::check_timeout;
 use crate::compression::Compression;
@@ -15,14 +12,18 @@ use crate::error::Result;
 use crate::handshake;
 use crate::http::Response;
 use crate::protocol::Role;
-use crate::transport::Stream;
+use crate::transport::{Stream, TlsClient};
 use crate::websocket::WebSocket;
+use crate::ws_url::Url;
 
 /// How to connect: made by [`WebSocket::options`] and refined by its setters; call [`connect`](ConnectOptions::connect)
 /// any number of times.
 ///
 /// Nothing is checked before connecting: then an option that cannot be used is an
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) error that names it, before anything is sent.
+///
+/// A bound takes a `Duration`, or `None` for no bound. Zero is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput),
+/// because nothing can keep it. Zero for [`ping_interval`](ConnectOptions::ping_interval) means the same as `None`: no pings.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,17 +35,18 @@ use crate::websocket::WebSocket;
 /// let ws = WebSocket::options()
 ///     .protocols(["v2.chat", "v1.chat"])
 ///     .header("Origin", "https://example.com")
-///     .connect_timeout(Some(Duration::from_secs(5)))
+///     .connect_timeout(Duration::from_secs(5))
 ///     .connect(&url)?;
 /// assert_eq!(ws.protocol(), Some("v2.chat"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "options do nothing until `connect` is called"]
 pub struct ConnectOptions {
     pub(crate) protocols: Vec<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) compression: Compression,
-    pub(crate) tls: Option<TlsConnector>,
+    pub(crate) tls: Option<TlsClient>,
     pub(crate) proxy: ProxyChoice,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) bounds: ConnectionConfig,
@@ -85,12 +87,20 @@ impl Default for ConnectOptions {
 
 impl ConnectOptions {
     /// The defaults, as each setter names them; the same as [`WebSocket::options`].
+    ///
+    /// ```
+    /// let options = wsync::ConnectOptions::new();
+    /// ```
     pub fn new() -> ConnectOptions {
         ConnectOptions::default()
     }
 
     /// The subprotocols to offer, the most wanted first (RFC 6455 §1.9; default: none). What the server chose is
     /// [`WebSocket::protocol`]; it may choose none.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().protocols(["v2.chat", "v1.chat"]);
+    /// ```
     pub fn protocols<I>(mut self, names: I) -> ConnectOptions
     where
         I: IntoIterator,
@@ -105,12 +115,48 @@ impl ConnectOptions {
     /// What the handshake itself sets is ignored, with a line in the log: `Connection`, `Upgrade`,
     /// `Sec-WebSocket-Key`, `-Version`, `-Protocol` and `-Extensions`. A name or value that would add a line is an
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) error when connecting.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().header("Cookie", "a=1").header("Origin", "https://example.com");
+    /// ```
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> ConnectOptions {
         self.headers.push((name.into(), value.into()));
         self
     }
 
+    /// Adds headers, each as [`header`](ConnectOptions::header) does it.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().headers([("Origin", "https://example.com"), ("X-Client", "7")]);
+    /// ```
+    pub fn headers<N, V>(mut self, headers: impl IntoIterator<Item = (N, V)>) -> ConnectOptions
+    where
+        N: Into<String>,
+        V: Into<String>,
+    {
+        self.headers.extend(headers.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    /// Sets a header in place of all that have this name, in any case: for options that are used again with another token.
+    ///
+    /// ```
+    /// let mut options = wsync::WebSocket::options().header("Authorization", "Bearer old");
+    /// options.set_header("authorization", "Bearer new");
+    /// ```
+    pub fn set_header(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut ConnectOptions {
+        let name = name.into();
+        self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
+        self.headers.push((name, value.into()));
+        self
+    }
+
     /// What compression to offer (default: [`Compression::default`], on).
+    ///
+    /// ```
+    /// use wsync::{Compression, WebSocket};
+    /// let options = WebSocket::options().compression(Compression::default().level(1));
+    /// ```
     pub fn compression(mut self, compression: Compression) -> ConnectOptions {
         self.compression = compression;
         self
@@ -118,26 +164,50 @@ impl ConnectOptions {
 
     /// The TLS settings for `wss` (default: the system's roots, TLS 1.2 and newer): private roots, a client certificate,
     /// versions. Leave ALPN alone or offer only `http/1.1`: WebSocket does not run over HTTP/2 here.
-    pub fn tls(mut self, connector: TlsConnector) -> ConnectOptions {
-        self.tls = Some(connector);
+    ///
+    /// ```
+    /// use wsync::native_tls::{Certificate, TlsConnector};
+    ///
+    /// # fn run(root: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    /// let connector = TlsConnector::builder().add_root_certificate(Certificate::from_pem(root)?).build()?;
+    /// let ws = wsync::WebSocket::options().tls(connector).connect("wss://intranet.example/")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tls(mut self, tls: impl Into<TlsClient>) -> ConnectOptions {
+        self.tls = Some(tls.into());
         self
     }
 
     /// The proxy to connect through (default: what the environment names, see [`Proxy`]).
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().proxy("socks5h://localhost:1080".parse()?);
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn proxy(mut self, proxy: Proxy) -> ConnectOptions {
         self.proxy = ProxyChoice::Fixed(proxy);
         self
     }
 
     /// Connect without a proxy, whatever the environment says.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().no_proxy();
+    /// ```
     pub fn no_proxy(mut self) -> ConnectOptions {
         self.proxy = ProxyChoice::None;
         self
     }
 
     /// The bound of resolving, TCP, proxy, TLS, the upgrade and all redirects together (default: 30 s; `None`: no bound).
-    pub fn connect_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
-        self.connect_timeout = timeout;
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::WebSocket::options().connect_timeout(Duration::from_secs(5));
+    /// ```
+    pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
+        self.connect_timeout = timeout.into();
         self
     }
 
@@ -145,21 +215,36 @@ impl ConnectOptions {
     /// peer has taken something, so that a large message may take longer on a slow line. When it is reached, that
     /// `send` fails with [`Timeout`](crate::ErrorKind::Timeout) and later ones with [`Closed`](crate::ErrorKind::Closed), as part of a
     /// frame may be out; receiving goes on.
-    pub fn send_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
-        self.bounds.send_timeout = timeout;
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::WebSocket::options().send_timeout(Duration::from_secs(5));
+    /// ```
+    pub fn send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
+        self.bounds.send_timeout = timeout.into();
         self
     }
 
     /// The bound over the whole closing handshake (default: 5 s; `None`: no bound).
-    pub fn close_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
-        self.bounds.close_timeout = timeout;
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::WebSocket::options().close_timeout(Duration::from_secs(1));
+    /// ```
+    pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
+        self.bounds.close_timeout = timeout.into();
         self
     }
 
-    /// Keepalive: how long after the last pong a ping is sent (default: `None`, no pings). See
-    /// [`WebSocket::set_ping_interval`].
-    pub fn ping_interval(mut self, interval: Option<Duration>) -> ConnectOptions {
-        self.bounds.ping_interval = interval;
+    /// Keepalive: how long after the last pong a ping is sent, and how long its pong may take (default: `None`, no
+    /// pings; zero means the same). See [`WebSocket::set_ping_interval`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::WebSocket::options().ping_interval(Duration::from_secs(20));
+    /// ```
+    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> ConnectOptions {
+        self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
         self
     }
 
@@ -174,26 +259,38 @@ impl ConnectOptions {
     /// [`ping_interval`](ConnectOptions::ping_interval)). The time starts when the last byte of the ping has left. It starts
     /// again while the line moves: bytes that the peer takes while the ping waits behind them, and received bytes of a frame
     /// that is not complete. Without `ping_interval` it has no effect.
-    pub fn pong_timeout(mut self, timeout: Option<Duration>) -> ConnectOptions {
-        self.bounds.pong_timeout = timeout;
+    pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
+        self.bounds.pong_timeout = timeout.into();
         self
     }
 
     /// The largest message to receive, in bytes after inflation (default: 64 MiB). A larger one ends the connection with
     /// [`TooBig`](crate::ErrorKind::TooBig) and close code 1009.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().max_message_size(1 << 20);
+    /// ```
     pub fn max_message_size(mut self, bytes: usize) -> ConnectOptions {
         self.bounds.max_message_size = bytes;
         self
     }
 
     /// The `User-Agent` header (default: `wsync/` and the version). Empty: none is sent.
-    pub fn user_agent(mut self, name: &str) -> ConnectOptions {
-        self.user_agent = Some(name.to_string()).filter(|name| !name.is_empty());
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().user_agent("example/1.0");
+    /// ```
+    pub fn user_agent(mut self, name: impl Into<String>) -> ConnectOptions {
+        self.user_agent = Some(name.into()).filter(|name| !name.is_empty());
         self
     }
 
     /// How many redirects are followed (default: 5). With 0 a redirect is [`Rejected`](crate::ErrorKind::Rejected) like any other
     /// answer.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().max_redirects(0);
+    /// ```
     pub fn max_redirects(mut self, count: u32) -> ConnectOptions {
         self.max_redirects = count;
         self
@@ -205,7 +302,7 @@ impl ConnectOptions {
     ///
     /// ```
     /// use wsync::WebSocket;
-    /// let options = WebSocket::options().on_redirect(|_answer, to| to.host_str() == Some("example.com"));
+    /// let options = WebSocket::options().on_redirect(|_answer, to| to.host() == "example.com");
     /// ```
     pub fn on_redirect<F>(mut self, follow: F) -> ConnectOptions
     where
@@ -218,6 +315,10 @@ impl ConnectOptions {
     /// Connects to these addresses whenever `host` is the host, instead of resolving its name; the `Host` header and the
     /// name that TLS checks stay as they are. The port is taken from each address, unless it is 0. A proxy gets
     /// the URL's host.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().resolve("example.com", [([127, 0, 0, 1], 0).into()]);
+    /// ```
     pub fn resolve(mut self, host: &str, addresses: impl Into<Vec<SocketAddr>>) -> ConnectOptions {
         self.resolve.push((normalized_host(host), addresses.into()));
         self
@@ -232,8 +333,14 @@ impl ConnectOptions {
     /// [`Error::response`](crate::Error::response) for any status but 101; [`Redirect`](crate::ErrorKind::Redirect);
     /// [`Handshake`](crate::ErrorKind::Handshake) for an answer that RFC 6455 §4.1 forbids; [`Timeout`](crate::ErrorKind::Timeout) when
     /// `connect_timeout` ends; [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
-    pub fn connect(&self, url: &str) -> Result<WebSocket> {
-        super::connect(self, url)
+    ///
+    /// ```no_run
+    /// let options = wsync::WebSocket::options().protocols(["v1.chat"]);
+    /// let ws = options.connect("wss://example.com/chat")?;
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
+    pub fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket> {
+        super::connect(self, url.as_ref())
     }
 
     /// Does the opening handshake, after TLS for `wss`, over a connected stream. No name is resolved, no proxy is used and no
@@ -242,8 +349,14 @@ impl ConnectOptions {
     ///
     /// # Errors
     /// As [`connect`](ConnectOptions::connect).
-    pub fn connect_over(&self, url: &str, stream: impl Into<Stream>) -> Result<WebSocket> {
-        super::connect_over(self, url, stream.into())
+    ///
+    /// ```no_run
+    /// let stream = std::net::TcpStream::connect("localhost:9001")?;
+    /// let ws = wsync::WebSocket::options().connect_over("ws://localhost/chat", stream)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn connect_over(&self, url: impl AsRef<str>, stream: impl Into<Stream>) -> Result<WebSocket> {
+        super::connect_over(self, url.as_ref(), stream.into())
     }
 
     /// Refuses what cannot be sent, before any I/O.
@@ -259,10 +372,13 @@ impl ConnectOptions {
         check_timeout("connect_timeout", self.connect_timeout)?;
         check_timeout("send_timeout", self.bounds.send_timeout)?;
         check_timeout("close_timeout", self.bounds.close_timeout)?;
-        check_timeout("ping_interval", self.bounds.ping_interval)?;
         check_timeout("pong_timeout", self.bounds.pong_timeout)
     }
 }
+
+/// A hook that panics leaves nothing of the options half done: they are only read while connecting.
+impl std::panic::UnwindSafe for ConnectOptions {}
+impl std::panic::RefUnwindSafe for ConnectOptions {}
 
 impl std::fmt::Debug for ConnectOptions {
     /// Without header values: they hold cookies and tokens.

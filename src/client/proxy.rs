@@ -7,6 +7,7 @@ mod socks;
 use std::fmt;
 use std::io;
 use std::net::TcpStream;
+use std::str::FromStr;
 
 use url::{Host, Url};
 
@@ -28,14 +29,15 @@ use crate::transport::DeadlineStream;
 /// For `wss` the TLS is with the server, through the proxy, and the certificate must be that of the URL's host: the proxy
 /// sees host and port. The user and password of the proxy go to the proxy only, and to no error or log.
 ///
-/// `Debug` does not show the user and password.
+/// `Display` and `Debug` do not show the user and password; `==` compares them.
 ///
 /// ```
 /// let proxy = wsync::Proxy::new("socks5h://user:secret@localhost:1080")?;
-/// assert_eq!(format!("{proxy:?}"), "Proxy(socks5h://localhost:1080)");
+/// assert_eq!(proxy.to_string(), "socks5h://localhost:1080");
+/// assert_eq!(proxy, "socks5h://user:secret@localhost:1080".parse()?);
 /// # Ok::<(), wsync::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     scheme: Scheme,
     /// No brackets.
@@ -59,10 +61,17 @@ impl Proxy {
     /// - `socks5h`: SOCKS5 (RFC 1928, RFC 1929); the proxy looks up the host's name. The port is 1080 by default.
     /// - `socks5`: the same, but the name is looked up on this machine, as curl does it, and an IPv4 address preferred.
     ///
-    /// # Errors
+    /// The same as `parse`.
     ///
-    /// Kind [`InvalidInput`](ErrorKind::InvalidInput) for anything else, TLS to the proxy itself (`https`) among it.
-    pub fn new(url: &str) -> Result<Proxy> {
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for anything else, TLS to the proxy itself (`https`) among it.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().proxy(wsync::Proxy::new("http://proxy.example:3128")?);
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
+    pub fn new(url: impl AsRef<str>) -> Result<Proxy> {
+        let url = url.as_ref();
         let unusable =
             |why: &str| Error::new(ErrorKind::InvalidInput, format!("cannot use the proxy {:?}: {why}", shown(url)));
         if url.contains(char::is_control) {
@@ -122,14 +131,30 @@ pub(crate) fn tunnel(proxy: &Proxy, stream: &TcpStream, target: &Target, deadlin
     unbounded.map_err(|error| Error::caused(ErrorKind::Io, "cannot reset the timeouts of a socket", error))
 }
 
-impl fmt::Debug for Proxy {
+/// See [`Proxy::new`].
+impl FromStr for Proxy {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Proxy> {
+        Proxy::new(url)
+    }
+}
+
+/// Scheme, host and port.
+impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
             Scheme::Http => "http",
             Scheme::Socks5 => "socks5",
             Scheme::Socks5h => "socks5h",
         };
-        write!(f, "Proxy({scheme}://{})", authority(&self.host, self.port))
+        write!(f, "{scheme}://{}", authority(&self.host, self.port))
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({self})")
     }
 }
 

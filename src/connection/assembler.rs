@@ -2,7 +2,7 @@
 
 use crate::copy;
 use crate::message::Message;
-use crate::protocol::{Kind, Sink};
+use crate::protocol::{MessageKind, Sink};
 
 /// Puts a message together.
 pub(crate) struct MessageAssembler {
@@ -77,14 +77,14 @@ impl MessageAssembler {
 
 impl Sink for MessageAssembler {
     #[inline]
-    fn begin(&mut self, kind: Kind, likely: usize) {
+    fn begin(&mut self, kind: MessageKind, likely: usize) {
         let mut bytes = std::mem::take(&mut self.spare);
         bytes.clear();
         bytes.reserve_exact(likely.min(self.room_for_any()));
         self.message = match kind {
             // Empty, so that there is nothing to look at and no error.
-            Kind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
-            Kind::Binary => Message::Binary(bytes),
+            MessageKind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
+            MessageKind::Binary => Message::Binary(bytes),
         };
     }
 
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_whole_message_has_room_for_all_and_no_parts() {
         let mut assembler = MessageAssembler::new();
-        assembler.begin(Kind::Binary, 3);
+        assembler.begin(MessageKind::Binary, 3);
         assembler.binary(&[1, 2]);
         assert!(!assembler.has_part() && assembler.room() == usize::MAX - 2);
         assembler.binary(&[3]);
@@ -136,7 +136,7 @@ mod tests {
     fn parts_are_bounded_and_keep_the_kind() {
         let mut assembler = MessageAssembler::new();
         assembler.set_delivery(Delivery::Parts { limit: 4 });
-        assembler.begin(Kind::Text, 100);
+        assembler.begin(MessageKind::Text, 100);
         assembler.text("abc");
         assert!(assembler.has_part() && assembler.room() == 1);
         assert_eq!(assembler.take_part(), Message::Text("abc".into()));
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_discarded_takes_no_memory() {
         let mut assembler = MessageAssembler::new();
-        assembler.begin(Kind::Binary, 0);
+        assembler.begin(MessageKind::Binary, 0);
         assembler.set_delivery(Delivery::Discard);
         assembler.binary(&[1; 100]);
         assert!(assembler.binary_mut().is_none() && !assembler.has_part());
@@ -159,9 +159,9 @@ mod tests {
     fn the_spare_allocation_is_used_once() {
         let mut assembler = MessageAssembler::new();
         assembler.reuse(Vec::with_capacity(500));
-        assembler.begin(Kind::Text, 1);
+        assembler.begin(MessageKind::Text, 1);
         assert!(matches!(assembler.take(), Message::Text(text) if text.capacity() == 500 && text.is_empty()));
-        assembler.begin(Kind::Binary, 0);
+        assembler.begin(MessageKind::Binary, 0);
         assert!(matches!(assembler.take(), Message::Binary(bytes) if bytes.capacity() == 0));
     }
 }

@@ -11,7 +11,7 @@ use crate::close_code::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::{Fin, Fragment, Kind, MessageCompressor};
+use crate::protocol::{Fin, Fragment, MessageCompressor, MessageKind};
 use crate::sync::{Arc, bound, lock, this_thread};
 
 /// How much of a received message is held at a time.
@@ -21,7 +21,7 @@ const PART: usize = bound(16 * 1024, 16);
 /// thread, so that a call of the same thread which would wait for it can be refused.
 pub(crate) struct IncomingParts<'a> {
     guard: ReadGuard<'a>,
-    kind: Kind,
+    kind: MessageKind,
     part: Message,
     is_whole: bool,
     bound_to_thread: PhantomData<*const ()>,
@@ -58,14 +58,14 @@ impl ReceiveHalf {
                 }
             },
         };
-        let kind = if part.is_text() { Kind::Text } else { Kind::Binary };
+        let kind = if part.is_text() { MessageKind::Text } else { MessageKind::Binary };
         Ok(Some(IncomingParts { guard, kind, part, is_whole, bound_to_thread: PhantomData }))
     }
 }
 
 impl SendHalf {
     /// Begins a message in parts, behind those that are being sent.
-    pub fn send_parts(self: &Arc<Self>, kind: Kind) -> Result<OutgoingParts<'_>> {
+    pub fn send_parts(self: &Arc<Self>, kind: MessageKind) -> Result<OutgoingParts<'_>> {
         let deadline = self.core.send_deadline();
         let is_compressed = self.compress_from.is_some();
         let compressed = is_compressed.then(|| self.wait_until(Need::CompressedStart, &compressor_deadline(&deadline)));
@@ -86,7 +86,7 @@ impl SendHalf {
 }
 
 impl IncomingParts<'_> {
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> MessageKind {
         self.kind
     }
 

@@ -15,7 +15,7 @@ use crate::copy;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::protocol::{Decoder, FrameEvent, Kind, Sink, Violation, WholeMessage};
+use crate::protocol::{Decoder, FrameEvent, MessageKind, Sink, Violation, WholeMessage};
 use crate::sync::{Arc, Condvar, Instant, Mutex, MutexGuard, ThreadId, bound, lock, this_thread, wait};
 use crate::transport::{ReadState, Received};
 
@@ -104,7 +104,7 @@ pub(crate) enum Piece {
     /// Some of a message that is received in parts.
     Part,
     /// The message is complete.
-    Whole(Kind),
+    Whole(MessageKind),
 }
 
 /// Exclusive access to the read half; returned on drop, also while unwinding.
@@ -161,9 +161,9 @@ impl ReceiveHalf {
             let mut bytes = Vec::new();
             copy::append(&mut bytes, payload);
             match kind {
-                Kind::Binary => Ok(Message::Binary(bytes)),
+                MessageKind::Binary => Ok(Message::Binary(bytes)),
                 // Checked here, where it is aligned: that is faster for short text.
-                Kind::Text => String::from_utf8(bytes).map(Message::Text).map_err(|error| error.utf8_error()),
+                MessageKind::Text => String::from_utf8(bytes).map(Message::Text).map_err(|error| error.utf8_error()),
             }
         });
         match ready? {
@@ -176,11 +176,11 @@ impl ReceiveHalf {
     }
 
     /// The same, into the caller's buffer, which is empty after an error.
-    pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<Kind>> {
+    pub fn receive_into(&self, buffer: &mut Vec<u8>, deadline: &Deadline) -> Result<Option<MessageKind>> {
         buffer.clear();
         let ready = self.ready_message(deadline, |kind, payload| {
             copy::append(buffer, payload);
-            if kind == Kind::Text {
+            if kind == MessageKind::Text {
                 std::str::from_utf8(buffer)?;
             }
             Ok(kind)
@@ -209,7 +209,7 @@ impl ReceiveHalf {
     fn ready_message<T>(
         &self,
         deadline: &Deadline,
-        take: impl FnOnce(Kind, &[u8]) -> std::result::Result<T, Utf8Error>,
+        take: impl FnOnce(MessageKind, &[u8]) -> std::result::Result<T, Utf8Error>,
     ) -> Result<Option<T>> {
         let mut slot = lock(&self.slot);
         let ReadHolder::Idle(reader) = &mut slot.holder else { return Ok(None) };

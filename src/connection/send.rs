@@ -18,7 +18,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outgoing::Outgoing;
 use crate::prepared::Prepared;
-use crate::protocol::{Fin, Fragment, Kind, MessageCompressor, Preparation, mask};
+use crate::protocol::{Fin, Fragment, MessageCompressor, MessageKind, Preparation, mask};
 use crate::sync::{Arc, Instant, MutexGuard, bound, lock, this_thread};
 
 /// Messages from this size on are written directly.
@@ -32,7 +32,7 @@ const COMPRESSOR_WAIT: Duration = Duration::from_millis(50);
 /// One message to send, and how.
 #[derive(Clone, Copy)]
 struct Plan<'a> {
-    kind: Kind,
+    kind: MessageKind,
     parts: &'a [&'a [u8]],
     len: usize,
     encoding: Encoding<'a>,
@@ -271,7 +271,7 @@ impl SendHalf {
     /// comes behind the message: the header goes into the batch under the lock under which a message may begin.
     fn begin_direct(
         self: &Arc<Self>,
-        kind: Kind,
+        kind: MessageKind,
         length: usize,
         deadline: &Deadline,
     ) -> Result<(Box<WriteHalf>, Option<[u8; 4]>)> {

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Fragment, FrameEncoder, Kind, MessageCompressor, Opcode, Role};
+use crate::protocol::{Fragment, FrameEncoder, MessageCompressor, MessageKind, Opcode, Role};
 use crate::statistics::Traffic;
 use crate::sync::{ThreadId, bound};
 use crate::transport::WriteState;
@@ -321,7 +321,7 @@ impl SendQueue {
 
     /// Appends an uncompressed message to the queue.
     #[inline]
-    pub fn queue_message(&mut self, kind: Kind, parts: &[&[u8]]) -> Result<()> {
+    pub fn queue_message(&mut self, kind: MessageKind, parts: &[&[u8]]) -> Result<()> {
         let mask = self.masks.next()?;
         match parts {
             [payload] => self.encoder.message(&mut self.frames, kind, payload, mask),
@@ -495,7 +495,7 @@ impl SendQueue {
     pub fn fetch_with_header(
         &mut self,
         writer: &mut WriteHalf,
-        kind: Kind,
+        kind: MessageKind,
         length: usize,
         sent: u64,
     ) -> Result<Option<[u8; 4]>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{clip, is_tchar};
+use crate::http::{Response, clip, is_tchar};
 
 /// Refuses a header that would add a line or a body to the handshake. Spaces and tabs around a value are allowed: they
 /// are not part of it and are not sent. The error never shows the value, which may be a secret.
@@ -20,9 +20,22 @@ pub fn check_header(name: &str, value: &str) -> Result<()> {
         return refuse(format!("the value of header {name} contains {bad:?}: remove control characters and line ends"));
     }
     if ["content-length", "transfer-encoding"].iter().any(|body| name.eq_ignore_ascii_case(body)) {
-        return refuse(format!("header {name} cannot be set: a WebSocket handshake has no body, leave it out"));
+        return refuse(format!("header {name} cannot be set: what describes a body is not yours to set, leave it out"));
     }
     Ok(())
+}
+
+/// Refuses a response of the program that is not a correct answer.
+pub fn check_response(response: &Response) -> Result<()> {
+    let refuse = |text: String| Err(Error::new(ErrorKind::InvalidInput, text));
+    let status = response.status();
+    if !(200..=599).contains(&status) {
+        return refuse(format!("a response with status {status} cannot be sent: use 200 to 599"));
+    }
+    if matches!(status, 204 | 205 | 304) && !response.body().is_empty() {
+        return refuse(format!("a response with status {status} has no body: leave it out, or use another status"));
+    }
+    response.headers().try_for_each(|(name, value)| check_header(name, value))
 }
 
 /// Whether the handshake sets this header itself, so that the caller's is ignored.

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::arguments::is_controlled;
-use super::{Negotiated, accept_for, extensions};
+use super::{Negotiated, accept_key, extensions};
 use crate::compression::Compression;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Head, Headers, clip};
@@ -73,7 +73,7 @@ impl UpgradeRequest {
             return refuse(format!("Connection is {}, expected Upgrade", shown(headers, "Connection")));
         }
         let accept = "Sec-WebSocket-Accept";
-        if headers.single(accept) != Some(&accept_for(&self.key)) {
+        if headers.single(accept) != Some(&accept_key(&self.key)) {
             let text = format!("{accept} is {}, which does not fit the key that was sent", shown(headers, accept));
             return refuse(text);
         }

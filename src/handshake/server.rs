@@ -5,74 +5,34 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::arguments::{check_header, is_controlled};
-use super::{Negotiated, accept_for, extensions};
+use super::arguments::is_controlled;
+use super::{Negotiated, accept_key, extensions};
 use crate::compression::Compression;
-use crate::error::{Error, ErrorKind};
-use crate::http::{Head, Headers, Request, RequestLine, clip, is_token};
-
-/// An answer other than 101, with which [`AcceptOptions::inspect`](crate::AcceptOptions::inspect) refuses a request.
-///
-/// ```
-/// let refusal = wsync::Refusal::new(503, "full, come back later").header("Retry-After", "60");
-/// assert_eq!(refusal.status(), 503);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    status: u16,
-    reason: String,
-    headers: Vec<(String, String)>,
-}
-
-impl Refusal {
-    /// Refuses with an HTTP status and a text that says why, which becomes the body.
-    pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
-        Refusal { status, reason: reason.into(), headers: Vec::new() }
-    }
-
-    /// Adds a header to the answer.
-    pub fn header(mut self, name: &str, value: &str) -> Refusal {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// Refuses a program's refusal that is not a correct answer.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if !(300..=599).contains(&self.status) || self.status == 304 {
-            let text = format!("a request cannot be refused with status {}: use 300 to 599, and not 304", self.status);
-            return Err(Error::new(ErrorKind::InvalidInput, text));
-        }
-        self.headers.iter().try_for_each(|(name, value)| check_header(name, value))
-    }
-
-    /// The HTTP status.
-    pub fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// The text that says why.
-    pub fn reason(&self) -> &str {
-        &self.reason
-    }
-}
+use crate::http::{Head, Headers, Request, RequestLine, Response, ResponseBuilder, clip, is_token};
 
 impl Request {
     /// The subprotocols that the client offers, in its order of preference (RFC 6455 §1.9).
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) -> bool {
+    /// request.protocols().any(|name| name == "v1.chat")
+    /// # }
+    /// ```
     pub fn protocols(&self) -> impl Iterator<Item = &str> {
         self.fields().tokens("Sec-WebSocket-Protocol")
     }
 }
 
-/// Every check of RFC 6455 §4.2.1, and that no body follows.
-pub fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
-    let bad = |reason: String| Err(Refusal::new(400, reason));
+/// Every check of RFC 6455 §4.2.1, and that no body follows. What breaks one is answered with the response.
+pub fn check_request(head: Head<RequestLine>) -> Result<Request, ResponseBuilder> {
+    let bad = |reason: String| Err(Response::new(400).body(reason));
     let Head { start, headers } = head;
     if start.minor == 0 {
-        return Err(Refusal::new(505, "a WebSocket needs HTTP/1.1"));
+        return Err(Response::new(505).body("a WebSocket needs HTTP/1.1"));
     }
     if start.method != "GET" {
         let reason = format!("the method is {}, a WebSocket needs GET", clip(&start.method));
-        return Err(Refusal::new(405, reason).header("Allow", "GET"));
+        return Err(Response::new(405).header("Allow", "GET").body(reason));
     }
     let Some(target) = path_and_query(&start.target) else {
         return bad(format!("the request target {} is not a path", clip(&start.target)));
@@ -85,13 +45,12 @@ pub fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
     }
     let has_token = |name, wanted| headers.tokens(name).any(|token: &str| token.eq_ignore_ascii_case(wanted));
     if !has_token("Upgrade", "websocket") || !has_token("Connection", "upgrade") {
-        let refusal = Refusal::new(426, "this is a WebSocket endpoint: Upgrade: websocket, Connection: Upgrade");
-        return Err(refusal.header("Upgrade", "websocket").header("Connection", "Upgrade"));
+        let text = "this is a WebSocket endpoint: Upgrade: websocket, Connection: Upgrade";
+        return Err(upgrade_required().body(text));
     }
     if headers.single("Sec-WebSocket-Version") != Some("13") {
-        let refusal = Refusal::new(426, "Sec-WebSocket-Version must be there once and be 13");
-        let refusal = refusal.header("Upgrade", "websocket").header("Connection", "Upgrade");
-        return Err(refusal.header("Sec-WebSocket-Version", "13"));
+        let response = upgrade_required().header("Sec-WebSocket-Version", "13");
+        return Err(response.body("Sec-WebSocket-Version must be there once and be 13"));
     }
     let key = headers.single("Sec-WebSocket-Key").map(|key| STANDARD.decode(key));
     if !matches!(key, Some(Ok(bytes)) if bytes.len() == 16) {
@@ -105,6 +64,10 @@ pub fn check_request(head: Head<RequestLine>) -> Result<Request, Refusal> {
         return bad(reason);
     }
     Ok(Request::new(target, headers))
+}
+
+fn upgrade_required() -> ResponseBuilder {
+    Response::new(426).header("Upgrade", "websocket").header("Connection", "Upgrade")
 }
 
 /// Both forms of a target that name a resource (RFC 9112 §3.2): `/chat` and `http://example.com/chat`.
@@ -143,7 +106,7 @@ pub fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[(String
     let mut headers = Headers::default();
     headers.push("Upgrade", "websocket");
     headers.push("Connection", "Upgrade");
-    headers.push("Sec-WebSocket-Accept", &accept_for(request.header("Sec-WebSocket-Key").unwrap_or_default()));
+    headers.push("Sec-WebSocket-Accept", &accept_key(request.header("Sec-WebSocket-Key").unwrap_or_default()));
     if let Some(protocol) = &negotiated.protocol {
         headers.push("Sec-WebSocket-Protocol", protocol);
     }
@@ -154,33 +117,4 @@ pub fn write_accept(request: &Request, negotiated: &Negotiated, extra: &[(String
         headers.push(name, value);
     }
     headers.to_bytes("HTTP/1.1 101 Switching Protocols")
-}
-
-/// A whole answer, body included, after which the connection closes.
-pub fn write_refusal(refusal: &Refusal) -> Vec<u8> {
-    let mut headers = Headers::default();
-    headers.push("Connection", "close");
-    for (name, value) in &refusal.headers {
-        headers.push(name, value);
-    }
-    if headers.get("Content-Type").is_none() {
-        headers.push("Content-Type", "text/plain; charset=utf-8");
-    }
-    headers.push("Content-Length", &refusal.reason.len().to_string());
-    let phrase = match refusal.status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "", // It may be empty, but the space before it may not be missing (RFC 9112 §4).
-    };
-    let mut answer = headers.to_bytes(&format!("HTTP/1.1 {} {phrase}", refusal.status));
-    answer.extend_from_slice(refusal.reason.as_bytes());
-    answer
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::compression::Compression;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::head_tests::{every_way, feed_all, parse};
-use crate::http::{HeadParser, Request};
+use crate::http::{HeadParser, Request, Response};
 
 /// RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -14,7 +14,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 #[test]
 fn the_key_and_its_answer_are_those_of_the_rfc() {
     assert_eq!(key(*b"the sample nonce"), KEY);
-    assert_eq!(accept_for(KEY), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert_eq!(accept_key(KEY), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 }
 
 fn upgrade(protocols: &[&str], compression: Compression) -> UpgradeRequest {
@@ -164,12 +164,12 @@ fn subprotocols_that_can_be_offered() {
     }
 }
 
-fn refusal(lines: &str) -> Refusal {
+fn refusal(lines: &str) -> Response {
     let outcome = every_way(&head_of(lines), |pieces| {
         let (head, _) = feed_all(HeadParser::request(), pieces).unwrap().unwrap();
         check_request(head).err()
     });
-    outcome.unwrap_or_else(|| panic!("accepted: {lines}"))
+    outcome.unwrap_or_else(|| panic!("accepted: {lines}")).into()
 }
 
 fn request(lines: &str) -> Request {
@@ -191,7 +191,7 @@ fn requests_that_are_accepted() {
         assert_eq!(request(lines).target(), "/chat");
     }
     let request = request("GET http://h?q HTTP/1.1|H|U|C|K|V|Sec-WebSocket-Protocol: a, b|Cookie: secret");
-    assert_eq!((request.target(), request.path(), request.query()), ("/?q", "/", Some("q")));
+    assert_eq!((request.target(), request.path(), request.query_string()), ("/?q", "/", Some("q")));
     assert_eq!(request.header("cookie"), Some("secret"));
     assert_eq!(request.protocols().collect::<Vec<_>>(), ["a", "b"]);
     assert!(!format!("{request:?}").contains("secret"));
@@ -236,14 +236,32 @@ fn requests_that_are_refused() {
     for (lines, status) in table {
         assert_eq!(refusal(lines).status(), status, "{lines}");
     }
-    let written = String::from_utf8(write_refusal(&refusal("GET|H|U|C|K"))).unwrap();
+    let written = String::from_utf8(refusal("GET|H|U|C|K").closing().to_bytes()).unwrap();
     let expected = "HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 50\r\n\r\n\
         Sec-WebSocket-Version must be there once and be 13";
     assert_eq!(written, expected);
-    let own = Refusal::new(418, "").header("content-type", "text/html");
-    let expected = "HTTP/1.1 418 \r\nConnection: close\r\ncontent-type: text/html\r\nContent-Length: 0\r\n\r\n";
-    assert_eq!(String::from_utf8(write_refusal(&own)).unwrap(), expected);
+}
+
+#[test]
+fn responses_that_can_be_sent() {
+    let check = |response: crate::http::ResponseBuilder| check_response(&response.into());
+    for status in [200, 204, 205, 304, 418, 599] {
+        check(Response::new(status)).unwrap();
+    }
+    for status in [0, 100, 101, 199, 600, 999] {
+        let error = check(Response::new(status)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(&format!("status {status} ")), "{error}");
+    }
+    for status in [204, 205, 304] {
+        let error = check(Response::new(status).body("x")).unwrap_err();
+        assert!(error.to_string().contains(&format!("status {status} has no body")), "{error}");
+    }
+    for (name, value) in [("X A", "a"), ("X-A", "a\r\nX-B: b"), ("Content-Length", "3"), ("transfer-encoding", "x")] {
+        let error = check(Response::new(403).header(name, value)).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
 }
 
 #[test]

@@ -1,28 +1,43 @@
 //! A request as users see it.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use super::Headers;
+// An address as a value: nothing here does I/O.
+use core::net::SocketAddr;
+
+use url::form_urlencoded;
+
+use super::{Headers, trim};
 
 /// A client's upgrade request, for the server's decision. It has passed every check of RFC 6455 §4.2.1.
 ///
-/// `Debug` shows the path and the headers' names, not the query or any value, which may be secrets.
+/// `Debug` shows the path, the peer's address and the headers' names, not the query or any value, which may be secrets.
 ///
 /// ```
 /// fn may_come_in(request: &wsync::Request) -> bool {
 ///     request.path() == "/chat" && request.header("Origin") == Some("https://example.com")
+/// }
+///
+/// fn user(request: &wsync::Request) -> Option<String> {
+///     request.query("user").map(|name| name.into_owned())
 /// }
 /// ```
 #[derive(Clone)]
 pub struct Request {
     target: String,
     headers: Headers,
+    peer_addr: Option<SocketAddr>,
 }
 
 impl Request {
     /// `target` is path and query.
     pub(crate) fn new(target: String, headers: Headers) -> Request {
-        Request { target, headers }
+        Request { target, headers, peer_addr: None }
+    }
+
+    pub(crate) fn with_peer_addr(self, peer_addr: Option<SocketAddr>) -> Request {
+        Request { peer_addr, ..self }
     }
 
     pub(crate) fn fields(&self) -> &Headers {
@@ -30,35 +45,206 @@ impl Request {
     }
 
     /// Path and query, such as `/chat?room=1`, as sent: percent-encoded, and beginning with `/`.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) {
+    /// println!("GET {}", request.target());
+    /// # }
+    /// ```
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The part of [`target`](Request::target) before the `?`.
+    /// The part of [`target`](Request::target) before the `?`, as sent: percent-encoded, and beginning with `/`. A client
+    /// that wants `/a b` sends `/a%20b`.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) -> Option<u16> {
+    /// match request.path() {
+    ///     "/chat" => None,
+    ///     _ => Some(404),
+    /// }
+    /// # }
+    /// ```
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// The part of [`target`](Request::target) behind the `?`, if there is one.
-    pub fn query(&self) -> Option<&str> {
+    /// The part of [`target`](Request::target) behind the `?`, if there is one, as sent.
+    /// [`query`](Request::query) finds one value in it and decodes it.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) -> bool {
+    /// request.query_string() == Some("v=2")
+    /// # }
+    /// ```
+    pub fn query_string(&self) -> Option<&str> {
         self.target.split_once('?').map(|(_, query)| query)
     }
 
+    /// The first value of this name in the query, decoded as browsers encode forms and `URLSearchParams`
+    /// (`application/x-www-form-urlencoded`): `+` is a space, `%C3%BC` is `ü`, and bytes that are not UTF-8 become U+FFFD.
+    /// Empty for a name without `=`.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) {
+    /// // For /chat?room=caf%C3%A9+1&token=abc
+    /// if let Some(room) = request.query("room") {
+    ///     println!("{room}"); // café 1
+    /// }
+    /// # }
+    /// ```
+    pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query_pairs().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    /// All pairs of the query in their order, decoded as [`query`](Request::query) does it. A name may repeat.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) {
+    /// for (name, value) in request.query_pairs() {
+    ///     println!("{name} = {value}");
+    /// }
+    /// # }
+    /// ```
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        form_urlencoded::parse(self.query_string().unwrap_or_default().as_bytes())
+    }
+
     /// The first value of the header with this name, in any case, without the spaces around it.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) -> bool {
+    /// request.header("origin") == Some("https://example.com")
+    /// # }
+    /// ```
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
     }
 
+    /// The values of all header lines with this name, in their order.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) {
+    /// for hop in request.header_all("Via") {
+    ///     println!("{hop}");
+    /// }
+    /// # }
+    /// ```
+    pub fn header_all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers.all(name)
+    }
+
     /// All headers as (name, value), in order and with the names' case as sent. A name may repeat. A value that is not
     /// UTF-8 is read as Latin-1.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) {
+    /// for (name, value) in request.headers() {
+    ///     println!("{name}: {value}");
+    /// }
+    /// # }
+    /// ```
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter()
+    }
+
+    /// The first cookie with this name (RFC 6265 §5.4). Case counts. The value is as sent: quotes and percent-encoding stay.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) {
+    /// if let Some(session) = request.cookie("session") {
+    ///     println!("{} characters", session.len());
+    /// }
+    /// # }
+    /// ```
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies().find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    /// All cookies as (name, value), in their order. What has no `=` is left out.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) {
+    /// let names: Vec<&str> = request.cookies().map(|(name, _)| name).collect();
+    /// # }
+    /// ```
+    pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.headers.all("Cookie").flat_map(|line| line.split(';'));
+        pairs.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (trim(name), trim(value)))
+    }
+
+    /// The address that the request came from. `None` for a stream without addresses, such as a Unix socket. Behind a reverse
+    /// proxy it is the proxy's address; `X-Forwarded-For` has the client's, if you trust that proxy.
+    ///
+    /// ```
+    /// # fn run(request: &wsync::Request) -> bool {
+    /// request.peer_addr().is_some_and(|address| address.ip().is_loopback())
+    /// # }
+    /// ```
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer_addr
     }
 }
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers().map(|(name, _)| name).collect();
-        f.debug_struct("Request").field("path", &self.path()).field("headers", &names).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Request");
+        shown.field("path", &self.path()).field("peer_addr", &self.peer_addr).field("headers", &names);
+        shown.finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(target: &str, headers: &[(&str, &str)]) -> Request {
+        let mut fields = Headers::default();
+        for (name, value) in headers {
+            fields.push(name, value);
+        }
+        Request::new(target.to_owned(), fields)
+    }
+
+    #[test]
+    fn the_query_is_decoded_and_the_path_is_not() {
+        let request = request("/a%20b?x=1&x=2&caf%C3%A9=a+b%26c&flag&e=&bad=%FF%zz&=n", &[]);
+        assert_eq!((request.path(), request.query_string().unwrap().len()), ("/a%20b", 47));
+        for (name, value) in [("x", "1"), ("café", "a b&c"), ("flag", ""), ("e", ""), ("bad", "\u{fffd}%zz"), ("", "n")]
+        {
+            assert_eq!(request.query(name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(request.query("X"), None);
+        assert_eq!(request.query_pairs().filter(|(name, _)| name == "x").count(), 2);
+    }
+
+    #[test]
+    fn without_a_query_there_is_no_value() {
+        for (target, query) in [("/", None), ("/?", Some(""))] {
+            let request = request(target, &[]);
+            assert_eq!((request.path(), request.query_string(), request.query("a")), ("/", query, None));
+        }
+    }
+
+    #[test]
+    fn cookies_of_all_lines_are_found() {
+        let lines = [("Cookie", "a=1; b=\"x y\" ;c==;d; A=%20"), ("X", "a=0"), ("cookie", "e=2;a=3")];
+        let request = request("/", &lines);
+        for (name, value) in [
+            ("a", Some("1")),
+            ("b", Some("\"x y\"")),
+            ("c", Some("=")),
+            ("d", None),
+            ("A", Some("%20")),
+            ("e", Some("2")),
+        ] {
+            assert_eq!(request.cookie(name), value, "{name}");
+        }
+        assert_eq!(request.cookies().filter(|(name, _)| *name == "a").count(), 2);
+        assert_eq!(request.header_all("COOKIE").count(), 2);
+        let shown = format!("{request:?}");
+        assert_eq!(shown, r#"Request { path: "/", peer_addr: None, headers: ["Cookie", "X", "cookie"], .. }"#);
     }
 }

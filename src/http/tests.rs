@@ -8,7 +8,7 @@ use super::*;
 #[test]
 fn a_response_shows_what_came_but_not_in_debug() {
     let head = parse(HeadParser::response(), b"HTTP/1.1 401 No\r\nSet-Cookie: secret\r\nX: 1\r\nx: 2\r\n\r\n").unwrap();
-    let response = Response::new(head, b"body".to_vec());
+    let response = Response::received(head, b"body".to_vec());
     assert_eq!((response.status(), response.reason(), response.body()), (401, "No", &b"body"[..]));
     assert_eq!(response.header("x"), Some("1"));
     assert_eq!(response.headers().collect::<Vec<_>>(), [("Set-Cookie", "secret"), ("X", "1"), ("x", "2")]);

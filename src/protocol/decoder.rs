@@ -5,7 +5,9 @@ use std::str::Utf8Error;
 use super::frame::{Header, MAX_HEADER, Opcode, Rsv1};
 use super::inflate::Inflater;
 use super::utf8::{Broken, Utf8};
-use super::{BYTES_PER_FRAGMENT, DecoderLimits, DeflateParameters, FrameEvent, Kind, Role, Sink, Violation, mask};
+use super::{
+    BYTES_PER_FRAGMENT, DecoderLimits, DeflateParameters, FrameEvent, MessageKind, Role, Sink, Violation, mask,
+};
 use crate::close_code::CloseCode;
 
 /// Unmask at most this much per inflate call: what the inflater leaves must be masked again. Without a mask there is no
@@ -54,7 +56,7 @@ struct Frame {
 /// The message that has begun and not ended.
 #[derive(Clone, Copy, Debug)]
 struct MessageProgress {
-    kind: Kind,
+    kind: MessageKind,
     compressed: bool,
     fragments: u64,
     /// Bytes given to the sink, and those of an incomplete character.
@@ -129,7 +131,7 @@ impl Decoder {
     pub fn take_whole<T>(
         &mut self,
         input: &mut [u8],
-        take: impl FnOnce(Kind, &[u8]) -> Result<T, Utf8Error>,
+        take: impl FnOnce(MessageKind, &[u8]) -> Result<T, Utf8Error>,
     ) -> WholeMessage<T> {
         let Some((kind, header)) = self.whole_header(input) else { return WholeMessage::Absent };
         let end = header.size + header.length as usize;
@@ -148,10 +150,10 @@ impl Decoder {
 
     /// The header of an uncompressed message in one frame, if all of it lies at the front of `input`, within the limit.
     #[inline]
-    fn whole_header(&self, input: &[u8]) -> Option<(Kind, Header)> {
+    fn whole_header(&self, input: &[u8]) -> Option<(MessageKind, Header)> {
         let kind = match input.first()? {
-            0x81 => Kind::Text,
-            0x82 => Kind::Binary,
+            0x81 => MessageKind::Text,
+            0x82 => MessageKind::Binary,
             _ => return None,
         };
         if self.state != State::Header || self.stashed > 0 || self.message.is_some() {
@@ -167,7 +169,7 @@ impl Decoder {
     /// [`finish_direct_read`](Decoder::finish_direct_read).
     pub fn direct_read_len(&self) -> usize {
         match self.message {
-            Some(MessageProgress { kind: Kind::Binary, compressed: false, size, .. })
+            Some(MessageProgress { kind: MessageKind::Binary, compressed: false, size, .. })
                 if self.state == State::Payload
                     && !self.frame.opcode.is_control()
                     && self.check_size(size.saturating_add(self.frame.left)).is_ok() =>
@@ -298,7 +300,7 @@ impl Decoder {
             (Some(message), Opcode::Continuation) => message,
             (Some(_), opcode) => return Err(Violation::Interleaved(opcode)),
             (None, opcode) => {
-                let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
+                let kind = if opcode == Opcode::Text { MessageKind::Text } else { MessageKind::Binary };
                 let likely = if header.compressed { 0 } else { at_most(header.length, PREALLOCATION_FACTOR * here) };
                 sink.begin(kind, likely);
                 MessageProgress { kind, compressed: header.compressed, fragments: 0, size: 0 }
@@ -485,10 +487,9 @@ fn deliver(
         return Ok(());
     }
     match message.kind {
-        Kind::Binary => sink.binary(chunk),
-        Kind::Text => utf8.feed(chunk, |text| sink.text(text)).map_err(|Broken { byte, at }| Violation::NotUtf8 {
-            byte,
-            at: message.size.wrapping_add_signed(at as i64),
+        MessageKind::Binary => sink.binary(chunk),
+        MessageKind::Text => utf8.feed(chunk, |text| sink.text(text)).map_err(|Broken { byte, at }| {
+            Violation::NotUtf8 { byte, at: message.size.wrapping_add_signed(at as i64) }
         })?,
     }
     message.size += chunk.len() as u64;

@@ -7,7 +7,7 @@
 
 use super::deflate::{Deflater, Preparation};
 use super::frame::{FIN, MAX_HEADER, Opcode, RSV1, append_header};
-use super::{DeflateParameters, Kind, Role, mask};
+use super::{DeflateParameters, MessageKind, Role, mask};
 use crate::copy;
 
 /// Whether a message is compressed.
@@ -27,7 +27,7 @@ pub enum Fin {
 /// A part of a message, sent as a frame of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Fragment {
-    pub kind: Kind,
+    pub kind: MessageKind,
     pub first: bool,
     pub fin: Fin,
 }
@@ -58,12 +58,12 @@ impl FrameEncoder {
 
     /// Appends a whole message as one frame.
     #[inline]
-    pub fn message(self, out: &mut Vec<u8>, kind: Kind, payload: &[u8], mask: Option<[u8; 4]>) {
+    pub fn message(self, out: &mut Vec<u8>, kind: MessageKind, payload: &[u8], mask: Option<[u8; 4]>) {
         self.frame(out, FIN | Opcode::from(kind) as u8, payload, mask);
     }
 
     /// Appends a whole message of several parts as one frame.
-    pub fn message_parts(self, out: &mut Vec<u8>, kind: Kind, parts: &[&[u8]], mask: Option<[u8; 4]>) {
+    pub fn message_parts(self, out: &mut Vec<u8>, kind: MessageKind, parts: &[&[u8]], mask: Option<[u8; 4]>) {
         let length = parts.iter().map(|part| part.len()).sum();
         out.reserve(MAX_HEADER + length);
         self.header(out, kind, length, mask);
@@ -89,7 +89,7 @@ impl FrameEncoder {
     }
 
     /// Appends only the header of an uncompressed message of `length` bytes; the caller appends the payload.
-    pub fn header(self, out: &mut Vec<u8>, kind: Kind, length: usize, mask: Option<[u8; 4]>) {
+    pub fn header(self, out: &mut Vec<u8>, kind: MessageKind, length: usize, mask: Option<[u8; 4]>) {
         self.check_mask(mask);
         append_header(out, FIN | Opcode::from(kind) as u8, length, mask);
     }
@@ -133,7 +133,7 @@ impl MessageCompressor {
     }
 
     /// Appends a whole message as one frame.
-    pub fn message(&mut self, out: &mut Vec<u8>, kind: Kind, payload: &[u8], mask: Option<[u8; 4]>) {
+    pub fn message(&mut self, out: &mut Vec<u8>, kind: MessageKind, payload: &[u8], mask: Option<[u8; 4]>) {
         self.fragment(out, Fragment { kind, first: true, fin: Fin::Last }, payload, mask);
     }
 
@@ -169,7 +169,7 @@ impl MessageCompressor {
     }
 
     /// Appends a message that was compressed for several connections.
-    pub fn prepared(&mut self, out: &mut Vec<u8>, kind: Kind, compressed: &[u8], mask: Option<[u8; 4]>) {
+    pub fn prepared(&mut self, out: &mut Vec<u8>, kind: MessageKind, compressed: &[u8], mask: Option<[u8; 4]>) {
         self.frames.frame(out, FIN | RSV1 | Opcode::from(kind) as u8, compressed, mask);
         self.deflater.forget();
     }

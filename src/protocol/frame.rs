@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Kind, Role, Violation};
+use super::{MessageKind, Role, Violation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -41,11 +41,11 @@ impl Opcode {
     }
 }
 
-impl From<Kind> for Opcode {
-    fn from(kind: Kind) -> Opcode {
+impl From<MessageKind> for Opcode {
+    fn from(kind: MessageKind) -> Opcode {
         match kind {
-            Kind::Text => Opcode::Text,
-            Kind::Binary => Opcode::Binary,
+            MessageKind::Text => Opcode::Text,
+            MessageKind::Binary => Opcode::Binary,
         }
     }
 }

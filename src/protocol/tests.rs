@@ -33,24 +33,24 @@ fn text(text: &str) -> Out {
 
 /// Collects a message; takes `portion` bytes at a time.
 struct Collector {
-    kind: Kind,
+    kind: MessageKind,
     bytes: Vec<u8>,
     portion: usize,
     left: usize,
 }
 
 impl Sink for Collector {
-    fn begin(&mut self, kind: Kind, _: usize) {
+    fn begin(&mut self, kind: MessageKind, _: usize) {
         self.kind = kind;
         self.bytes.clear();
     }
     fn text(&mut self, chunk: &str) {
-        assert_eq!(self.kind, Kind::Text);
+        assert_eq!(self.kind, MessageKind::Text);
         self.bytes.extend_from_slice(chunk.as_bytes());
         self.left = self.left.saturating_sub(chunk.len());
     }
     fn binary(&mut self, chunk: &[u8]) {
-        assert_eq!(self.kind, Kind::Binary);
+        assert_eq!(self.kind, MessageKind::Binary);
         assert!(chunk.len() <= self.left);
         self.bytes.extend_from_slice(chunk);
         self.left -= chunk.len();
@@ -70,7 +70,7 @@ struct Reader {
 
 impl Reader {
     fn new(role: Role, limits: DecoderLimits, deflate: Option<DeflateParameters>, room: usize) -> Reader {
-        let sink = Collector { kind: Kind::Binary, bytes: Vec::new(), portion: room, left: room };
+        let sink = Collector { kind: MessageKind::Binary, bytes: Vec::new(), portion: room, left: room };
         Reader { decoder: Decoder::new(role, limits, deflate), sink, out: Vec::new(), violation: None }
     }
 
@@ -97,8 +97,8 @@ impl Reader {
                 assert_eq!(kind, self.sink.kind);
                 let bytes = std::mem::take(&mut self.sink.bytes);
                 match kind {
-                    Kind::Text => Out::Text(String::from_utf8(bytes).unwrap()),
-                    Kind::Binary => Out::Binary(bytes),
+                    MessageKind::Text => Out::Text(String::from_utf8(bytes).unwrap()),
+                    MessageKind::Binary => Out::Binary(bytes),
                 }
             }
             FrameEvent::Ping(payload) => Out::Ping(payload),

@@ -3,31 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use native_tls::TlsAcceptor;
-
-use super::ExtraHeaders;
+use super::acceptance::Acceptance;
 use crate::arguments::check_timeout;
 use crate::compression::Compression;
 use crate::connection::ConnectionConfig;
 use crate::error::Result;
-use crate::handshake::{self, Refusal};
-use crate::http::Request;
+use crate::handshake;
+use crate::http::{Request, Response, ResponseBuilder};
 use crate::protocol::Role;
-use crate::transport::Stream;
+use crate::transport::{Stream, TlsServer};
 use crate::websocket::WebSocket;
 
-/// The program's decision about a request: headers to add to the answer, or a refusal.
-pub(super) type Inspect = dyn Fn(&Request) -> Result<ExtraHeaders, Refusal> + Send + Sync;
+/// The program's decision about a request.
+type OnRequest = dyn Fn(&Request) -> Result<Acceptance, ResponseBuilder> + Send + Sync;
 
 /// How to accept connections: refined by its setters; call [`accept`](AcceptOptions::accept) for each stream, from any
 /// thread.
 ///
 /// ```no_run
-/// use wsync::{AcceptOptions, Refusal};
+/// use wsync::{AcceptOptions, Acceptance, Response};
 ///
-/// let options = AcceptOptions::new().protocols(["v2.chat"]).inspect(|request| match request.header("origin") {
-///     Some("https://example.com") => Ok(vec![]),
-///     _ => Err(Refusal::new(403, "this origin may not connect")),
+/// let options = AcceptOptions::new().protocols(["v2.chat"]).on_request(|request| match request.header("origin") {
+///     Some("https://example.com") => Ok(Acceptance::new()),
+///     _ => Err(Response::new(403).body("this origin may not connect")),
 /// });
 /// for stream in std::net::TcpListener::bind("127.0.0.1:9001")?.incoming() {
 ///     let (options, stream) = (options.clone(), stream?);
@@ -35,12 +33,16 @@ pub(super) type Inspect = dyn Fn(&Request) -> Result<ExtraHeaders, Refusal> + Se
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// A bound takes a `Duration`, or `None` for no bound. Zero is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput),
+/// because nothing can keep it. Zero for [`ping_interval`](AcceptOptions::ping_interval) means the same as `None`: no pings.
 #[derive(Clone)]
+#[must_use = "options do nothing until `accept` is called"]
 pub struct AcceptOptions {
     pub(super) protocols: Vec<String>,
     pub(super) compression: Compression,
-    pub(super) tls: Option<TlsAcceptor>,
-    pub(super) inspect: Option<Arc<Inspect>>,
+    pub(super) tls: Option<TlsServer>,
+    on_request: Option<Arc<OnRequest>>,
     pub(super) accept_timeout: Option<Duration>,
     pub(super) bounds: ConnectionConfig,
 }
@@ -51,7 +53,7 @@ impl Default for AcceptOptions {
             protocols: Vec::new(),
             compression: Compression::default(),
             tls: None,
-            inspect: None,
+            on_request: None,
             accept_timeout: Some(Duration::from_secs(30)),
             bounds: ConnectionConfig::default(),
         }
@@ -60,12 +62,20 @@ impl Default for AcceptOptions {
 
 impl AcceptOptions {
     /// The defaults, as each setter names them.
+    ///
+    /// ```
+    /// let options = wsync::AcceptOptions::new();
+    /// ```
     pub fn new() -> AcceptOptions {
         AcceptOptions::default()
     }
 
     /// The subprotocols that this server speaks, the most wanted first; the first one that the client offers is chosen
     /// (RFC 6455 §4.2.2; default: none).
+    ///
+    /// ```
+    /// let options = wsync::AcceptOptions::new().protocols(["v2.chat", "v1.chat"]);
+    /// ```
     pub fn protocols<I>(mut self, names: I) -> AcceptOptions
     where
         I: IntoIterator,
@@ -76,48 +86,100 @@ impl AcceptOptions {
     }
 
     /// What compression to agree to (default: [`Compression::default`], on).
+    ///
+    /// ```
+    /// use wsync::{AcceptOptions, Compression};
+    /// let options = AcceptOptions::new().compression(Compression::off());
+    /// ```
     pub fn compression(mut self, compression: Compression) -> AcceptOptions {
         self.compression = compression;
         self
     }
 
     /// Does a TLS handshake first, for `wss` (default: none).
-    pub fn tls(mut self, acceptor: TlsAcceptor) -> AcceptOptions {
-        self.tls = Some(acceptor);
+    ///
+    /// ```
+    /// # fn run(identity: wsync::native_tls::Identity) -> Result<(), Box<dyn std::error::Error>> {
+    /// let options = wsync::AcceptOptions::new().tls(wsync::native_tls::TlsAcceptor::new(identity)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tls(mut self, tls: impl Into<TlsServer>) -> AcceptOptions {
+        self.tls = Some(tls.into());
         self
     }
 
-    /// Decides about each request that is a correct upgrade, before it is answered: returns headers to add to the 101, or a
-    /// [`Refusal`] to send instead (default: accepts all).
-    pub fn inspect<F>(mut self, look: F) -> AcceptOptions
+    /// Decides about each request that is a correct upgrade, before it is answered (default: accepts all): with an
+    /// [`Acceptance`], which may add to the 101, or with a [`Response`] to send instead. After a refusal, accepting ends with
+    /// an error of kind [`Refused`](crate::ErrorKind::Refused), and [`Error::response`](crate::Error::response) is what was
+    /// sent.
+    ///
+    /// What cannot be sent is answered with 500: a header with a line end, a subprotocol that the client does not offer, a
+    /// status out of 200 to 599, a body with 204, 205 or 304. Accepting then ends with an error of kind
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) that says which.
+    ///
+    /// The hook runs on the thread that calls [`accept`](AcceptOptions::accept), with no lock held. The time that it takes counts
+    /// for [`accept_timeout`](AcceptOptions::accept_timeout), which cannot interrupt it. If it panics, the client is answered
+    /// with 500, the connection is closed, and the panic goes on to the caller of `accept`.
+    ///
+    /// ```
+    /// use wsync::{AcceptOptions, Acceptance, Response};
+    ///
+    /// let options = AcceptOptions::new().on_request(|request| match (request.path(), request.cookie("session")) {
+    ///     ("/chat", Some(session)) => Ok(Acceptance::new().data(session.to_string())),
+    ///     ("/chat", None) => Err(Response::new(401).body("log in first")),
+    ///     _ => Err(Response::new(404)),
+    /// });
+    /// ```
+    pub fn on_request<F>(mut self, decide: F) -> AcceptOptions
     where
-        F: Fn(&Request) -> Result<Vec<(String, String)>, Refusal> + Send + Sync + 'static,
+        F: Fn(&Request) -> Result<Acceptance, ResponseBuilder> + Send + Sync + 'static,
     {
-        self.inspect = Some(Arc::new(look));
+        self.on_request = Some(Arc::new(decide));
         self
     }
 
     /// The bound of TLS, request and answer together (default: 30 s; `None`: no bound).
-    pub fn accept_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
-        self.accept_timeout = timeout;
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::AcceptOptions::new().accept_timeout(Duration::from_secs(5));
+    /// ```
+    pub fn accept_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
+        self.accept_timeout = timeout.into();
         self
     }
 
     /// As [`ConnectOptions::send_timeout`](crate::ConnectOptions::send_timeout) (default: `None`).
-    pub fn send_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
-        self.bounds.send_timeout = timeout;
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::AcceptOptions::new().send_timeout(Duration::from_secs(5));
+    /// ```
+    pub fn send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
+        self.bounds.send_timeout = timeout.into();
         self
     }
 
     /// As [`ConnectOptions::close_timeout`](crate::ConnectOptions::close_timeout) (default: 5 s).
-    pub fn close_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
-        self.bounds.close_timeout = timeout;
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::AcceptOptions::new().close_timeout(Duration::from_secs(1));
+    /// ```
+    pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
+        self.bounds.close_timeout = timeout.into();
         self
     }
 
     /// As [`ConnectOptions::ping_interval`](crate::ConnectOptions::ping_interval) (default: `None`).
-    pub fn ping_interval(mut self, interval: Option<Duration>) -> AcceptOptions {
-        self.bounds.ping_interval = interval;
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let options = wsync::AcceptOptions::new().ping_interval(Duration::from_secs(30));
+    /// ```
+    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> AcceptOptions {
+        self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
         self
     }
 
@@ -128,12 +190,16 @@ impl AcceptOptions {
     }
 
     /// As [`ConnectOptions::pong_timeout`](crate::ConnectOptions::pong_timeout) (default: `None`, as long as the interval).
-    pub fn pong_timeout(mut self, timeout: Option<Duration>) -> AcceptOptions {
-        self.bounds.pong_timeout = timeout;
+    pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
+        self.bounds.pong_timeout = timeout.into();
         self
     }
 
     /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
+    ///
+    /// ```
+    /// let options = wsync::AcceptOptions::new().max_message_size(1 << 20);
+    /// ```
     pub fn max_message_size(mut self, bytes: usize) -> AcceptOptions {
         self.bounds.max_message_size = bytes;
         self
@@ -143,37 +209,18 @@ impl AcceptOptions {
     /// correct upgrade is answered (400, 405, 426 …) and the stream closed.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any I/O; [`Handshake`](crate::ErrorKind::Handshake) for a request that was refused,
-    /// saying why; [`Tls`](crate::ErrorKind::Tls); [`Timeout`](crate::ErrorKind::Timeout) when `accept_timeout` ends;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any I/O, or when what `on_request` returns cannot be sent;
+    /// [`Handshake`](crate::ErrorKind::Handshake) for a request that is not a correct upgrade, saying why;
+    /// [`Refused`](crate::ErrorKind::Refused) for one that `on_request` refused; [`Tls`](crate::ErrorKind::Tls); [`Timeout`](crate::ErrorKind::Timeout) when `accept_timeout` ends;
     /// [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
-    pub fn accept(&self, stream: impl Into<Stream>) -> Result<WebSocket> {
-        super::accept(self, stream.into())
-    }
-
-    /// Takes over a stream after an opening handshake that was done elsewhere, such as by an HTTP server, with these options'
-    /// bounds. Their compression must be what was agreed: [`Compression::off`], or on with exactly the parameters of the
-    /// answer. `read` are the bytes that were read of the stream behind the handshake: the first frames.
     ///
     /// ```no_run
-    /// # fn upgraded(stream: std::net::TcpStream, read: Vec<u8>) -> wsync::Result<()> {
-    /// use wsync::{AcceptOptions, Compression, Role};
-    ///
-    /// let options = AcceptOptions::new().compression(Compression::off()).max_message_size(1 << 20);
-    /// let ws = options.from_upgraded(stream, Role::Server, Some("v1.chat"), &read)?;
-    /// # Ok(())
-    /// # }
+    /// let (stream, address) = std::net::TcpListener::bind("127.0.0.1:9001")?.accept()?;
+    /// let ws = wsync::AcceptOptions::new().max_message_size(1 << 20).accept(stream)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Errors
-    /// As [`WebSocket::from_upgraded`].
-    pub fn from_upgraded(
-        &self,
-        stream: impl Into<Stream>,
-        role: Role,
-        protocol: Option<&str>,
-        read: &[u8],
-    ) -> Result<WebSocket> {
-        super::from_upgraded(self, stream.into(), role, protocol, read)
+    pub fn accept(&self, stream: impl Into<Stream>) -> Result<WebSocket> {
+        super::accept(self, stream.into())
     }
 
     /// Refuses what cannot be used, before any I/O.
@@ -181,16 +228,23 @@ impl AcceptOptions {
         handshake::check_protocols(&self.protocols)?;
         self.compression.check(Role::Server)?;
         check_timeout("accept_timeout", self.accept_timeout)?;
-        self.check_bounds()
-    }
-
-    pub(super) fn check_bounds(&self) -> Result<()> {
         check_timeout("send_timeout", self.bounds.send_timeout)?;
         check_timeout("close_timeout", self.bounds.close_timeout)?;
-        check_timeout("ping_interval", self.bounds.ping_interval)?;
         check_timeout("pong_timeout", self.bounds.pong_timeout)
     }
+
+    /// The program's decision about a request.
+    pub(super) fn decide(&self, request: &Request) -> Result<Acceptance, Response> {
+        match &self.on_request {
+            Some(decide) => decide(request).map_err(Response::from),
+            None => Ok(Acceptance::new()),
+        }
+    }
 }
+
+/// A hook that panics leaves nothing of the options half done: they are only read while accepting.
+impl std::panic::UnwindSafe for AcceptOptions {}
+impl std::panic::RefUnwindSafe for AcceptOptions {}
 
 impl std::fmt::Debug for AcceptOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -6,9 +6,10 @@
 mod engine;
 mod engine_io;
 mod hint;
-mod record_marks;
 
+use std::fmt;
 use std::io;
+use std::sync::OnceLock;
 
 use native_tls::{HandshakeError, TlsAcceptor, TlsConnector, TlsStream};
 
@@ -19,22 +20,90 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 pub(super) use engine::Engine;
 use engine_io::EngineIo;
-pub(super) use record_marks::RecordMarks;
+
+/// TLS settings of a client, for [`ConnectOptions::tls`](crate::ConnectOptions::tls): private roots, a client certificate,
+/// versions. With the feature `native-tls`, which is on by default, it is made of a `wsync::native_tls::TlsConnector`.
+///
+/// ```
+/// use wsync::native_tls::{Protocol, TlsConnector};
+///
+/// let connector = TlsConnector::builder().min_protocol_version(Some(Protocol::Tlsv12)).build()?;
+/// let options = wsync::WebSocket::options().tls(connector);
+/// # Ok::<(), wsync::native_tls::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct TlsClient(TlsConnector);
+
+/// TLS settings of a server, for [`AcceptOptions::tls`](crate::AcceptOptions::tls): its certificate and key, versions. With
+/// the feature `native-tls`, which is on by default, it is made of a `wsync::native_tls::TlsAcceptor`.
+///
+/// ```no_run
+/// use wsync::native_tls::{Identity, TlsAcceptor};
+///
+/// let identity = Identity::from_pkcs8(&std::fs::read("cert.pem")?, &std::fs::read("key.pem")?)?;
+/// let options = wsync::AcceptOptions::new().tls(TlsAcceptor::new(identity)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct TlsServer(TlsAcceptor);
+
+impl From<TlsConnector> for TlsClient {
+    fn from(connector: TlsConnector) -> TlsClient {
+        TlsClient(connector)
+    }
+}
+
+impl From<TlsAcceptor> for TlsServer {
+    fn from(acceptor: TlsAcceptor) -> TlsServer {
+        TlsServer(acceptor)
+    }
+}
+
+impl TlsClient {
+    /// Whether `wss` can be connected to. Without the feature it cannot.
+    pub(crate) fn check_available() -> Result<()> {
+        Ok(())
+    }
+
+    /// The default settings. They are made once for the process: making them reads the system's root certificates, 42 ms of
+    /// CPU time (144 certificates of Debian 12, OpenSSL 3.0).
+    pub(crate) fn system() -> Result<&'static TlsClient> {
+        static SYSTEM: OnceLock<TlsClient> = OnceLock::new();
+        if let Some(client) = SYSTEM.get() {
+            return Ok(client);
+        }
+        let connector = TlsConnector::new()
+            .map_err(|error| Error::caused(ErrorKind::Tls, "the default TLS settings cannot be made", error))?;
+        Ok(SYSTEM.get_or_init(|| TlsClient(connector)))
+    }
+}
+
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsClient").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TlsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsServer").finish_non_exhaustive()
+    }
+}
 
 /// Does the client's TLS handshake on `stream`.
 pub(super) fn connect(
-    connector: &TlsConnector,
+    client: &TlsClient,
     server_name: &str,
     stream: Stream,
     deadline: &Deadline,
 ) -> Result<(Socket, Engine)> {
     let doing = format!("TLS handshake with {server_name}");
-    handshake(stream, deadline, &doing, hint::hint, |io| connector.connect(server_name, io))
+    handshake(stream, deadline, &doing, hint::hint, |io| client.0.connect(server_name, io))
 }
 
 /// Does the server's TLS handshake on `stream`.
-pub(super) fn accept(acceptor: &TlsAcceptor, stream: Stream, deadline: &Deadline) -> Result<(Socket, Engine)> {
-    handshake(stream, deadline, "TLS handshake with the client", |_| "", |io| acceptor.accept(io))
+pub(super) fn accept(server: &TlsServer, stream: Stream, deadline: &Deadline) -> Result<(Socket, Engine)> {
+    handshake(stream, deadline, "TLS handshake with the client", |_| "", |io| server.0.accept(io))
 }
 
 fn handshake(

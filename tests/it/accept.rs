@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use wsync::{AcceptOptions, Compression, ErrorKind, Refusal, WebSocket};
+use wsync::{AcceptOptions, Acceptance, Compression, ErrorKind, Response, WebSocket};
 
 /// Accepts one connection with these options on another thread. The returned peer has not sent its request yet.
 fn accepting(layer: Layer, options: &AcceptOptions) -> (Job<wsync::Result<WebSocket>>, Peer) {
@@ -36,7 +36,7 @@ fn the_response_has_the_headers_of_rfc_6455_section_4_2_2() {
             let ws = wait_for(job).unwrap();
             assert_eq!(kind(ws.recv()), Ok(text("frame")));
             let request = ws.request().unwrap();
-            assert_eq!((request.target(), request.path(), request.query()), ("/chat?x=1", "/chat", Some("x=1")));
+            assert_eq!((request.target(), request.path(), request.query_string()), ("/chat?x=1", "/chat", Some("x=1")));
             let own: Vec<_> = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("x-a")).collect();
             assert_eq!(own, [("X-A", "1"), ("x-a", "2")]);
             assert_eq!((ws.protocol(), ws.extensions(), ws.response().is_none()), (None, "", true));
@@ -184,15 +184,15 @@ fn the_first_acceptable_offer_of_compression_is_used() {
 }
 
 #[test]
-fn the_inspect_hook_may_add_headers_or_reject() {
+fn the_hook_may_add_headers_or_refuse() {
     bounded(|| {
         for layer in server_layers() {
-            let options = AcceptOptions::new().inspect(|request| match request.header("Origin") {
+            let options = AcceptOptions::new().on_request(|request| match request.header("Origin") {
                 Some("https://good.example") => {
-                    Ok(vec![("Set-Cookie".into(), "a=1".into()), ("Set-Cookie".into(), "b=2".into())])
+                    Ok(Acceptance::new().header("Set-Cookie", "a=1").header("Set-Cookie", "b=2"))
                 }
-                Some(_) => Err(Refusal::new(403, "not from there")),
-                None => Err(Refusal::new(599, "").header("Retry-After", "7")),
+                Some(_) => Err(Response::new(403).body("not from there")),
+                None => Err(Response::new(599).header("Retry-After", "7")),
             });
             let (job, mut peer) = accepting(layer, &options);
             peer.request("Origin: https://good.example\r\n");
@@ -208,15 +208,19 @@ fn the_inspect_hook_may_add_headers_or_reject() {
                 assert_eq!(peer.header("Retry-After").len(), usize::from(status == 599), "{head}");
                 assert_eq!(peer.rest(), body.as_bytes());
                 let error = wait_for(job).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::Handshake);
+                assert_eq!(error.kind(), ErrorKind::Refused);
                 assert!(error.to_string().contains(&status.to_string()), "{error}");
+                let sent = error.response().unwrap();
+                assert_eq!((error.status(), sent.text().as_ref()), (Some(status), body));
+                assert_eq!(sent.header("Content-Length"), Some(body.len().to_string().as_str()));
             }
         }
         // The hook is called only for valid requests.
-        let (job, mut peer) = accepting(Layer::Plain, &AcceptOptions::new().inspect(|_| panic!("called")));
+        let (job, mut peer) = accepting(Layer::Plain, &AcceptOptions::new().on_request(|_| panic!("called")));
         peer.write(&head(&REQUEST.replace("GET", "PUT")));
         assert!(peer.read_head().contains(" 405 "));
-        wait_for(job).unwrap_err();
+        let error = wait_for(job).unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Handshake, Some(405)));
     });
 }
 
@@ -226,44 +230,51 @@ fn a_client_receives_the_hooks_headers_and_its_rejection() {
         for layer in server_layers() {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let url = format!("{}://{}", scheme(layer), listener.local_addr().unwrap());
-            let server = acceptor(layer, &AcceptOptions::new()).inspect(|request| match request.path() {
-                "/open" => Ok(vec![("X-Room".into(), "lobby".into())]),
-                _ => Err(Refusal::new(503, "full, come back later").header("Retry-After", "60")),
+            let server = acceptor(layer, &AcceptOptions::new()).on_request(|request| match request.path() {
+                "/open" => Ok(Acceptance::new().header("X-Room", "lobby")),
+                _ => Err(Response::new(503).header("Retry-After", "60").body("full, come back later")),
             });
             let server = spawn("accept", move || {
                 (0..2).map(|_| kind(server.accept(listener.accept().unwrap().0).map(drop))).collect::<Vec<_>>()
             });
-            let ws = options().connect(&format!("{url}/open")).unwrap();
+            let ws = options().connect(format!("{url}/open")).unwrap();
             assert_eq!(ws.response().unwrap().header("x-room"), Some("lobby"));
-            let error = options().connect(&format!("{url}/closed")).unwrap_err();
+            let error = options().connect(format!("{url}/closed")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Rejected);
             let response = error.response().unwrap();
             assert_eq!((response.status(), response.header("Retry-After")), (503, Some("60")));
             assert_eq!(response.body(), b"full, come back later");
-            assert_eq!(wait_for(server), [Ok(()), Err(ErrorKind::Handshake)]);
+            assert_eq!(wait_for(server), [Ok(()), Err(ErrorKind::Refused)]);
         }
     });
 }
 
-/// A header that would add another line to the response is an error, and no response is sent.
+/// What the hook returns and cannot be sent is answered with 500, and the error says which.
 #[test]
-fn headers_of_the_hook_are_checked() {
+fn what_the_hook_returns_is_checked() {
     bounded(|| {
-        for (name, value) in [("X-A", "a\r\nX-B: b"), ("X A", "a"), ("", "a"), ("X-A", "\0")] {
-            let options = AcceptOptions::new().inspect(move |_| Ok(vec![(name.into(), value.into())]));
-            let (job, mut peer) = accepting(Layer::Plain, &options);
-            peer.request("");
+        let check = |options: AcceptOptions, says: &str| {
+            let (job, mut peer) = accepting(Layer::Plain, &options.protocols(["chat"]));
+            peer.request("Sec-WebSocket-Protocol: chat\r\n");
             let error = wait_for(job).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            assert_eq!((error.kind(), error.status()), (ErrorKind::InvalidInput, Some(500)), "{error}");
+            assert!(error.to_string().contains(says), "{says}: {error}");
             let answer = String::from_utf8(peer.rest()).unwrap();
-            assert!(!answer.contains("X-B") && !answer.contains(" 101 "), "{answer}");
+            let expected = "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            assert_eq!(answer, expected, "{says}");
+        };
+        for (name, value) in [("X-A", "a\r\nX-B: b"), ("X A", "a"), ("", "a"), ("X-A", "\0"), ("Content-Length", "1")] {
+            check(AcceptOptions::new().on_request(move |_| Ok(Acceptance::new().header(name, value))), name);
+            check(AcceptOptions::new().on_request(move |_| Err(Response::new(403).header(name, value))), name);
         }
-        for refusal in [Refusal::new(200, ""), Refusal::new(101, ""), Refusal::new(403, "").header("X", "a\r\nX-B: b")]
-        {
-            let (job, mut peer) = accepting(Layer::Plain, &AcceptOptions::new().inspect(move |_| Err(refusal.clone())));
-            peer.request("");
-            assert_eq!(kind(wait_for(job).map(drop)), Err(ErrorKind::InvalidInput));
-            assert_eq!(peer.rest(), b"");
+        check(AcceptOptions::new().on_request(|_| Ok(Acceptance::new().protocol("other"))), "\"other\"");
+        for status in [0, 100, 101, 103, 600] {
+            let says = format!("status {status} ");
+            check(AcceptOptions::new().on_request(move |_| Err(Response::new(status))), &says);
+        }
+        for status in [204, 205, 304] {
+            let says = format!("status {status} has no body");
+            check(AcceptOptions::new().on_request(move |_| Err(Response::new(status).body("x"))), &says);
         }
     });
 }

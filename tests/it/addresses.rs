@@ -68,10 +68,10 @@ fn the_port_of_a_resolved_address_is_used_unless_it_is_0() {
     bounded(|| {
         let server = Server::new(Layer::Plain, |mut peer| peer.upgrade(""));
         let (ip, port) = ([127, 0, 0, 1], server.port);
-        options().resolve("h", [(ip, 0).into()]).connect(&format!("ws://h:{port}/")).unwrap();
+        options().resolve("h", [(ip, 0).into()]).connect(format!("ws://h:{port}/")).unwrap();
         server.join();
         let server = Server::new(Layer::Plain, |mut peer| peer.upgrade(""));
-        options().resolve("h", [(ip, server.port).into()]).connect(&format!("ws://h:{port}/")).unwrap();
+        options().resolve("h", [(ip, server.port).into()]).connect(format!("ws://h:{port}/")).unwrap();
         server.join();
         let error = options().resolve("h", []).connect("ws://h/").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Resolve, "{error}");
@@ -96,13 +96,13 @@ fn an_ipv6_address_in_the_url_is_connected_to_and_checked_by_tls() {
             return; // this machine has no IPv6
         }
         let (address, server) = tls_server("[::1]:0", &WRONG_HOST);
-        let error = options().connect(&format!("wss://[::1]:{}/", address.port())).unwrap_err();
+        let error = options().connect(format!("wss://[::1]:{}/", address.port())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
         let (_, head) = wait_for(server);
         assert!(head.contains(&format!("\r\nHost: [::1]:{}\r\n", address.port())), "{head}");
 
         let (address, server) = tls_server("[::1]:0", &GOOD);
-        let error = options().connect(&format!("wss://[::1]:{}/", address.port())).unwrap_err();
+        let error = options().connect(format!("wss://[::1]:{}/", address.port())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
         wait_for(server);
     });
@@ -221,7 +221,7 @@ fn connect_timeout_spans_all_redirects() {
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(error.to_string().contains("connect_timeout"), "{error}");
         assert!(start.elapsed() >= bound && start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-        options().connect(&format!("{url}stop")).unwrap_err();
+        options().connect(format!("{url}stop")).unwrap_err();
         wait_for(server);
     });
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::support::{Layer, both_ends};
 use wsync::{
     AcceptOptions, Background, BackgroundOptions, CloseCode, Compression, ConnectOptions, End, ErrorKind, Event,
-    Events, Message, ReadyState, Reconnect, Refusal, WebSocket,
+    Events, Message, ReadyState, Reconnect, Response, WebSocket,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -483,7 +483,7 @@ fn a_503_is_retried_and_a_403_is_not() {
     let (listener, url) = listen();
     let chat = background_options().connect(&url, || {}).unwrap();
     let reject = |status: u16| {
-        let options = AcceptOptions::new().inspect(move |_| Err(Refusal::new(status, "not now")));
+        let options = AcceptOptions::new().on_request(move |_| Err(Response::new(status).body("not now")));
         assert!(options.accept(listener.accept().unwrap().0).is_err());
     };
     reject(503);

@@ -88,7 +88,7 @@ fn user_information_in_the_url_becomes_basic_authentication() {
         assert_eq!((own.header("authorization"), own.header("Authorization")), (vec!["Bearer x"], vec![]));
 
         let server = Server::new(Layer::Plain, |mut peer| peer.upgrade(""));
-        let ws = options().connect(&server.url.replace("//", "//user:secret@")).unwrap();
+        let ws = options().connect(server.url.replace("//", "//user:secret@")).unwrap();
         assert_eq!(ws.url().unwrap().as_str(), server.url);
         server.join();
     });

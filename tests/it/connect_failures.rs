@@ -147,7 +147,7 @@ fn a_connection_that_ends_during_tls_is_an_error() {
         ];
         for (name, script) in ends {
             let server = Server::tcp(move |stream| script(Peer::serve(stream, Layer::Plain)));
-            let error = options().connect(&server.url.replace("ws:", "wss:")).unwrap_err();
+            let error = options().connect(server.url.replace("ws:", "wss:")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Tls, "{name}: {error}");
             assert!(error.to_string().contains("TLS handshake with 127.0.0.1"), "{name}: {error}");
             server.join();
@@ -180,7 +180,7 @@ fn a_server_that_closes_its_listener_is_an_error() {
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         assert!(error.to_string().contains("h:9001"), "{error}");
 
-        let error = options().connect(&format!("ws://{address}/")).unwrap_err();
+        let error = options().connect(format!("ws://{address}/")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     });
@@ -207,7 +207,7 @@ mod certificates {
                     // A TLS 1.3 server completes its handshake before it receives the client's alert.
                     accept_as(identity, stream, layer).is_ok_and(|mut tls| tls.ssl_read(&mut byte).is_ok())
                 });
-                let error = options().connect(&server.url.replace("ws:", "wss:")).unwrap_err();
+                let error = options().connect(server.url.replace("ws:", "wss:")).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
                 assert!(error.to_string().contains(named), "{error}");
                 assert!(!server.join(), "the server received data");
@@ -224,7 +224,7 @@ mod certificates {
                 peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n");
                 peer.end_and_read_all();
             });
-            let error = options().connect(&server.url.replace("ws:", "wss:")).unwrap_err();
+            let error = options().connect(server.url.replace("ws:", "wss:")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
             assert!(error.to_string().contains("ws://"), "{error}");
             server.join();

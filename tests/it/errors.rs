@@ -48,7 +48,7 @@ fn every_failure_to_connect_names_its_cause() {
                 script(&mut peer);
                 peer.rest();
             });
-            let error = options_with_secrets().connect(&url_with_secrets(&server.url)).unwrap_err();
+            let error = options_with_secrets().connect(url_with_secrets(&server.url)).unwrap_err();
             server.join();
             assert_eq!(error.kind(), expected, "{error}");
             named.iter().for_each(|name| assert!(error.to_string().contains(name), "{name}: {error}"));
@@ -61,7 +61,7 @@ fn every_failure_to_connect_names_its_cause() {
             ("ws://127.0.0.1/#f".into(), ErrorKind::Url, "fragment".into()),
             ("ws://127.0.0.1:x/".into(), ErrorKind::Url, "port".into()),
         ] {
-            let error = options_with_secrets().connect(&url_with_secrets(&url)).unwrap_err();
+            let error = options_with_secrets().connect(url_with_secrets(&url)).unwrap_err();
             assert_eq!(error.kind(), expected, "{error}");
             assert!(error.to_string().contains(&named), "{error}");
             assert_no_secret(&format!("{error} {error:?}"));
@@ -140,10 +140,8 @@ fn the_log_has_no_secret() {
             peer.upgrade("Set-Cookie: id=s3cr3t-cookie\r\n");
             peer
         });
-        let ws = options_with_secrets()
-            .header("Connection", "s3cr3t-token")
-            .connect(&url_with_secrets(&server.url))
-            .unwrap();
+        let ws =
+            options_with_secrets().header("Connection", "s3cr3t-token").connect(url_with_secrets(&server.url)).unwrap();
         let mut peer = server.join();
         ws.send("s3cr3t-payload").unwrap();
         ws.ping(b"s3cr3t-payload").unwrap();
@@ -162,7 +160,7 @@ fn the_log_has_no_secret() {
             peer.write(b"HTTP/1.1 403 x\r\nSet-Cookie: s3cr3t-cookie\r\nContent-Length: 14\r\n\r\ns3cr3t-payload");
             peer.rest();
         });
-        let error = options_with_secrets().connect(&url_with_secrets(&server.url)).unwrap_err();
+        let error = options_with_secrets().connect(url_with_secrets(&server.url)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Rejected);
         server.join();
     });

@@ -152,8 +152,8 @@ fn close_reaches_all_members_within_its_timeout() {
 #[test]
 fn bytes_read_after_another_librarys_handshake_are_received_first() {
     let (client, stream) = sockets();
-    let options = AcceptOptions::new().compression(Compression::off());
-    let server = options.from_upgraded(stream, Role::Client, Some("v1"), b"\x81\x02hi\x81").unwrap();
+    let upgraded = WebSocket::upgraded(stream, Role::Client).protocol("v1").already_read(b"\x81\x02hi\x81");
+    let server = upgraded.open().unwrap();
     assert_eq!(server.protocol(), Some("v1"));
     assert_eq!(server.recv().unwrap().unwrap(), Message::from("hi"));
     std::io::Write::write_all(&mut &client, b"\x01!").unwrap();

@@ -38,6 +38,7 @@ mod proxies;
 mod receive;
 mod receive_into;
 mod redirects;
+mod requests;
 mod responses;
 mod send;
 mod streaming;

@@ -174,7 +174,7 @@ fn a_rejection_shows_the_first_line_of_its_body() {
 fn a_proxy_that_cannot_be_reached_is_named_with_the_target() {
     // Nobody listens there any more.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let proxy = Proxy::new(&format!("http://127.0.0.1:{port}")).unwrap();
+    let proxy = Proxy::new(format!("http://127.0.0.1:{port}")).unwrap();
     let error = WebSocket::options().proxy(proxy).connect("ws://example.invalid/").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Proxy, "{error}");
     let text = error.to_string();
@@ -199,7 +199,7 @@ fn a_missing_client_certificate_is_a_tls_error_with_tls_1_3_too() {
                 // Until the client is gone: with its request unread, a close would be a reset that overtakes the alert.
                 let _ = std::io::copy(&mut tcp, &mut std::io::sink());
             });
-            let error = options().connect(&server.url.replace("ws:", "wss:")).unwrap_err();
+            let error = options().connect(server.url.replace("ws:", "wss:")).unwrap_err();
             server.join();
             assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
         }

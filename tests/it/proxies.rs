@@ -132,7 +132,7 @@ fn ws_and_wss_work_through_a_proxy_and_the_server_learns_nothing_about_it() {
                 // Only the proxy knows this name, so the proxy must resolve it. With `socks5` this machine resolves.
                 let host = if scheme == "socks5" { "127.0.0.1" } else { "elsewhere.example" };
                 let options = options()
-                    .proxy(Proxy::new(&format!("{scheme}://{user}127.0.0.1:{proxy_port}")).unwrap())
+                    .proxy(Proxy::new(format!("{scheme}://{user}127.0.0.1:{proxy_port}")).unwrap())
                     .header("Cookie", "a=b")
                     .header("Authorization", "Bearer mine");
                 let url = format!("{}://{host}:{port}/the/path", if identity.is_some() { "wss" } else { "ws" });
@@ -178,8 +178,8 @@ fn the_servers_certificate_is_checked_through_a_proxy() {
             }
             let (port, server) = server(Some(&GOOD));
             let (proxy_port, proxy) = proxy(script, answer, port);
-            let through = Proxy::new(&format!("{scheme}://{user}127.0.0.1:{proxy_port}")).unwrap();
-            let error = options().proxy(through).connect(&format!("wss://elsewhere.example:{port}/")).unwrap_err();
+            let through = Proxy::new(format!("{scheme}://{user}127.0.0.1:{proxy_port}")).unwrap();
+            let error = options().proxy(through).connect(format!("wss://elsewhere.example:{port}/")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
             assert!(error.to_string().contains("TLS handshake with elsewhere.example"), "{error}");
             wait_for(proxy);
@@ -243,7 +243,7 @@ fn other_replies_of_a_proxy_are_errors() {
                 let _ = peer.tcp().shutdown(Shutdown::Write); // fails if the client has already disconnected
                 peer.rest();
             });
-            let through = Proxy::new(&format!("127.0.0.1:{}", server.port)).unwrap();
+            let through = Proxy::new(format!("127.0.0.1:{}", server.port)).unwrap();
             let error = options().proxy(through).connect("ws://h/").unwrap_err();
             assert_eq!(error.kind(), expected, "{answer:?}: {error}");
             assert!(error.to_string().contains(named), "{answer:?}: {error}");

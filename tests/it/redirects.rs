@@ -185,7 +185,7 @@ fn the_hook_decides_about_each_redirect() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let hook = {
             let seen = seen.clone();
-            move |answer: &wsync::Response, to: &url::Url| {
+            move |answer: &wsync::Response, to: &wsync::Url| {
                 seen.lock().unwrap().push((answer.status(), to.to_string()));
                 to.path() != "/3"
             }
@@ -240,7 +240,7 @@ fn redirects_from_ws_to_wss_are_followed_and_the_reverse_is_an_error() {
             let (plain, tls) = (Origin::new(Layer::Plain), Origin::new(Layer::Tls13));
             let url = tls.url("/");
             let server = tls.serve([format!("302 {scheme}://{}/", plain.authority())]);
-            let never_called = |_: &wsync::Response, _: &url::Url| panic!("the hook was called");
+            let never_called = |_: &wsync::Response, _: &wsync::Url| panic!("the hook was called");
             let error = options().on_redirect(never_called).connect(&url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Redirect, "{error}");
             assert!(error.to_string().contains("wss to ws"), "{error}");

@@ -26,7 +26,7 @@ pub(super) fn connect(wire: &ProxyStream<'_>, target: &Target) -> Result<()> {
         _ => "it refused",
     };
     let text = format!("{} answered {status} to CONNECT {authority}: {why}", wire.name());
-    Err(Error::rejected(ErrorKind::Proxy, text, Response::new(head, Vec::new())))
+    Err(Error::with_response(ErrorKind::Proxy, text, Response::received(head, Vec::new())))
 }
 
 /// The head of the final answer, and not a byte more: what follows may be for TLS.

@@ -27,7 +27,7 @@ fn error() -> Error {
 
 /// Queues a message of which the frame is two bytes longer.
 fn queue_message(queue: &mut SendQueue, payload: &[u8]) {
-    queue.queue_message(Kind::Binary, &[payload]).unwrap();
+    queue.queue_message(MessageKind::Binary, &[payload]).unwrap();
 }
 
 fn take_writer(queue: &mut SendQueue) -> Box<WriteHalf> {
@@ -311,7 +311,7 @@ fn pongs_in_front_and_a_direct_message_behind_are_no_frames_of_the_queue() {
     queue.queue_pong(b"".to_vec());
     let end = queue.end();
     let mut writer = take_writer(&mut queue);
-    assert_eq!(queue.fetch_with_header(&mut writer, Kind::Text, 100, 0).unwrap(), None);
+    assert_eq!(queue.fetch_with_header(&mut writer, MessageKind::Text, 100, 0).unwrap(), None);
     assert_eq!(writer.batch, [&[0x8a, 1, b'p', 0x8a, 0][..], &[0x82, 3], b"abc", &[0x81, 100]].concat());
     for (written, is_written) in [(0, false), (5, false), (9, false), (10, true), (11, true), (12, true)] {
         writer.written = written;
@@ -337,7 +337,7 @@ fn a_client_masks_each_frame_anew() {
     queue_message(&mut queue, b"");
     queue_message(&mut queue, b"");
     let mut writer = take_writer(&mut queue);
-    let mask = queue.fetch_with_header(&mut writer, Kind::Binary, 1, 0).unwrap().unwrap();
+    let mask = queue.fetch_with_header(&mut writer, MessageKind::Binary, 1, 0).unwrap().unwrap();
     let masks = [&writer.batch[2..6], &writer.batch[8..12], &writer.batch[14..18]];
     assert!(masks[0] != masks[1] && masks[1] != masks[2] && masks[2] == mask, "{masks:?}");
     assert!((0..1000).all(|_| queue.next_mask().unwrap().is_some()));
@@ -388,9 +388,9 @@ fn inside_a_message_in_parts_only_fragments_control_frames_and_a_close_go() {
         assert!(!queue.is_ready(need, None, 0), "{need:?}");
     }
     assert!(queue.is_ready(Need::Frame(5), None, 0));
-    queue.queue_fragment(Fragment { kind: Kind::Text, first: true, fin: Fin::More }, b"a").unwrap();
+    queue.queue_fragment(Fragment { kind: MessageKind::Text, first: true, fin: Fin::More }, b"a").unwrap();
     assert!(queue.queue_ping(b"").unwrap());
-    queue.queue_fragment(Fragment { kind: Kind::Text, first: false, fin: Fin::Last }, b"b").unwrap();
+    queue.queue_fragment(Fragment { kind: MessageKind::Text, first: false, fin: Fin::Last }, b"b").unwrap();
     queue.end_fragmented(this_thread());
     assert!(queue.is_between_messages());
     assert_eq!(write_queued(&mut queue), [0x01, 1, b'a', 0x89, 0, 0x80, 1, b'b']);

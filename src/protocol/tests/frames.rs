@@ -216,7 +216,7 @@ fn binary_can_be_read_directly() {
     reader.feed(&hex("89 01"));
     assert_eq!(reader.decoder.direct_read_len(), 0, "a ping's payload");
     reader.feed(&hex("07 80 02"));
-    assert_eq!(reader.decoder.finish_direct_read(&mut [5, 6]), Some(FrameEvent::Message(Kind::Binary)));
+    assert_eq!(reader.decoder.finish_direct_read(&mut [5, 6]), Some(FrameEvent::Message(MessageKind::Binary)));
     assert!(!reader.decoder.is_mid_message());
     reader.feed(&hex("02 04 01 02 03 04"));
     reader.feed(&hex("80 03"));
@@ -235,7 +235,7 @@ fn binary_can_be_read_directly() {
         let mut payload = payload.to_vec();
         let (first, second) = payload.split_at_mut(cut);
         let end = reader.decoder.finish_direct_read(first).or_else(|| reader.decoder.finish_direct_read(second));
-        assert_eq!(end, Some(FrameEvent::Message(Kind::Binary)));
+        assert_eq!(end, Some(FrameEvent::Message(MessageKind::Binary)));
         assert_eq!([&reader.sink.bytes[..], &payload].concat(), [1, 2, 3, 4, 5, 6, 7]);
     }
 }
@@ -248,7 +248,7 @@ fn whole(role: Role, bytes: &[u8]) -> (Option<Vec<u8>>, Option<Violation>, Optio
     let (mut input, rest) = (bytes.to_vec(), b"\x81\x02hi");
     input.extend_from_slice(rest);
     let take = |kind, payload: &[u8]| {
-        if kind == Kind::Text {
+        if kind == MessageKind::Text {
             std::str::from_utf8(payload)?;
         }
         Ok(payload.to_vec())
@@ -261,7 +261,7 @@ fn whole(role: Role, bytes: &[u8]) -> (Option<Vec<u8>>, Option<Violation>, Optio
         }
         WholeMessage::Violation(violation) => {
             let mut more = *b"\x81\x02hi";
-            let mut sink = Collector { kind: Kind::Text, bytes: Vec::new(), portion: 9, left: 9 };
+            let mut sink = Collector { kind: MessageKind::Text, bytes: Vec::new(), portion: 9, left: 9 };
             assert_eq!(decoder.next(&mut more, &mut sink), (4, Ok(None)), "nothing comes after a violation");
             (None, Some(violation), reader.violation)
         }

@@ -7,7 +7,7 @@ use super::*;
 /// A message: what it has of repetition, and how long it is, around the borders of the header's forms.
 #[derive(Clone, Debug)]
 struct Recipe {
-    kind: Kind,
+    kind: MessageKind,
     length: usize,
     period: u32,
     seed: u32,
@@ -18,15 +18,17 @@ impl Recipe {
         let bytes =
             (0..self.length as u32).map(|i| ((i % self.period + self.seed).wrapping_mul(2_654_435_761) >> 13) as u8);
         match self.kind {
-            Kind::Binary => Out::Binary(bytes.collect()),
-            Kind::Text => Out::Text(bytes.map(|byte| char::from_u32(u32::from(byte) * 257).unwrap_or('𐍈')).collect()),
+            MessageKind::Binary => Out::Binary(bytes.collect()),
+            MessageKind::Text => {
+                Out::Text(bytes.map(|byte| char::from_u32(u32::from(byte) * 257).unwrap_or('𐍈')).collect())
+            }
         }
     }
 }
 
 fn recipe() -> impl Strategy<Value = Recipe> {
     let length = prop_oneof![4 => 0usize..300, 2 => 120usize..132, 1 => 65_530usize..65_545, 1 => 1000usize..40_000];
-    let kind = prop_oneof![Just(Kind::Text), Just(Kind::Binary)];
+    let kind = prop_oneof![Just(MessageKind::Text), Just(MessageKind::Binary)];
     (kind, length, 1u32..5000, 0..u32::MAX / 2).prop_map(|(kind, length, period, seed)| Recipe {
         kind,
         length,
@@ -66,8 +68,8 @@ impl Sender {
         let mask = (role == Role::Client).then_some(*mask);
         let message = recipe.make();
         let (kind, bytes) = match &message {
-            Out::Text(text) => (Kind::Text, text.as_bytes()),
-            Out::Binary(bytes) => (Kind::Binary, &bytes[..]),
+            Out::Text(text) => (MessageKind::Text, text.as_bytes()),
+            Out::Binary(bytes) => (MessageKind::Binary, &bytes[..]),
             _ => unreachable!(),
         };
         match (&mut self.compressor, encoding) {
@@ -87,7 +89,7 @@ impl Sender {
         self.expected.push(message);
     }
 
-    fn send_parts(&mut self, kind: Kind, bytes: &[u8], cuts: &[f64], encoding: Encoding, mask: Option<[u8; 4]>) {
+    fn send_parts(&mut self, kind: MessageKind, bytes: &[u8], cuts: &[f64], encoding: Encoding, mask: Option<[u8; 4]>) {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * bytes.len() as f64) as usize).collect();
         cuts.sort();
         cuts.push(bytes.len());
@@ -165,15 +167,15 @@ proptest! {
 #[test]
 fn the_bytes_are_those_of_rfc_6455_and_7692() {
     let mut out = Vec::new();
-    FrameEncoder::new(Role::Client).message(&mut out, Kind::Text, b"Hello", Some(MASK));
+    FrameEncoder::new(Role::Client).message(&mut out, MessageKind::Text, b"Hello", Some(MASK));
     assert_eq!(out, hex("81 85 37 fa 21 3d 7f 9f 4d 51 58"));
     let server = FrameEncoder::new(Role::Server);
     let mut compressor = MessageCompressor::new(Role::Server, AGREED, 6, 64).unwrap();
     assert_eq!(compressor.threshold(), 64);
     out.clear();
-    server.message(&mut out, Kind::Text, b"Hello", None);
+    server.message(&mut out, MessageKind::Text, b"Hello", None);
     for text in [&b"Hello"[..], b"Hello", b""] {
-        compressor.message(&mut out, Kind::Text, text, None);
+        compressor.message(&mut out, MessageKind::Text, text, None);
     }
     server.control(&mut out, Opcode::Close, &[3, 232], None);
     let expected = "81 05 48 65 6c 6c 6f c1 07 f2 48 cd c9 c9 07 00 c1 05 f2 00 11 00 00 c1 01 00 88 02 03 e8";

@@ -13,9 +13,9 @@ use native_tls::TlsStream;
 
 use super::super::Received;
 use super::super::read_buffer::ReadBuffer;
+use super::super::record_marks::RecordMarks;
 use super::super::wait::is_wait_over;
 use super::engine_io::EngineIo;
-use super::record_marks::RecordMarks;
 
 /// The plain bytes of the longest record. Reads have room for it, so that no plain bytes stay inside TLS, where waiting for
 /// the socket would not find them; writes are cut at it, so that each makes one record.

@@ -15,14 +15,16 @@ use openssl::x509::X509Builder;
 
 use crate::deadline::Deadline;
 use crate::error::ErrorKind;
-use crate::transport::{ReadState, Received, Stream, Transport, WriteState, accept_tls, connect_tls};
+use crate::transport::{
+    ReadState, Received, Stream, TlsClient, TlsServer, Transport, WriteState, accept_tls, connect_tls,
+};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 /// So many plain bytes are in a record.
 const RECORD: usize = 16 * 1024;
 
-fn acceptor() -> &'static TlsAcceptor {
-    static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(|| {
+fn acceptor() -> &'static TlsServer {
+    static ACCEPTOR: LazyLock<TlsServer> = LazyLock::new(|| {
         let key = EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap();
         let key = PKey::from_ec_key(key).unwrap();
         let mut builder = X509Builder::new().unwrap();
@@ -32,13 +34,13 @@ fn acceptor() -> &'static TlsAcceptor {
         builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
         builder.sign(&key, MessageDigest::sha256()).unwrap();
         let (certificate, key) = (builder.build().to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap());
-        TlsAcceptor::new(Identity::from_pkcs8(&certificate, &key).unwrap()).unwrap()
+        TlsAcceptor::new(Identity::from_pkcs8(&certificate, &key).unwrap()).unwrap().into()
     });
     &ACCEPTOR
 }
 
-fn connector() -> TlsConnector {
-    TlsConnector::builder().danger_accept_invalid_certs(true).build().unwrap()
+fn connector() -> TlsClient {
+    TlsConnector::builder().danger_accept_invalid_certs(true).build().unwrap().into()
 }
 
 fn handshake_bound() -> Deadline {

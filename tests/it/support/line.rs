@@ -57,7 +57,7 @@ pub fn narrow_with(options: &ConnectOptions, lines: &'static str) -> (WebSocket,
         peer.upgrade(lines);
         peer
     });
-    let ws = options.connect_over(&format!("ws://{address}/"), small_connection(address)).unwrap();
+    let ws = options.connect_over(format!("ws://{address}/"), small_connection(address)).unwrap();
     (ws, wait_for(serving))
 }
 
