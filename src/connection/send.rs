@@ -180,8 +180,8 @@ impl SendHalf {
         Ok(queue)
     }
 
-    /// Has `encode` make a frame of about `length` bytes, and queues it. Frames go out in the order of the compressor's history, as it is given back
-    /// only when the frame is queued.
+    /// Has `encode` make a frame, for which there must be room for about `length` bytes, and queues it. Frames go out in the
+    /// order of the compressor's history, as it is given back only when the frame is queued.
     fn enqueue_compressed(
         self: &Arc<Self>,
         message: Plan<'_>,

@@ -367,7 +367,10 @@ impl SendHalf {
             let queue = lock(&self.queue);
             queue.is_written(queue.end())
         };
-        if is_written || callers.left().is_none_or(|left| deadline.left().is_some_and(|own| own <= left)) {
+        if is_written {
+            return self.shutdown_write(deadline.or_earlier(Some(*callers)).left());
+        }
+        if callers.left().is_none_or(|left| deadline.left().is_some_and(|own| own <= left)) {
             return self.finish_writing(&deadline);
         }
         let half = Arc::clone(self);
