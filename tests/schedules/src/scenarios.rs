@@ -45,10 +45,12 @@ macro_rules! scenarios {
 
 scenarios! {
     Stands: senders both_directions full_queue direct_sends batches pings parts part_writer_dropped compressed
-        both_close several_close close_while_sending violation abort peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver
-        several_receivers group events events_dropped reader_thread background_loses_nothing background_closes
-        background_is_dropped background_with_a_sender_of_its_own;
-    Passes: send_timeout close_timeout keepalive_of_a_dead_line keepalive_of_a_live_line group_with_a_stuck_member;
+        both_close several_close close_while_sending violation abort abort_behind_idle_holders
+        peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver
+        several_receivers group events events_dropped events_held reader_thread background_loses_nothing background_closes
+        background_is_dropped
+        background_is_dropped_with_a_silent_peer background_with_a_sender_of_its_own;
+    Passes: send_timeout send_timeout_behind_parts close_timeout keepalive_of_a_dead_line keepalive_of_a_live_line group_with_a_stuck_member;
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -381,14 +383,11 @@ fn several_receivers() {
             _ => {
                 let mut received = Vec::new();
                 loop {
-                    match ws.recv_timeout(Duration::from_millis(10)) {
+                    // Longer than time can pass early: the timeout would bound the answer to the peer's close, too.
+                    match ws.recv_timeout(2 * SECOND) {
                         Ok(Some(message)) => received.push(parse(message.as_bytes())),
                         Ok(None) => return received,
-                        // Time may pass early. Once is enough: this does not spin.
-                        Err(error) => {
-                            assert_eq!(error.kind(), ErrorKind::Timeout);
-                            return [received, receive_all(&ws)].concat();
-                        }
+                        Err(error) => panic!("{error}"),
                     }
                 }
             }
@@ -449,6 +448,21 @@ fn events_dropped() {
     dropping.join().unwrap();
     sender.join().unwrap();
     assert!(matches!(theirs.recv(), Err(error) if error.kind() == ErrorKind::Closed) || theirs.close_code().is_some());
+}
+
+/// The end of the connection ends the wait for room of a thread whose events nobody takes.
+fn events_held() {
+    let (ours, theirs) = pair(&endless());
+    let events = theirs.events(1, || {}).unwrap();
+    let sender = sender_until_closed(&ours, 0, 3, 20);
+    let receiver = spawn_with(&ours, |ws| drop(receive_until_end(&ws)));
+    theirs.abort();
+    sender.join().unwrap();
+    receiver.join().unwrap();
+    wait_for_threads();
+    let mut events: Vec<Event> = events.iter().collect();
+    assert!(matches!(events.pop(), Some(Event::End(End::Failed(_)))));
+    check_beginning(&events.iter().map(message_of).collect::<Vec<_>>(), &[(0, vec![0, 1, 2])]);
 }
 
 fn reader_thread() {
@@ -604,6 +618,43 @@ fn abort() {
     assert_eq!(ours.recv().unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(CloseCode::ABNORMAL_CLOSURE)));
     assert_eq!(theirs.ready_state(), ReadyState::Closed);
+}
+
+/// Who waits behind a message in parts, of which the thread that has begun it does nothing, is woken by the end alone.
+fn abort_behind_idle_holders() {
+    let (ours, theirs) = pair_of(&endless(), 1000);
+    theirs.send(&text(0, 0, 20)).unwrap();
+    theirs.send(&text(0, 1, 20)).unwrap();
+    let hold = |hold: fn(&WebSocket, &Receiver<()>)| {
+        let ws = ours.clone();
+        let (go_on, held) = channel();
+        let thread = spawn(move || hold(&ws, &held));
+        (go_on, thread)
+    };
+    let (reader, reading) = hold(|ws, held| {
+        let message = ws.recv_reader();
+        let _ = held.recv();
+        drop(message);
+    });
+    let (writer, writing) = hold(|ws, held| {
+        let message = ws.send_writer(MessageKind::Text);
+        let _ = held.recv();
+        drop(message);
+    });
+    let waiting = [
+        spawn_with(&ours, |ws| while ws.recv().is_ok() {}),
+        spawn_with(&ours, |ws| (0..3).for_each(|_| drop(ws.send("a")))),
+    ];
+    let peer = spawn(move || while let Ok(Some(_)) = theirs.recv() {});
+    ours.abort();
+    join(waiting.into());
+    drop((reader, writer));
+    join(vec![reading, writing, peer]);
+}
+
+fn spawn_with(ws: &WebSocket, body: impl FnOnce(WebSocket) + Send + 'static) -> JoinHandle<()> {
+    let ws = ws.clone();
+    spawn(move || body(ws))
 }
 
 fn peer_is_dropped() {
@@ -842,6 +893,16 @@ fn background_is_dropped() {
     server.join().unwrap();
 }
 
+/// Dropping at any time ends the connection, also while the sender is blocked on a peer that takes nothing.
+fn background_is_dropped_with_a_silent_peer() {
+    let (connect, connections) = connections(1, 5);
+    let background = explored::background(&in_background(), connect, || {}).unwrap();
+    send_in_background(&background, 2);
+    drop(background);
+    wait_for_threads();
+    drop(connections);
+}
+
 /// The program sends on the handle of the event, too, and a lost connection takes neither more nor less than it should.
 fn background_with_a_sender_of_its_own() {
     let (connect, connections) = connections(2, pick(&[5, 40]));
@@ -903,6 +964,31 @@ fn send_timeout() {
     assert_eq!(ours.close(CloseCode::NORMAL, "").unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(ours.ready_state(), ReadyState::Closed);
     drop(theirs);
+}
+
+/// Who has waited too long leaves no trace in the line of those who wait.
+fn send_timeout_behind_parts() {
+    let (ours, theirs) = pair(&endless().send_timeout(Some(SECOND)));
+    let receiver = receiver(theirs);
+    let waiting = {
+        let mut message = ours.send_writer(MessageKind::Text).unwrap();
+        message.write_all(text(0, 0, 10).as_bytes()).unwrap();
+        message.flush().unwrap();
+        let waiting = [10, 80].map(|length| {
+            let ws = ours.clone();
+            spawn(move || ws.send(&text(1, 0, length)).unwrap_err().kind())
+        });
+        sleep(3 * SECOND);
+        message.finish().unwrap();
+        waiting
+    };
+    assert_eq!(join(waiting.into()), [ErrorKind::Timeout; 2]);
+    let senders = [(2, 10), (3, 80)].map(|(number, length)| sender(&ours, number, 2, length));
+    let mut accepted = join(senders.into());
+    accepted.push((0, vec![0]));
+    close(&ours);
+    check_all(&receiver.join().unwrap().0, &accepted);
+    assert!(elapsed() < 4 * SECOND, "{:?}", elapsed());
 }
 
 fn close_timeout() {
