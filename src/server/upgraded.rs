@@ -145,6 +145,18 @@ impl Upgraded {
         self
     }
 
+    /// As [`ConnectOptions::pong_timeout`](crate::ConnectOptions::pong_timeout) (default: `None`, as long as the interval).
+    pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Upgraded {
+        self.bounds.pong_timeout = timeout.into();
+        self
+    }
+
+    /// As [`ConnectOptions::send_queue_limit`](crate::ConnectOptions::send_queue_limit) (default: 256 KiB).
+    pub fn send_queue_limit(mut self, bytes: usize) -> Upgraded {
+        self.bounds.send_queue_limit = bytes;
+        self
+    }
+
     /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
     ///
     /// ```
@@ -176,6 +188,7 @@ impl Upgraded {
         compression.check(role)?;
         check_timeout("send_timeout", bounds.send_timeout)?;
         check_timeout("close_timeout", bounds.close_timeout)?;
+        check_timeout("pong_timeout", bounds.pong_timeout)?;
         handshake::check_protocols(protocol.as_slice())?;
         let deflate = compression.parameters();
         let transport = Transport::plain(stream).map_err(unusable)?;

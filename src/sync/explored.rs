@@ -283,11 +283,6 @@ impl<T> OnceLock<T> {
         switch();
         self.0.set(value)
     }
-
-    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
-        switch();
-        self.0.get_or_init(make)
-    }
 }
 
 /// Another thread may go on.

@@ -7,9 +7,9 @@ mod engine;
 mod engine_io;
 mod hint;
 
+use crate::sync::OnceLock;
 use std::fmt;
 use std::io;
-use std::sync::OnceLock;
 
 use native_tls::{HandshakeError, TlsAcceptor, TlsConnector, TlsStream};
 

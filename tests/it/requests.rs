@@ -220,7 +220,7 @@ fn an_upgraded_stream_has_what_was_agreed() {
         assert_eq!(kind(server.recv()), Ok(text("read before")));
         let client = WebSocket::upgraded(ours, Role::Client).ping_interval(Duration::ZERO).open().unwrap();
         assert_eq!((client.protocol(), client.ping_interval()), (None, None));
-        client.send(&"x".repeat(101)).unwrap();
+        client.send("x".repeat(101)).unwrap();
         assert_eq!(kind(server.recv()), Err(ErrorKind::TooBig));
         for (upgraded, named) in [
             (WebSocket::upgraded(Stream::pair().0, Role::Client).send_timeout(Duration::ZERO), "send_timeout"),

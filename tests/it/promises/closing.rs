@@ -91,7 +91,7 @@ fn both_ends_close_at_once_with_full_buffers() {
                         while ws.try_send(&[1; 30_000]).is_ok() {}
                         if round % 2 == 0 {
                             // Sent, or refused where the close came first.
-                            scope.spawn(|| kind(ws.send(&vec![1; 2 << 20])));
+                            scope.spawn(|| kind(ws.send(vec![1; 2 << 20])));
                             thread::sleep(Duration::from_millis(5));
                         }
                         start.wait();
@@ -171,7 +171,7 @@ fn calls_that_would_wait_for_their_own_thread_are_refused_at_once() {
         writer.write_all(b"part").unwrap();
         let since = Instant::now();
         assert_refused(ws.send("x"), "send", "MessageWriter");
-        assert_refused(ws.send(&vec![0; 100_000]), "direct send", "MessageWriter");
+        assert_refused(ws.send(vec![0; 100_000]), "direct send", "MessageWriter");
         assert_refused(ws.send_all(["x"]), "send_all", "MessageWriter");
         assert_refused(ws.send_writer(MessageKind::Text), "send_writer", "MessageWriter");
         assert!(since.elapsed() < SOON);
@@ -308,7 +308,7 @@ fn before_our_close_frame_is_out_a_loss_is_a_loss() {
     bounded(|| {
         let (ws, mut peer) = narrow(&options());
         let sender = ws.clone();
-        let sender = spawn("sender", move || kind(sender.send(&vec![0; 1 << 20])));
+        let sender = spawn("sender", move || kind(sender.send(vec![0; 1 << 20])));
         peer.wait_for_bytes();
         peer.wait_until_full();
         let closer = ws.clone();
@@ -425,7 +425,7 @@ fn a_close_ends_every_call_of_other_threads() {
             type Call = fn(&WebSocket) -> wsync::Result<()>;
             let calls: [(&str, Call); 8] = [
                 ("send", |ws| ws.send("small")),
-                ("direct", |ws| ws.send(&vec![1; 100_000])),
+                ("direct", |ws| ws.send(vec![1; 100_000])),
                 ("send_all", |ws| ws.send_all(["a", "b"].repeat(100))),
                 ("ping", |ws| ws.ping(b"p")),
                 ("send_writer", |ws| {
@@ -478,7 +478,7 @@ fn an_abort_ends_every_call_of_other_threads_at_the_worst_moment() {
                     let ws = client.clone();
                     spawn("caller", move || {
                         let call = || match number {
-                            0 => ws.send(&pattern(50_000, 1)),
+                            0 => ws.send(pattern(50_000, 1)),
                             1 => ws.send(wsync::Outgoing::from(&vec![1; 200_000]).uncompressed()),
                             2 => ws.ping(b"p"),
                             3 => ws.recv().map(drop),
@@ -517,7 +517,7 @@ fn a_direct_message_never_goes_behind_a_close_frame_or_between_parts() {
             let (direct_start, parts_start) = (Arc::clone(&start), Arc::clone(&start));
             let direct = spawn("direct", move || {
                 direct_start.wait();
-                while direct.send(&vec![1; 70_000]).is_ok() {}
+                while direct.send(vec![1; 70_000]).is_ok() {}
             });
             let parts = spawn("parts", move || {
                 parts_start.wait();
@@ -557,7 +557,7 @@ fn a_direct_message_never_goes_behind_a_close_frame_or_between_parts() {
 fn a_send_that_has_failed_for_good_shows_in_the_state() {
     bounded(|| {
         let (ws, _peer) = narrow(&options().send_timeout(Some(Duration::from_millis(50))));
-        assert_eq!(kind(ws.send(&vec![0; 1 << 20])), Err(ErrorKind::Timeout));
+        assert_eq!(kind(ws.send(vec![0; 1 << 20])), Err(ErrorKind::Timeout));
         assert_eq!(ws.ready_state(), ReadyState::Closing);
         assert_eq!(kind(ws.recv_timeout(Duration::from_millis(20))), Err(ErrorKind::Timeout));
         assert_eq!(ws.ready_state(), ReadyState::Closing);

@@ -31,13 +31,13 @@ const LONG_TEXT: usize = 2000;
 fn others_do_not_wait_while_one_thread_compresses() {
     type Call = fn(&WebSocket);
     let calls: [(&str, Call); 6] = [
-        ("try_send", |ws| ws.try_send(&"a".repeat(LONG_TEXT)).unwrap()),
-        ("send", |ws| ws.send(&"b".repeat(LONG_TEXT)).unwrap()),
+        ("try_send", |ws| ws.try_send("a".repeat(LONG_TEXT)).unwrap()),
+        ("send", |ws| ws.send("b".repeat(LONG_TEXT)).unwrap()),
         ("send_uncompressed", |ws| ws.send(wsync::Outgoing::from(&"c".repeat(LONG_TEXT)).uncompressed()).unwrap()),
         ("Group::send", |ws| {
             let group = Group::new();
             group.add(ws);
-            let refused = group.send(&Prepared::new(&"d".repeat(LONG_TEXT)));
+            let refused = group.send(&Prepared::new("d".repeat(LONG_TEXT)));
             assert!(refused.is_empty(), "{refused:?}");
         }),
         ("ping", |ws| ws.ping(b"e").unwrap()),
@@ -133,7 +133,7 @@ fn a_short_send_timeout_does_not_make_the_wait_for_the_compressor_long() {
         thread::sleep(Duration::from_millis(50));
         for _ in 0..5 {
             let since = Instant::now();
-            ws.send(&"a".repeat(LONG_TEXT)).unwrap();
+            ws.send("a".repeat(LONG_TEXT)).unwrap();
             assert!(since.elapsed() < Duration::from_millis(300), "{:?}", since.elapsed());
         }
         assert!(compressing.is_running());

@@ -34,7 +34,7 @@ fn behind_a_large_message_on_a_line_that_moves_a_send_does_not_fail() {
                     let ws = &ws;
                     scope.spawn(move || {
                         for _ in 0..10 {
-                            ws.send(&pattern(60_000, number)).unwrap();
+                            ws.send(pattern(60_000, number)).unwrap();
                         }
                     });
                 }
@@ -64,7 +64,7 @@ fn behind_an_open_writer_that_flushes_a_send_waits_and_behind_an_idle_one_it_fai
                 .into_iter()
                 .map(|length| {
                     let ws = client.clone();
-                    spawn("waiting", move || ws.send(&"x".repeat(length)))
+                    spawn("waiting", move || ws.send("x".repeat(length)))
                 })
                 .collect();
             let ws = client.clone();
@@ -156,8 +156,8 @@ fn a_send_gets_its_turn_behind_a_thread_that_sends_in_parts_all_the_time() {
             },
             &[
                 ("small", |ws| ws.send("x").unwrap()),
-                ("direct", |ws| ws.send(&vec![2; 100_000]).unwrap()),
-                ("compressible", |ws| ws.send(&"y".repeat(5000)).unwrap()),
+                ("direct", |ws| ws.send(vec![2; 100_000]).unwrap()),
+                ("compressible", |ws| ws.send("y".repeat(5000)).unwrap()),
                 ("parts", |ws| ws.send_writer(MessageKind::Text).unwrap().finish().unwrap()),
             ],
         );
@@ -168,7 +168,7 @@ fn a_send_gets_its_turn_behind_a_thread_that_sends_in_parts_all_the_time() {
 fn a_message_in_parts_gets_its_turn_behind_threads_that_compress_all_the_time() {
     turns_between(
         Compression::default(),
-        |ws| ws.send(&pattern(30_000, 1)).unwrap(),
+        |ws| ws.send(pattern(30_000, 1)).unwrap(),
         &[
             ("parts", |ws| ws.send_writer(MessageKind::Text).unwrap().finish().unwrap()),
             ("direct", |ws| ws.send(wsync::Outgoing::from(&vec![2; 100_000]).uncompressed()).unwrap()),

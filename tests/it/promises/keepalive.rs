@@ -97,7 +97,7 @@ fn a_peer_that_is_gone_is_noticed_idle_and_while_a_message_is_under_way() {
             let sender = client.clone();
             let sender = spawn("sender", move || {
                 if is_sending {
-                    let _ = sender.send(&vec![0; 40 << 20]);
+                    let _ = sender.send(vec![0; 40 << 20]);
                 }
             });
             let receiver = server.clone();
@@ -198,7 +198,7 @@ fn a_waiting_ping_of_the_programs_own_does_not_switch_keepalive_off() {
     bounded(|| {
         let (ws, mut peer) = narrow(&options().ping_interval(Some(INTERVAL)));
         let (sender, pinger, ticker) = (ws.clone(), ws.clone(), ws.clone());
-        let sender = spawn("sender", move || sender.send(&pattern(1 << 20, 1)));
+        let sender = spawn("sender", move || sender.send(pattern(1 << 20, 1)));
         peer.wait_for_bytes();
         let pinger = spawn("pinger", move || pinger.ping(b"own"));
         // The keepalive's falls due while nothing moves.

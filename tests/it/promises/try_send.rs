@@ -100,7 +100,7 @@ fn what_try_send_leaves_goes_out_as_soon_as_the_peer_reads() {
             let receiver = client.clone();
             let receiver = is_receiving.then(|| spawn("receiver", move || kind(receiver.recv())));
             let mut count = 0;
-            while client.try_send(&vec![7; 50_000]).is_ok() {
+            while client.try_send(vec![7; 50_000]).is_ok() {
                 count += 1;
             }
             assert!(count >= 5, "{count}");
@@ -125,7 +125,7 @@ fn what_try_send_leaves_goes_out_over_every_layer() {
     on_every_pair(|side, layer| {
         let (ws, mut peer) = pair(side, layer);
         let mut count = 0_u32;
-        while ws.try_send(&pattern(200_000, count)).is_ok() {
+        while ws.try_send(pattern(200_000, count)).is_ok() {
             count += 1;
         }
         for number in 0..count {

@@ -13,8 +13,8 @@ use shuttle::sync::mpsc::{Receiver, Sender, channel};
 use shuttle::thread::{JoinHandle, spawn};
 use wsync_explored::internals::explored::{self, Time, elapsed, sleep, start_clock, stop_clock, wait_for_threads};
 use wsync_explored::{
-    AcceptOptions, Background, BackgroundOptions, CloseCode, Compression, End, ErrorKind, Event, Group, Message,
-    MessageKind, Prepared, ReadyState, Reconnect, Role, WebSocket,
+    Background, BackgroundOptions, CloseCode, Compression, End, ErrorKind, Event, Group, Message, MessageKind,
+    Prepared, ReadyState, Reconnect, Role, Stream, WebSocket,
 };
 
 pub struct Scenario {
@@ -65,27 +65,71 @@ fn flip() -> bool {
     pick(&[false, true])
 }
 
+/// How both ends of a pair are opened.
+#[derive(Clone)]
+struct Settings {
+    compression: Compression,
+    send_timeout: Option<Duration>,
+    close_timeout: Option<Duration>,
+    ping_interval: Option<Duration>,
+    max_message_size: usize,
+}
+
+impl Settings {
+    fn send_timeout(self, timeout: Option<Duration>) -> Settings {
+        Settings { send_timeout: timeout, ..self }
+    }
+
+    fn close_timeout(self, timeout: Option<Duration>) -> Settings {
+        Settings { close_timeout: timeout, ..self }
+    }
+
+    fn ping_interval(self, interval: Option<Duration>) -> Settings {
+        Settings { ping_interval: interval, ..self }
+    }
+
+    fn max_message_size(self, bytes: usize) -> Settings {
+        Settings { max_message_size: bytes, ..self }
+    }
+
+    fn open(&self, stream: Stream, role: Role) -> WebSocket {
+        WebSocket::upgraded(stream, role)
+            .compression(self.compression.clone())
+            .send_timeout(self.send_timeout)
+            .close_timeout(self.close_timeout)
+            .ping_interval(self.ping_interval)
+            .max_message_size(self.max_message_size)
+            .open()
+            .unwrap()
+    }
+}
+
 /// Without timeouts.
-fn endless() -> AcceptOptions {
-    AcceptOptions::new().compression(Compression::off()).send_timeout(None).close_timeout(None)
+fn endless() -> Settings {
+    Settings {
+        compression: Compression::off(),
+        send_timeout: None,
+        close_timeout: None,
+        ping_interval: None,
+        max_message_size: 1 << 20,
+    }
 }
 
 /// Compresses everything, with little memory.
-fn compressing() -> AcceptOptions {
+fn compressing() -> Settings {
     let compression = Compression::default().client_max_window_bits(9).server_max_window_bits(9);
-    endless().compression(compression.threshold(1).level(1))
+    Settings { compression: compression.threshold(1).level(1), ..endless() }
 }
 
 /// Two ends over `capacity` bytes of buffer. Either may be the client.
-fn pair_of(options: &AcceptOptions, capacity: usize) -> (WebSocket, WebSocket) {
+fn pair_of(settings: &Settings, capacity: usize) -> (WebSocket, WebSocket) {
     let (one, other) = explored::pair(capacity);
     let (role, other_role) = pick(&[(Role::Client, Role::Server), (Role::Server, Role::Client)]);
-    let open = |stream, role| options.from_upgraded(stream, role, None, &[]).unwrap();
-    (open(one, role), open(other, other_role))
+    (settings.open(one, role), settings.open(other, other_role))
 }
 
-fn pair(options: &AcceptOptions) -> (WebSocket, WebSocket) {
-    pair_of(options, pick(&[5, 30, 90, 1000]))
+fn pair(settings: &Settings) -> (WebSocket, WebSocket) {
+    pair_of(settings, pick(&[5, 30, 90, 1000]))
 }
 
 /// The message `number` of a sender, of at least `length` bytes.
@@ -188,7 +232,7 @@ fn senders() {
     close(&ours);
     let (received, theirs) = receiver.join().unwrap();
     check_all(&received, &accepted);
-    assert_eq!((theirs.close_code(), theirs.close_reason()), (Some(CloseCode::NORMAL), Some("done".to_string())));
+    assert_eq!((theirs.close_code(), theirs.close_reason()), (Some(CloseCode::NORMAL), Some("done")));
 }
 
 fn both_directions() {
