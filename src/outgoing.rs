@@ -82,11 +82,13 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Whether it may be compressed.
+    #[inline]
     pub(crate) fn is_compressed(&self) -> bool {
         self.is_compressed
     }
 
     /// The message for many connections that this is, if it may be compressed.
+    #[inline]
     pub(crate) fn prepared(&self) -> Option<&'a Prepared> {
         match self.payload {
             Payload::Prepared(prepared) if self.is_compressed => Some(prepared),
@@ -95,7 +97,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Calls `take` with the parts of the payload, in their order.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with_parts<T>(&self, take: impl FnOnce(&[&[u8]]) -> T) -> T {
         match &self.payload {
             Payload::Borrowed(bytes) => take(&[bytes]),

@@ -23,6 +23,7 @@ pub(crate) struct Core {
     /// How many bytes the system has taken, as the writer last said.
     sent: AtomicU64,
     received: ReceivedTraffic,
+    write_slice: Duration,
 }
 
 /// What was received. Written only by whoever has the read half, read by anybody.
@@ -43,6 +44,7 @@ impl Core {
             close_deadline: Mutex::new(None),
             sent: AtomicU64::new(0),
             received: ReceivedTraffic::default(),
+            write_slice: write_slice(config.send_timeout),
             config,
         }
     }
@@ -98,9 +100,7 @@ impl Core {
     /// The longest that one write may take, so that others can see whether it makes progress: a constant of the connection,
     /// as each change costs a system call.
     pub fn write_slice(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_millis(50);
-        const SHORTEST: Duration = Duration::from_millis(1);
-        self.config.send_timeout.map_or(LONGEST, |timeout| (timeout / 4).clamp(SHORTEST, LONGEST))
+        self.write_slice
     }
 }
 
@@ -108,4 +108,10 @@ impl Core {
 #[inline]
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}
+
+fn write_slice(send_timeout: Option<Duration>) -> Duration {
+    const LONGEST: Duration = Duration::from_millis(50);
+    const SHORTEST: Duration = Duration::from_millis(1);
+    send_timeout.map_or(LONGEST, |timeout| (timeout / 4).clamp(SHORTEST, LONGEST))
 }

@@ -49,9 +49,9 @@ enum Encoding<'a> {
 
 /// What a sender does when its message cannot be queued now.
 #[derive(Clone, Copy)]
-enum Patience {
+enum Patience<'a> {
     Refuse,
-    WaitBy(Deadline),
+    WaitBy(&'a Deadline),
 }
 
 /// The compressor, taken out of the queue. Unless its history was kept by [`keep`](TakenCompressor::keep), it goes back with
@@ -72,7 +72,7 @@ pub(super) fn compressor_deadline(deadline: &Deadline) -> Deadline {
 
 impl SendHalf {
     /// Calls `send` with how `message` is to be sent.
-    #[inline]
+    #[inline(always)]
     fn with_plan<T>(&self, message: &Outgoing<'_>, send: impl FnOnce(Plan<'_>) -> T) -> T {
         message.with_parts(|parts| {
             let len = parts.iter().map(|part| part.len()).sum();
@@ -94,7 +94,7 @@ impl SendHalf {
             if plan.is_direct() {
                 return self.send_direct(plan, &deadline);
             }
-            let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+            let queue = self.enqueue(plan, Patience::WaitBy(&deadline))?;
             let end = queue.end();
             self.write_queued(queue, end, &deadline)
         })
@@ -108,7 +108,7 @@ impl SendHalf {
             if plan.is_direct() {
                 return self.send_direct(plan, &deadline);
             }
-            let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+            let queue = self.enqueue(plan, Patience::WaitBy(&deadline))?;
             let end = queue.end();
             let written =
                 self.write_queued(queue, end, &deadline).and_then(|()| self.wait_until_written(end, &deadline));
@@ -120,13 +120,14 @@ impl SendHalf {
     pub fn send_all<'a>(self: &Arc<Self>, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<()> {
         let mut end = None;
         let _rest = RestOfBatch(self);
+        // Each wait begins it anew.
+        let deadline = self.core.send_deadline();
         for message in messages {
-            let deadline = self.core.send_deadline();
             self.with_plan(&message, |plan| {
                 if plan.is_direct() {
                     return self.send_direct(plan, &deadline);
                 }
-                let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+                let queue = self.enqueue(plan, Patience::WaitBy(&deadline))?;
                 let own_end = queue.end();
                 end = Some(own_end);
                 if queue.is_worth_writing() { self.write_queued(queue, own_end, &deadline) } else { Ok(()) }
@@ -135,7 +136,7 @@ impl SendHalf {
         let queue = lock(&self.queue);
         match (end, queue.failure()) {
             (None, Some(failure)) => Err(failure.clone()),
-            _ => self.write_queued(queue, end.unwrap_or(0), &self.core.send_deadline()),
+            _ => self.write_queued(queue, end.unwrap_or(0), &deadline),
         }
     }
 
@@ -147,8 +148,8 @@ impl SendHalf {
     }
 
     /// Queues a message, when that may be.
-    #[inline]
-    fn enqueue(self: &Arc<Self>, message: Plan<'_>, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
+    #[inline(always)]
+    fn enqueue(self: &Arc<Self>, message: Plan<'_>, patience: Patience<'_>) -> Result<MutexGuard<'_, SendQueue>> {
         match message.encoding {
             Encoding::Uncompressed => self.enqueue_uncompressed(message, patience),
             Encoding::Compressed => {
@@ -168,11 +169,11 @@ impl SendHalf {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn enqueue_uncompressed(
         self: &Arc<Self>,
         message: Plan<'_>,
-        patience: Patience,
+        patience: Patience<'_>,
     ) -> Result<MutexGuard<'_, SendQueue>> {
         let mut queue = self.admit(Need::Message(message.len), patience)?;
         queue.queue_message(message.kind, message.parts)?;
@@ -186,7 +187,7 @@ impl SendHalf {
         self: &Arc<Self>,
         message: Plan<'_>,
         length: usize,
-        patience: Patience,
+        patience: Patience<'_>,
         encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<[u8; 4]>),
     ) -> Result<MutexGuard<'_, SendQueue>> {
         let Some((mut taken, mask)) = self.take_compressor(length, patience)? else {
@@ -208,14 +209,14 @@ impl SendHalf {
     fn take_compressor(
         self: &Arc<Self>,
         length: usize,
-        patience: Patience,
+        patience: Patience<'_>,
     ) -> Result<Option<(TakenCompressor<'_>, Option<[u8; 4]>)>> {
         let mut queue = self.admit(Need::Message(length), patience)?;
         let is_free = queue.is_ready(Need::Compressor, None, self.core.sent());
         let mut compressor = if is_free { queue.take_compressor() } else { None };
         if let (None, Patience::WaitBy(deadline)) = (&compressor, patience) {
             self.unlock(queue);
-            queue = match self.wait_until(Need::Compressor, &compressor_deadline(&deadline)) {
+            queue = match self.wait_until(Need::Compressor, &compressor_deadline(deadline)) {
                 Ok(queue) => queue,
                 Err(error) if error.kind() == ErrorKind::Timeout => return Ok(None),
                 Err(error) => return Err(error),
@@ -233,10 +234,10 @@ impl SendHalf {
     }
 
     /// The queue, when `need` is met.
-    #[inline]
-    fn admit(self: &Arc<Self>, need: Need, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
+    #[inline(always)]
+    fn admit(self: &Arc<Self>, need: Need, patience: Patience<'_>) -> Result<MutexGuard<'_, SendQueue>> {
         match patience {
-            Patience::WaitBy(deadline) => self.wait_until(need, &deadline),
+            Patience::WaitBy(deadline) => self.wait_until(need, deadline),
             Patience::Refuse => {
                 let queue = lock(&self.queue);
                 self.check_sendable(&queue)?;
@@ -264,7 +265,9 @@ impl SendHalf {
             return if is_out { Ok(()) } else { Err(error) };
         }
         // What others queued meanwhile: its failure is not this caller's.
-        self.write_on(lock(&self.queue), writer, 0, deadline)
+        let mut queue = lock(&self.queue);
+        self.note_written(&mut queue, &writer);
+        self.write_on(queue, writer, 0, deadline)
     }
 
     /// The writer, with all that is queued and the header of a message in its batch. From here on others may queue what
@@ -284,6 +287,7 @@ impl SendHalf {
                     return Err(self.sending_failed(writer, error));
                 }
                 queue = lock(&self.queue);
+                self.note_written(&mut queue, &writer);
                 // Meanwhile a message in parts may have begun, or a close.
                 if !queue.is_between_messages() {
                     queue.return_writer(writer);
@@ -358,7 +362,7 @@ impl SendHalf {
 
     /// Notes what of the queue went out with the first part of a directly written message.
     fn finish_batch(&self, writer: &mut WriteHalf) {
-        lock(&self.queue).note_written(writer);
+        self.note_written(&mut lock(&self.queue), writer);
         writer.restart();
     }
 

@@ -187,6 +187,13 @@ impl SendQueue {
 
     // What may be done now.
 
+    /// Whether nobody sends: what nearly always holds, and meets every need but for the compressor, told by little.
+    #[inline]
+    pub fn is_clear(&self) -> bool {
+        let is_idle = matches!(self.writer, WriterSlot::Idle(_)) && self.turns.is_empty();
+        is_idle && matches!(self.phase, SendPhase::Open) && !matches!(self.compressor, CompressorSlot::Taken)
+    }
+
     /// Whether `need` is met for the sender with this ticket. `sent`: the bytes that the system has taken.
     pub fn is_ready(&self, need: Need, ticket: Option<Ticket>, sent: u64) -> bool {
         let may_queue = |length| match self.writer {
@@ -509,10 +516,12 @@ impl SendQueue {
     }
 
     /// Notes how much of the queue the system has taken. The writer's batch is as `fetch` made it, or spent.
+    #[inline]
     pub fn note_written(&mut self, writer: &WriteHalf) {
-        self.written = self.fetched - writer.unwritten_frames();
         if writer.is_idle() {
-            self.in_flight = 0;
+            (self.written, self.in_flight) = (self.fetched, 0);
+        } else {
+            self.written = self.fetched - writer.unwritten_frames();
         }
     }
 

@@ -57,8 +57,22 @@ impl SendHalf {
     // Waiting. The caller holds the queue's lock; the wait gives it up.
 
     /// Waits until `need` is met, in turn with others, by a deadline that starts again while the writer makes progress.
+    #[inline(always)]
     pub fn wait_until(self: &Arc<Self>, need: Need, deadline: &Deadline) -> Result<MutexGuard<'_, SendQueue>> {
         let queue = lock(&self.queue);
+        if queue.is_clear() && self.core.outcome.is_open() {
+            return Ok(queue);
+        }
+        self.wait_if_not_ready(queue, need, deadline)
+    }
+
+    #[cold]
+    fn wait_if_not_ready<'a>(
+        self: &'a Arc<Self>,
+        queue: MutexGuard<'a, SendQueue>,
+        need: Need,
+        deadline: &Deadline,
+    ) -> Result<MutexGuard<'a, SendQueue>> {
         if !queue.is_ready(need, None, self.core.sent()) {
             return self.wait_in_turn(queue, need, *deadline);
         }
@@ -66,7 +80,6 @@ impl SendHalf {
         Ok(queue)
     }
 
-    #[cold]
     fn wait_in_turn<'a>(
         self: &'a Arc<Self>,
         mut queue: MutexGuard<'a, SendQueue>,
@@ -137,6 +150,7 @@ impl SendHalf {
 
     /// Writes what is queued, or leaves it to the one who writes. `end`: the position behind the caller's own frames, whose
     /// failure is the caller's.
+    #[inline]
     pub fn write_queued<'a>(
         &'a self,
         mut queue: MutexGuard<'a, SendQueue>,
@@ -171,7 +185,6 @@ impl SendHalf {
         let mut batches = 0;
         loop {
             if writer.is_idle() {
-                self.note_pings(&mut queue, &writer);
                 if queue.is_empty() || (queue.has_turns() && queue.is_written(end)) {
                     queue.return_writer(writer);
                     self.wake(&queue);
@@ -187,14 +200,19 @@ impl SendHalf {
                 self.wake(&queue);
             }
             // What was queued by others gets a bound of its own.
-            let deadline = if queue.is_written(end) { self.core.send_deadline() } else { *deadline };
+            let is_own = !queue.is_written(end);
             drop(queue);
-            if let Err(error) = self.write_batch(&mut writer, &deadline) {
+            let written = match is_own {
+                true => self.write_batch(&mut writer, deadline),
+                false => self.write_batch(&mut writer, &self.core.send_deadline()),
+            };
+            if let Err(error) = written {
                 let error = self.sending_failed(writer, error);
                 return if lock(&self.queue).is_written(end) { Ok(()) } else { Err(error) };
             }
             batches += 1;
             queue = lock(&self.queue);
+            self.note_written(&mut queue, &writer);
         }
     }
 
@@ -231,7 +249,7 @@ impl SendHalf {
             let written =
                 fetched.and_then(|()| self.pump(&mut writer.wire, &writer.batch, &mut writer.written, Pace::Now));
             queue = lock(&self.queue);
-            self.note_pings(&mut queue, &writer);
+            self.note_written(&mut queue, &writer);
             match written {
                 // Those who never wait may fill the queue as fast as it empties.
                 Ok(true) if batch < MAX_FLUSH_BATCHES && !queue.is_empty() => continue,
@@ -447,14 +465,15 @@ impl SendHalf {
     /// Part of a frame may be out: nothing can be sent any more, and all who wait are told.
     pub fn sending_failed(&self, writer: Box<WriteHalf>, error: Error) -> Error {
         let mut queue = lock(&self.queue);
-        self.note_pings(&mut queue, &writer);
+        self.note_written(&mut queue, &writer);
         queue.break_writer(&writer, &error);
         self.wake(&queue);
         error
     }
 
-    /// Starts the clock of the pings that have left.
-    fn note_pings(&self, queue: &mut SendQueue, writer: &WriteHalf) {
+    /// Notes how much of the queue the system has taken, and starts the clock of the pings that have left. After each write,
+    /// before anything else is done with the queue.
+    pub fn note_written(&self, queue: &mut SendQueue, writer: &WriteHalf) {
         queue.note_written(writer);
         while let Some(payload) = queue.next_ping_left() {
             lock(&self.core.keepalive).ping_left(&payload, Instant::now(), self.core.sent());
