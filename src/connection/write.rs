@@ -199,12 +199,13 @@ impl SendHalf {
                 }
                 self.wake(&queue);
             }
-            // What was queued by others gets a bound of its own.
             let is_own = !queue.is_written(end);
             drop(queue);
-            let written = match is_own {
-                true => self.write_batch(&mut writer, deadline),
-                false => self.write_batch(&mut writer, &self.core.send_deadline()),
+            let written = if is_own {
+                self.write_batch(&mut writer, deadline)
+            } else {
+                // What was queued by others gets a bound of its own.
+                self.write_batch(&mut writer, &self.core.send_deadline())
             };
             if let Err(error) = written {
                 let error = self.sending_failed(writer, error);
