@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::assembler::Delivery;
-use super::receive::{Looks, Piece, ReadGuard, ReceiveHalf};
+use super::receive::{Piece, ReadGuard, ReadsOfCall, ReceiveHalf};
 use super::send::compressor_deadline;
 use super::send_queue::Need;
 use super::write::SendHalf;
@@ -43,20 +43,22 @@ impl ReceiveHalf {
         let reader = guard.reader();
         let (part, is_whole) = match reader.backlog.pop_front() {
             Some(message) => (message, true),
-            None => match self.read_piece(reader, Delivery::Parts { limit: PART }, deadline, &mut Looks::default()) {
-                Ok(Some(Piece::Whole(_))) => {
-                    let message = reader.assembler.take();
-                    self.set_delivery(reader, Delivery::Whole);
-                    (message, true)
-                }
-                Ok(Some(Piece::Part)) => (reader.assembler.take_part(), false),
-                ended => {
-                    if reader.assembler.delivery() != Delivery::Discard {
+            None => {
+                match self.read_piece(reader, Delivery::Parts { limit: PART }, deadline, &mut ReadsOfCall::default()) {
+                    Ok(Some(Piece::Whole(_))) => {
+                        let message = reader.assembler.take();
                         self.set_delivery(reader, Delivery::Whole);
+                        (message, true)
                     }
-                    return ended.map(|_| None);
+                    Ok(Some(Piece::Part)) => (reader.assembler.take_part(), false),
+                    ended => {
+                        if reader.assembler.delivery() != Delivery::Discard {
+                            self.set_delivery(reader, Delivery::Whole);
+                        }
+                        return ended.map(|_| None);
+                    }
                 }
-            },
+            }
         };
         let kind = if part.is_text() { MessageKind::Text } else { MessageKind::Binary };
         Ok(Some(IncomingParts { guard, kind, part, is_whole, bound_to_thread: PhantomData }))
@@ -103,7 +105,7 @@ impl IncomingParts<'_> {
         }
         let half = self.guard.half();
         let reader = self.guard.reader();
-        match half.read_piece(reader, Delivery::Parts { limit: PART }, &Deadline::NEVER, &mut Looks::default())? {
+        match half.read_piece(reader, Delivery::Parts { limit: PART }, &Deadline::NEVER, &mut ReadsOfCall::default())? {
             Some(Piece::Part) => self.part = reader.assembler.take_part(),
             Some(Piece::Whole(_)) => {
                 self.part = reader.assembler.take();
