@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::ErrorKind;
 use crate::protocol::{DeflateParameters, Fin};
 use crate::sync::this_thread;
 
