@@ -30,7 +30,7 @@ pub use event_queue::{EventIter, Events};
 pub use reader_thread::Reader;
 use reconnect::Backoff;
 pub use reconnect::Reconnect;
-use supervisor::Supervisor;
+use supervisor::{QueuedMessage, Supervisor};
 
 /// A connection in the background, for programs whose main thread must not block: connecting, sending, receiving, closing
 /// and connecting again happen on threads of its own. No method blocks, except [`Events`]' waiting ones.
@@ -118,8 +118,8 @@ impl Background {
     /// [`close`](Background::close) or the end.
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<(), TrySendError<Message>> {
         let message = message.into();
-        let is_compressed = message.is_compressed();
-        self.supervisor.send(message.into_message(), is_compressed)
+        let may_compress = message.may_compress();
+        self.supervisor.send(QueuedMessage { message: message.into_message(), may_compress })
     }
 
     /// Takes what is queued out of the queue, in its order. After the [`End`](Event::End) that is all that was accepted and

@@ -21,8 +21,9 @@ use crate::statistics::Statistics;
 use crate::transport::Pollable;
 use crate::ws_url::Url;
 
-/// How many reads one look takes at most, of what a peer has sent before its close frame.
-const MAX_READS_OF_A_LOOK: usize = 16;
+/// How often `try_finish_close` reads at most: a read may stop early at a peer that floods it with tiny frames before its close
+/// frame.
+const MAX_READS_PER_TRY: usize = 16;
 
 /// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
 ///
@@ -62,14 +63,14 @@ const MAX_READS_OF_A_LOOK: usize = 16;
 ///
 /// # The end
 ///
-/// After the connection has ended, `recv` says how, again and again: `Ok(None)` after a close frame of whatever code, an
-/// error of the same kind otherwise.
+/// After the connection has ended, every later `recv` reports the same end: `Ok(None)` after the peer's close frame, whatever
+/// its code, and after any end by the peer once our close frame was out; otherwise an error of the same kind.
 #[derive(Clone)]
 pub struct WebSocket(Arc<Shared>);
 
 struct Shared {
     connection: Connection,
-    facts: HandshakeInfo,
+    handshake: HandshakeInfo,
 }
 
 /// What the opening handshake came to.
@@ -100,8 +101,8 @@ impl ProgramData {
 }
 
 impl WebSocket {
-    pub(crate) fn new(connection: Connection, facts: HandshakeInfo) -> WebSocket {
-        WebSocket(Arc::new(Shared { connection, facts }))
+    pub(crate) fn new(connection: Connection, handshake: HandshakeInfo) -> WebSocket {
+        WebSocket(Arc::new(Shared { connection, handshake }))
     }
 
     /// Sends a message: text or bytes, borrowed or owned, a [`Message`] or a [`Prepared`](crate::Prepared) one; [`Outgoing`]
@@ -135,9 +136,9 @@ impl WebSocket {
         self.0.connection.send_through(message)
     }
 
-    /// Sends messages in their order, many with each system call: for many small ones at once this takes a small part of the
-    /// time. They are written when 64 KiB of them have come together, and at the end; other threads' messages may go between
-    /// them. Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes.
+    /// Sends messages in their order, many with each system call: much faster than one call for each, where there are many
+    /// small ones. They are written when 64 KiB of them are queued, and at the end; other threads' messages may go between them.
+    /// Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes.
     ///
     /// ```
     /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
@@ -156,7 +157,7 @@ impl WebSocket {
 
     /// As [`send`](WebSocket::send), but never waits. What the system does not take at once is queued, up to 256 KiB (or one
     /// message that is larger by itself), and is written as soon as the peer takes it, whatever the program does meanwhile:
-    /// if nobody else writes, by a thread that ends with the last byte. For GUIs, and for sending to many when one of them
+    /// if no other call writes it, a thread of the connection does, which ends with the last byte. For GUIs, and for sending to many when one of them
     /// may be slow. It does not wait for another thread's compression either, and then sends uncompressed.
     ///
     /// # Errors
@@ -166,8 +167,8 @@ impl WebSocket {
         self.0.connection.try_send(&message.into())
     }
 
-    /// Waits for the next message, without a bound. `Ok(None)`: the peer's close frame came
-    /// ([`close_code`](WebSocket::close_code) has its code), and will be the answer from now on.
+    /// Waits for the next message, without a bound. `Ok(None)`, from then on at every call: the connection is closed
+    /// ([`close_code`](WebSocket::close_code) has the code).
     ///
     /// [`close`](WebSocket::close) and [`abort`](WebSocket::abort) from another thread wake it.
     ///
@@ -291,12 +292,13 @@ impl WebSocket {
     /// What a poller (`mio`, `polling`, `rustix`) can watch, for programs with many connections on one thread; `None` over a
     /// stream in memory.
     ///
-    /// After [`try_recv`](WebSocket::try_recv) or a relative has said [`WouldBlock`](ErrorKind::WouldBlock), the socket becomes readable when
-    /// it is time to ask again, over TLS as without; with a poller that reports changes only (edge-triggered), too. Before
-    /// that a message may be in the connection's buffer, which no poller sees: ask until `WouldBlock` comes. A peer that floods
-    /// with control frames or tiny fragments gets `WouldBlock` before the socket is empty, so that the call does not take
-    /// long; where that matters, use a poller that reports states (level-triggered). Keepalive needs a
-    /// call at least every [`ping_interval`](WebSocket::ping_interval), whatever the poller says.
+    /// Call [`try_recv`](WebSocket::try_recv), [`try_recv_into`](WebSocket::try_recv_into) or
+    /// [`try_recv_reader`](WebSocket::try_recv_reader) until the error is [`WouldBlock`](ErrorKind::WouldBlock): messages may be
+    /// in the connection's buffer, which no poller sees. After that the socket becomes readable when it is time to call again,
+    /// with and without TLS, also for a poller that reports only changes (edge-triggered). One exception: if the peer floods the
+    /// connection with control frames or tiny fragments, `WouldBlock` comes before the socket is empty, so that the call does
+    /// not take long; where that matters, use a poller that reports states (level-triggered). Keepalive needs a call at least
+    /// every [`ping_interval`](WebSocket::ping_interval), whatever the poller reports.
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -342,15 +344,16 @@ impl WebSocket {
         self.0.connection.ping_interval()
     }
 
-    /// Sets or ends keepalive: a ping goes out when the last pong is `interval` ago, and when its pong does not come in
-    /// time (the interval, or [`pong_timeout`](crate::ConnectOptions::pong_timeout)) the connection is dropped: receiving
-    /// fails with kind [`Unresponsive`](ErrorKind::Unresponsive), and [`close_code`](WebSocket::close_code) is 1001.
+    /// Sets or ends keepalive: a ping is sent when the last pong is `interval` ago. When its pong does not come in time (the
+    /// interval, or [`pong_timeout`](crate::ConnectOptions::pong_timeout)), the connection is dropped: receiving fails with kind
+    /// [`Unresponsive`](ErrorKind::Unresponsive), and [`close_code`](WebSocket::close_code) is 1001.
     ///
-    /// A line that moves is not dropped: the time starts when the ping has left, bytes that the peer takes before that
-    /// count, and so do received bytes inside a frame, where no pong can stand. What was sent shortly before the ping and may
-    /// still be on its way on a slow line gives the pong more time.
+    /// A slow connection that makes progress is not dropped: the time starts when the ping has left, and restarts before that
+    /// whenever the peer takes bytes, and with received bytes inside a frame, where no pong can stand. Bytes that were sent
+    /// shortly before the ping and may still be on their way give the pong more time.
     ///
-    /// It is driven by whoever receives. `None` or zero ends it.
+    /// A thread in a receiving call drives it. Setting an interval also sends a ping at once, so that its pong wakes a blocked
+    /// [`recv`](WebSocket::recv). `None` or zero ends keepalive.
     pub fn set_ping_interval(&self, interval: impl Into<Option<Duration>>) {
         self.0.connection.set_ping_interval(interval.into());
     }
@@ -396,10 +399,10 @@ impl WebSocket {
         self.0.connection.begin_close(code, reason, deadline);
     }
 
-    /// Goes on with a closing that was begun, as far as that goes without waiting; `None` if it is not done.
+    /// Continues a closing handshake without waiting; `None` if it is not done.
     pub(crate) fn try_finish_close(&self) -> Option<Result<()>> {
         let connection = &self.0.connection;
-        for _ in 0..MAX_READS_OF_A_LOOK {
+        for _ in 0..MAX_READS_PER_TRY {
             match connection.finish_close(&Deadline::now("timeout")) {
                 Err(error) if error.kind() == ErrorKind::Timeout && !connection.has_ended() => {}
                 result => {
@@ -427,7 +430,7 @@ impl WebSocket {
         WeakWebSocket(Arc::downgrade(&self.0))
     }
 
-    /// Ends the connection as the last handle does that is dropped, and wakes every blocked call. Never blocks.
+    /// Ends the connection as dropping the last handle does, and wakes every blocked call. Never blocks.
     pub(crate) fn close_now(&self) {
         self.0.connection.close_now();
     }
@@ -444,7 +447,7 @@ impl WebSocket {
         self.0.connection.watch_end(watcher);
     }
 
-    /// How far the connection is.
+    /// The state of the connection: open, closing or closed.
     pub fn ready_state(&self) -> ReadyState {
         self.0.connection.ready_state()
     }
@@ -462,22 +465,22 @@ impl WebSocket {
 
     /// The agreed subprotocol, if any (RFC 6455 §1.9).
     pub fn protocol(&self) -> Option<&str> {
-        self.0.facts.protocol.as_deref()
+        self.0.handshake.protocol.as_deref()
     }
 
     /// The agreed extensions with their parameters, as in the header; empty if there are none.
     pub fn extensions(&self) -> &str {
-        &self.0.facts.extensions
+        &self.0.handshake.extensions
     }
 
     /// The server's 101, on connections that this side has opened.
     pub fn response(&self) -> Option<&Response> {
-        self.0.facts.response.as_ref()
+        self.0.handshake.response.as_ref()
     }
 
     /// The client's request, on connections that were accepted.
     pub fn request(&self) -> Option<&Request> {
-        self.0.facts.request.as_ref()
+        self.0.handshake.request.as_ref()
     }
 
     /// The value of this type that [`Acceptance::data`](crate::Acceptance::data) has left with the connection, on connections
@@ -493,17 +496,17 @@ impl WebSocket {
     /// # }
     /// ```
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.0.facts.data.get()
+        self.0.handshake.data.get()
     }
 
     /// The URL that was connected to, after redirects and without user information.
     pub fn url(&self) -> Option<&Url> {
-        self.0.facts.url.as_ref()
+        self.0.handshake.url.as_ref()
     }
 
     /// The URLs that redirected here, the first one asked for first; without user information.
     pub fn redirects(&self) -> &[Url] {
-        &self.0.facts.redirects
+        &self.0.handshake.redirects
     }
 
     /// This side's address.

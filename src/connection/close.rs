@@ -26,7 +26,7 @@ impl Connection {
         let result = match self.begin_close(code, reason, deadline) {
             // The peer takes nothing: there is no close frame to wait for.
             CloseQueued::Failed(error) if error.kind() == ErrorKind::Timeout => Err(error),
-            // It may have closed by itself, and its close frame may be there to read.
+            // The peer may have closed by itself, and its close frame may be there to read.
             CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => {
                 self.finish_close(&deadline).and_then(|()| self.receive.check_discarded())
             }
@@ -52,11 +52,11 @@ impl Connection {
         self.begin_close(code, reason, self.core().new_close_deadline());
     }
 
-    /// The rest of it: waits for the peer's close frame, by reading or while another thread reads, and ends TCP. An error of
-    /// kind `Timeout` leaves all as it is, to be called again.
+    /// The rest of the closing handshake: waits for the peer's close frame, by reading or while another thread reads, and ends
+    /// TCP. After an error of kind `Timeout` it can be called again.
     pub fn finish_close(&self, deadline: &Deadline) -> Result<()> {
         self.await_peer_close(deadline)?;
-        // What was queued before; the peer may take nothing any more.
+        // What was queued before the close frame. An error does not matter: the peer has closed and may take nothing more.
         let _ = self.send().flush(deadline);
         if self.core().role == Role::Client {
             self.receive.receive_end(deadline);
@@ -117,8 +117,8 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// The last handle is gone: says so if the peer takes it at once, and lets go. A thread that still writes what was left
-    /// behind ends by it.
+    /// The last handle is dropped: sends a close frame if the peer takes it at once, and shuts the transport down. That ends a
+    /// flush thread, too.
     fn drop(&mut self) {
         self.try_send_going_away();
         self.core().transport.shutdown();

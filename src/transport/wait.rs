@@ -165,8 +165,8 @@ impl Socket {
     }
 }
 
-/// One call that does not wait. A call of the other direction that begins at this moment may see `WouldBlock` before its
-/// time: callers look at their clock before they believe it.
+/// One call that does not wait. A call of the other direction that begins at this moment may return `WouldBlock` before its
+/// timeout: callers check their deadline and try again.
 fn without_waiting<T>(
     stream: &SystemStream,
     nonblocking: &Mutex<()>,
@@ -179,8 +179,8 @@ fn without_waiting<T>(
     result
 }
 
-/// Whether a call ended without a result that counts: a timeout is `WouldBlock` on Unix and `TimedOut` on Windows, and after
-/// a signal the caller tries again.
+/// Whether a call ended without a result: by its timeout (`WouldBlock` on Unix, `TimedOut` on Windows), or by a signal, after
+/// which the caller tries again.
 pub(super) fn is_wait_over(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
