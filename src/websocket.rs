@@ -155,10 +155,11 @@ impl WebSocket {
         self.0.connection.send_all(messages.into_iter().map(Into::into))
     }
 
-    /// As [`send`](WebSocket::send), but never waits. What the system does not take at once is queued, up to 256 KiB (or one
-    /// message that is larger by itself), and is written as soon as the peer takes it, whatever the program does meanwhile:
-    /// if no other call writes it, a thread of the connection does, which ends with the last byte. For GUIs, and for sending to many when one of them
-    /// may be slow. It does not wait for another thread's compression either, and then sends uncompressed.
+    /// As [`send`](WebSocket::send), but never waits. What the system does not take at once is queued, up to
+    /// [`send_queue_limit`](crate::ConnectOptions::send_queue_limit) (256 KiB by default; one message may be larger by itself).
+    /// It is written as soon as the peer takes it, whatever the program does meanwhile: if no other call writes it, a thread of
+    /// the connection does, which ends with the last byte. For GUIs, and for sending to many peers when one of them may be slow.
+    /// It does not wait for another thread's compression either, and then sends uncompressed.
     ///
     /// # Errors
     /// [`WouldBlock`](ErrorKind::WouldBlock) when the queue is full or another thread is sending a message in parts: nothing
