@@ -3,8 +3,8 @@
 //!
 //! - A reader ([`WebSocket::spawn_reader`]) is one thread with one loop (`reader_thread.rs`).
 //! - [`WebSocket::events`] is the same with a queue as the handler (`event_queue.rs`).
-//! - A [`Background`] connection adds a thread that sends, one that closes, and the decision what follows an end
-//!   (`supervisor.rs`), by a policy without clock or randomness of its own (`reconnect.rs`).
+//! - A [`Background`] connection adds a thread that sends and one that closes (`supervisor.rs`). What follows an end is decided by
+//!   a policy that gets time and randomness as arguments (`reconnect.rs`).
 
 mod event;
 mod event_queue;
@@ -82,7 +82,8 @@ use supervisor::{QueuedMessage, Supervisor};
 /// The wake function and the policy run on these threads, never on one that calls a method of this type. No lock is held
 /// meanwhile: they may use this connection, and so may a logger.
 ///
-/// If your wake function or policy panics, the connection ends, with close code 1011 if it is open. The end says so.
+/// If your wake function or policy panics, the connection ends, with close code 1011 if it is open. The [`End`](Event::End) has
+/// the panic's text.
 pub struct Background {
     supervisor: Arc<Supervisor>,
     events: Events,
@@ -129,7 +130,7 @@ impl Background {
     }
 
     /// Closes for good, in the background: what is queued goes out, then the closing handshake (RFC 6455 §7) runs, all
-    /// within [`close_timeout`](ConnectOptions::close_timeout), and the [`End`](Event::End) tells how that ended. While there
+    /// within [`close_timeout`](ConnectOptions::close_timeout), and the [`End`](Event::End) has the result. While there
     /// is no connection the end comes at once. Never blocks; only the first call counts.
     ///
     /// # Errors

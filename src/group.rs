@@ -100,8 +100,8 @@ impl Group {
     /// for one stays bounded. The message is compressed once for all.
     ///
     /// Returns who missed it, and why: [`WouldBlock`](crate::ErrorKind::WouldBlock) for a slow receiver, or one to which
-    /// another thread is sending a message in parts; [`Closed`](crate::ErrorKind::Closed) for one that is closing or gone,
-    /// which needs nothing more.
+    /// another thread is sending a message in parts; [`Closed`](crate::ErrorKind::Closed) for one that is closing or closed,
+    /// for which nothing needs to be done.
     ///
     /// ```
     /// use wsync::{ErrorKind, Group};
@@ -177,7 +177,7 @@ impl Missed {
         &self.ws
     }
 
-    /// Why it missed the message: `WouldBlock` if it is slow, `Closed` if it is closing or gone.
+    /// Why it missed the message: `WouldBlock` if it is slow, `Closed` if it is closing or closed.
     pub fn error(&self) -> &Error {
         &self.error
     }

@@ -124,8 +124,8 @@ impl WebSocket {
     /// [`Closed`](ErrorKind::Closed) when the connection is closing or closed, or an earlier send failed;
     /// [`Timeout`](ErrorKind::Timeout) when `send_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost;
     /// [`InvalidInput`](ErrorKind::InvalidInput) when this thread holds an unfinished [`MessageWriter`] of the connection,
-    /// which the message would wait for. After `Timeout` while writing, and after `Io`, nothing more can be sent:
-    /// [`ready_state`](WebSocket::ready_state) tells.
+    /// which the message would wait for. After `Timeout` while writing, and after `Io`, nothing more can be sent, and
+    /// [`ready_state`](WebSocket::ready_state) is no longer [`Open`](ReadyState::Open).
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<()> {
         self.0.connection.send_message(&message.into())
     }
@@ -327,7 +327,7 @@ impl WebSocket {
         self.0.connection.statistics()
     }
 
-    /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2). The pong is seen by whoever receives, and gives
+    /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2). A receiving call handles the pong, which gives
     /// [`latency`](WebSocket::latency). Blocks as [`send`](WebSocket::send) does.
     ///
     /// # Errors

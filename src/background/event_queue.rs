@@ -64,8 +64,8 @@ impl Queue {
         matches!(lock(&self.shared.state).intake, Intake::WakePanicked)
     }
 
-    /// Waits while the queue is full: until the program takes an event, wants none, or `ws` has ended, after which only what
-    /// it has received can come. This is the backpressure: the peer is not read from meanwhile.
+    /// Waits while the queue is full: until the program takes an event or drops the events, or `ws` has ended, after which only
+    /// what it has received can come. This is the backpressure: the connection is not read meanwhile.
     pub fn wait_for_room(&self, ws: Option<&WebSocket>) {
         let mut state = lock(&self.shared.state);
         while state.events.len() >= self.capacity

@@ -19,7 +19,7 @@ pub(crate) enum Delivery {
     Whole,
     /// In parts of about so many bytes.
     Parts { limit: usize },
-    /// Not at all: the rest of a message in parts that nobody wants.
+    /// Not at all: the rest of a message in parts that the program has stopped reading.
     Discard,
 }
 

@@ -150,7 +150,7 @@ impl OutgoingParts<'_> {
 }
 
 impl Drop for OutgoingParts<'_> {
-    /// A message that was begun and not finished cannot be taken back: the peer is told, and nothing else can be sent.
+    /// A message of which a part was sent cannot be taken back: if it is not finished, this closes the connection.
     fn drop(&mut self) {
         if self.part.fin == Fin::Last {
             // `send_fragment` has ended the message.

@@ -47,7 +47,7 @@ pub(crate) struct ReadSlot {
 }
 
 enum ReadHolder {
-    /// Nobody: whoever receives takes it.
+    /// Nobody: the next receiving call takes it.
     Idle(Box<ReadHalf>),
     /// A receiving call of this thread, or a message in parts that it holds.
     Taken { by: ThreadId },

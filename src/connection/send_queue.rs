@@ -71,7 +71,7 @@ pub(crate) struct SendQueue {
 
 /// Who holds the write half.
 pub(crate) enum WriterSlot {
-    /// Nobody: whoever has something to write takes it.
+    /// Nobody: the next thread that writes takes it.
     Idle(Box<WriteHalf>),
     /// A call that never waits: it is back at once.
     Flushing,
@@ -83,7 +83,7 @@ pub(crate) enum WriterSlot {
     Broken,
 }
 
-/// Where the compressor is. Whoever compresses takes it out: it is needed for long, and only by one.
+/// Who holds the compressor. A thread takes it out to compress, which may take long, without the lock.
 pub(crate) enum CompressorSlot {
     /// No compression was agreed on.
     None,
@@ -107,7 +107,7 @@ pub(crate) enum SendPhase {
     Failed(Error),
 }
 
-/// What came of queueing a close frame.
+/// The result of queueing a close frame.
 #[derive(Debug)]
 pub(crate) enum CloseQueued {
     Now,
@@ -306,7 +306,7 @@ impl SendQueue {
         }
     }
 
-    /// Appends a ping to the queue, if anything may still be sent; says whether it was.
+    /// Appends a ping to the queue, unless our close frame is queued or a write has failed. Returns whether it did.
     pub fn queue_ping(&mut self, payload: &[u8]) -> Result<bool> {
         if !self.is_open() {
             return Ok(false);

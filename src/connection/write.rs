@@ -425,7 +425,7 @@ impl SendHalf {
         self.wake(&queue);
     }
 
-    /// Hands bytes to the system until all are out, or, where it must not wait, no more fit; says whether all are out.
+    /// Writes bytes until the system has taken all, or, with `Pace::Now`, until no more fit. Returns whether it took all.
     fn pump(&self, wire: &mut WriteState, bytes: &[u8], written: &mut usize, mut pace: Pace<'_>) -> Result<bool> {
         let slice = self.core.write_slice();
         loop {
@@ -458,7 +458,7 @@ impl SendHalf {
         }
     }
 
-    /// One write, waiting at most `wait`; says whether all is out.
+    /// One write, waiting at most `wait`. Returns whether the system has taken all.
     fn write_once(&self, wire: &mut WriteState, bytes: &[u8], written: &mut usize, wait: Duration) -> io::Result<bool> {
         if *written < bytes.len() {
             *written += self.core.transport.write(wire, &bytes[*written..], Some(wait))?;
