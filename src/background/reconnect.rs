@@ -44,6 +44,10 @@ impl Default for Reconnect {
     }
 }
 
+/// A policy that panicked is not called again.
+impl std::panic::UnwindSafe for Reconnect {}
+impl std::panic::RefUnwindSafe for Reconnect {}
+
 impl Reconnect {
     /// The defaults, as each setter names them.
     pub fn new() -> Reconnect {
