@@ -125,8 +125,19 @@ impl Group {
     }
 
     /// Closes all, and what is added later: sends each a close frame, waits for the answers, and drops the connections
-    /// that have not answered within `timeout` altogether. Returns how many those were. For a server that stops:
-    /// [`CloseCode::GOING_AWAY`].
+    /// that have not answered within `timeout` altogether. Returns how many those were. Blocks until all have answered, at most
+    /// `timeout`. For a server that stops: [`CloseCode::GOING_AWAY`].
+    ///
+    /// ```
+    /// # fn run(room: &wsync::Group) -> wsync::Result<()> {
+    /// use std::time::Duration;
+    /// use wsync::CloseCode;
+    ///
+    /// let late = room.close(CloseCode::GOING_AWAY, "restart", Duration::from_secs(5))?;
+    /// println!("{late} clients did not answer");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a code or a reason that must not be sent.

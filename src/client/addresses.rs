@@ -41,7 +41,10 @@ pub(crate) fn connect(
     .map_err(|failures| failed(&authority(host, port), failures, deadline))?;
     // Small frames are sent at once. A failure does not matter.
     let _ = stream.set_nodelay(true);
-    log::debug!("connected to {} at {:?}", authority(host, port), stream.peer_addr().ok());
+    match stream.peer_addr() {
+        Ok(address) => log::debug!("connected to {} at {address}", authority(host, port)),
+        Err(_) => log::debug!("connected to {}", authority(host, port)),
+    }
     Ok(stream)
 }
 
