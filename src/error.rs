@@ -58,7 +58,8 @@ pub enum ErrorKind {
     /// sent.
     Url,
     /// An option or argument is not usable: a header, a subprotocol, a close code, a ping over 125 bytes, or a call that would
-    /// wait for its own thread. Nothing was sent.
+    /// wait for its own thread. Nothing was sent; but where [`on_request`](crate::AcceptOptions::on_request) returns what cannot
+    /// be sent, the client is answered with 500.
     InvalidInput,
     /// The host's name did not resolve to an address.
     Resolve,
