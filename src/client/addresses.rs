@@ -71,7 +71,7 @@ fn resolve_with(
             let (sender, answer) = mpsc::channel();
             let name = host.to_owned();
             // Sending fails if the caller has stopped waiting.
-            spawn("wsync-resolve", move || sender.send(lookup(&name, port)).ok()).and_then(|_| {
+            spawn("wsync resolve", move || sender.send(lookup(&name, port)).ok()).and_then(|_| {
                 match receive(&answer, left) {
                     Ok(outcome) => outcome,
                     Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
@@ -123,7 +123,7 @@ fn race<S: Send + 'static>(
     loop {
         if let Some(address) = waiting.next() {
             let (sender, attempt) = (sender.clone(), attempt.clone());
-            let spawned = spawn("wsync-connect", move || sender.send((address, attempt(address))).ok());
+            let spawned = spawn("wsync connect", move || sender.send((address, attempt(address))).ok());
             match spawned {
                 Ok(_) => running.push(address),
                 Err(error) => {
