@@ -111,7 +111,7 @@ impl Background {
         &self.events
     }
 
-    /// Queues a message to be sent, also while there is no connection. Never blocks.
+    /// Queues a message to be sent, also while there is no connection. Takes what [`WebSocket::send`] takes. Never blocks.
     ///
     /// # Errors
     /// Both contain the message: [`Full`](TrySendError::Full) when
@@ -142,7 +142,7 @@ impl Background {
         Ok(())
     }
 
-    /// The state: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
+    /// The state of the connection: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
     pub fn ready_state(&self) -> ReadyState {
         self.supervisor.ready_state()
     }
@@ -170,7 +170,7 @@ impl fmt::Debug for Background {
 /// use wsync::{Background, Reconnect, WebSocket};
 ///
 /// let connection = Background::options()
-///     .via(WebSocket::options().ping_interval(Some(Duration::from_secs(20))))
+///     .via(WebSocket::options().ping_interval(Duration::from_secs(20)))
 ///     .reconnect(Reconnect::new().max_delay(Duration::from_secs(10)))
 ///     .connect("wss://example.com/feed", || println!("an event"))?;
 /// # Ok::<(), wsync::Error>(())

@@ -1,5 +1,6 @@
 //! Many connections that are sent to and closed together, such as a server's clients.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,10 +41,10 @@ const TURN: Duration = Duration::from_millis(20);
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Group(Arc<Mutex<Members>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Members {
     all: Vec<WeakWebSocket>,
     /// How the group was closed.
@@ -127,7 +128,18 @@ impl Group {
 
     /// Closes all, and what is added later: sends each a close frame, waits for the answers, and drops the connections
     /// that have not answered when `timeout` is over. Returns how many connections were dropped, or were lost before their close
-    /// frame was out. For a server that stops: [`CloseCode::GOING_AWAY`].
+    /// frame was out. Blocks until all have answered, at most `timeout`. For a server that stops: [`CloseCode::GOING_AWAY`].
+    ///
+    /// ```
+    /// # fn run(room: &wsync::Group) -> wsync::Result<()> {
+    /// use std::time::Duration;
+    /// use wsync::CloseCode;
+    ///
+    /// let dropped = room.close(CloseCode::GOING_AWAY, "restart", Duration::from_secs(5))?;
+    /// println!("{dropped} clients were dropped or lost");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a code or a reason that must not be sent.
@@ -161,6 +173,12 @@ impl Group {
             first.wait_for_peer_close(&Deadline::after("timeout", Some(TURN)).or_earlier(Some(deadline)));
             waiting.rotate_left(1);
         }
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -64,7 +64,8 @@ const MAX_READS_PER_TRY: usize = 16;
 /// # The end
 ///
 /// After the connection has ended, every later `recv` reports the same end: `Ok(None)` after the peer's close frame, whatever
-/// its code, and after any end by the peer once our close frame was out; otherwise an error of the same kind.
+/// its code, and after any end by the peer once our close frame was out; otherwise an error of the same kind. Messages that had
+/// arrived before come first.
 #[derive(Clone)]
 pub struct WebSocket(Arc<Shared>);
 
@@ -106,10 +107,11 @@ impl WebSocket {
     }
 
     /// Sends a message: text or bytes, borrowed or owned, a [`Message`] or a [`Prepared`](crate::Prepared) one; [`Outgoing`]
-    /// lists what can be sent, and how (RFC 6455 §5.6). Compressed where that was agreed and the message is worth it.
+    /// lists what can be sent, and how (RFC 6455 §5.6). Compressed where that was agreed and the message is not shorter than
+    /// the [`threshold`](crate::Compression::threshold).
     ///
-    /// Blocks while the peer does not take what is sent; [`abort`](WebSocket::abort) wakes it, and
-    /// [`send_timeout`](crate::ConnectOptions::send_timeout) bounds it.
+    /// Blocks while the peer does not take what is sent; [`abort`](WebSocket::abort) from another thread wakes it, and
+    /// [`send_timeout`](crate::ConnectOptions::send_timeout) bounds it. `Ok` does not mean that the peer has read the message.
     ///
     /// ```
     /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
@@ -161,9 +163,20 @@ impl WebSocket {
     /// the connection does, which ends with the last byte. For GUIs, and for sending to many peers when one of them may be slow.
     /// It does not wait for another thread's compression either, and then sends uncompressed.
     ///
+    /// ```
+    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// match ws.try_send("position 7") {
+    ///     Err(error) if error.kind() == wsync::ErrorKind::WouldBlock => println!("the peer is slow: left out"),
+    ///     result => result?,
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// [`WouldBlock`](ErrorKind::WouldBlock) when the queue is full or another thread is sending a message in parts: nothing
-    /// of this one is sent, and the next call may succeed. Otherwise as [`send`](WebSocket::send).
+    /// [`WouldBlock`](ErrorKind::WouldBlock) when the queue is full, or while a [`MessageWriter`] of the connection is
+    /// unfinished, this thread's included: nothing of this message is sent, and a later call may succeed. Otherwise as
+    /// [`send`](WebSocket::send).
     pub fn try_send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<()> {
         self.0.connection.try_send(&message.into())
     }
@@ -183,8 +196,20 @@ impl WebSocket {
         self.0.connection.receive(&Deadline::NEVER)
     }
 
-    /// As [`recv`](WebSocket::recv), waiting at most `timeout`. When that ends, in the middle of a message or not, nothing
-    /// is lost: the next call goes on where this one stopped.
+    /// As [`recv`](WebSocket::recv), waiting at most `timeout`. It may expire inside a frame; nothing is lost: the next call
+    /// continues there. With zero it does not wait, as [`try_recv`](WebSocket::try_recv).
+    ///
+    /// ```
+    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// match ws.recv_timeout(std::time::Duration::from_millis(10)) {
+    ///     Ok(Some(message)) => println!("{message:?}"),
+    ///     Ok(None) => println!("closed with {:?}", ws.close_code()),
+    ///     Err(error) if error.is_timeout() => println!("nothing yet"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`recv`](WebSocket::recv), and [`Timeout`](ErrorKind::Timeout) when nothing came in time: the connection goes on,
@@ -194,7 +219,7 @@ impl WebSocket {
         self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)))
     }
 
-    /// As [`recv`](WebSocket::recv) with no wait at all: for event loops and frames of a GUI.
+    /// As [`recv`](WebSocket::recv), but never waits: for event loops and frames of a GUI.
     ///
     /// # Errors
     /// As [`recv`](WebSocket::recv), and [`WouldBlock`](ErrorKind::WouldBlock) when no message is there. A poller can tell when
@@ -203,7 +228,7 @@ impl WebSocket {
         self.0.connection.receive(&Deadline::now("try_recv"))
     }
 
-    /// As [`recv`](WebSocket::recv), into the caller's buffer: it is cleared first, and its allocation used again, so that
+    /// As [`recv`](WebSocket::recv), into the caller's buffer. It is cleared first, and its allocation is used again, so that
     /// receiving many messages allocates nothing. Returns the message's kind; text is valid UTF-8. After an error the
     /// buffer is empty.
     ///
@@ -231,7 +256,7 @@ impl WebSocket {
         self.0.connection.receive_into(buffer, &Deadline::after("recv_into_timeout", Some(timeout)))
     }
 
-    /// As [`recv_into`](WebSocket::recv_into) with no wait at all.
+    /// As [`recv_into`](WebSocket::recv_into), but never waits.
     ///
     /// # Errors
     /// As [`try_recv`](WebSocket::try_recv).
@@ -239,8 +264,9 @@ impl WebSocket {
         self.0.connection.receive_into(buffer, &Deadline::now("try_recv_into"))
     }
 
-    /// Waits for the next message and returns it as a stream of bytes, for messages larger than memory. `Ok(None)` as for
-    /// [`recv`](WebSocket::recv).
+    /// Waits for the next message to begin and returns it as a stream of bytes, for messages larger than memory (RFC 6455 §5.4).
+    /// `Ok(None)` as for [`recv`](WebSocket::recv). The connection's other receiving calls wait until the [`MessageReader`] is
+    /// dropped; the same thread's are refused.
     ///
     /// # Errors
     /// As [`recv`](WebSocket::recv).
@@ -249,7 +275,7 @@ impl WebSocket {
     }
 
     /// As [`recv_reader`](WebSocket::recv_reader), waiting at most `timeout` for a message to begin. Reading from the
-    /// [`MessageReader`] then waits as long as it takes.
+    /// [`MessageReader`] has no bound.
     ///
     /// # Errors
     /// As [`recv_timeout`](WebSocket::recv_timeout).
@@ -258,7 +284,8 @@ impl WebSocket {
         Ok(self.0.connection.receive_parts(&deadline)?.map(MessageReader::new))
     }
 
-    /// As [`recv_reader`](WebSocket::recv_reader), if a message has begun.
+    /// As [`recv_reader`](WebSocket::recv_reader), but never waits for a message to begin. Reading from the [`MessageReader`]
+    /// waits.
     ///
     /// # Errors
     /// As [`try_recv`](WebSocket::try_recv).
@@ -266,8 +293,8 @@ impl WebSocket {
         Ok(self.0.connection.receive_parts(&Deadline::now("try_recv_reader"))?.map(MessageReader::new))
     }
 
-    /// Begins a message that is written as a stream of bytes, for messages larger than memory. Waits while another thread
-    /// does the same.
+    /// Begins a message that is written as a stream of bytes, for messages larger than memory (RFC 6455 §5.4). Waits while
+    /// another thread does the same. Other threads' messages wait until it is finished.
     ///
     /// # Errors
     /// As [`send`](WebSocket::send).
@@ -294,12 +321,14 @@ impl WebSocket {
     /// stream in memory.
     ///
     /// Call [`try_recv`](WebSocket::try_recv), [`try_recv_into`](WebSocket::try_recv_into) or
-    /// [`try_recv_reader`](WebSocket::try_recv_reader) until the error is [`WouldBlock`](ErrorKind::WouldBlock): messages may be
-    /// in the connection's buffer, which no poller sees. After that the socket becomes readable when it is time to call again,
-    /// with and without TLS, also for a poller that reports only changes (edge-triggered). One exception: if the peer floods the
-    /// connection with control frames or tiny fragments, `WouldBlock` comes before the socket is empty, so that the call does
-    /// not take long; where that matters, use a poller that reports states (level-triggered). Keepalive needs a call at least
-    /// every [`ping_interval`](WebSocket::ping_interval), whatever the poller reports.
+    /// [`try_recv_reader`](WebSocket::try_recv_reader) until the error is [`WouldBlock`](ErrorKind::WouldBlock), also once before
+    /// the first wait: messages may be in the connection's buffer, which no poller sees. After that the socket becomes readable
+    /// when it is time to call again, with and without TLS, also for a poller that reports only changes (edge-triggered). One
+    /// exception: if the peer floods the connection with control frames or tiny fragments, `WouldBlock` comes before the socket
+    /// is empty, so that the call does not take long; where that matters, use a poller that reports states (level-triggered).
+    /// Keepalive needs a call at least every [`ping_interval`](WebSocket::ping_interval), whatever the poller reports.
+    ///
+    /// Send with [`try_send`](WebSocket::try_send), which needs no poller.
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -327,8 +356,8 @@ impl WebSocket {
         self.0.connection.statistics()
     }
 
-    /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2). A receiving call handles the pong, which gives
-    /// [`latency`](WebSocket::latency). Blocks as [`send`](WebSocket::send) does.
+    /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2), also while a [`MessageWriter`] is unfinished. A receiving call
+    /// handles the pong, which gives [`latency`](WebSocket::latency). Blocks as [`send`](WebSocket::send) does.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a longer payload, otherwise as [`send`](WebSocket::send).
@@ -384,8 +413,9 @@ impl WebSocket {
         self.0.connection.close(code, reason)
     }
 
-    /// Drops the connection now, without a closing handshake, and wakes every blocked call. Never blocks. A peer that is
-    /// stuck in sending may notice only when the last handle is dropped.
+    /// Drops the connection now, without a closing handshake, and wakes every blocked call. That call and later ones fail with
+    /// [`Closed`](ErrorKind::Closed); messages that had arrived can still be received. Never blocks. A peer that is stuck in sending may notice only when the
+    /// last handle is dropped. On Windows it does not wake blocked calls yet.
     pub fn abort(&self) {
         self.0.connection.abort();
     }

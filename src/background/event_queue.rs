@@ -42,6 +42,10 @@ enum Intake {
     WakePanicked,
 }
 
+/// A wake function that panicked is not called again, and the state is valid between any two statements.
+impl std::panic::UnwindSafe for Queue {}
+impl std::panic::RefUnwindSafe for Queue {}
+
 impl Queue {
     pub fn new(capacity: usize, wake: impl Fn() + Send + Sync + 'static) -> Arc<Queue> {
         Arc::new(Queue { shared: Arc::default(), capacity: capacity.max(1), wake: Box::new(wake) })

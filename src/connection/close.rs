@@ -31,10 +31,9 @@ impl Connection {
                 self.finish_close(&deadline).and_then(|()| self.receive.check_discarded())
             }
         };
-        if let Err(error) = &result
-            && self.core().outcome.end().is_none()
-        {
-            self.close_failed(error);
+        match &result {
+            Err(error) if self.core().outcome.end().is_none() => self.close_failed(error),
+            _ => {}
         }
         result
     }

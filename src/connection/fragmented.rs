@@ -130,9 +130,10 @@ impl Drop for IncomingParts<'_> {
 impl OutgoingParts<'_> {
     /// Sends the message uncompressed, if none of it was sent yet.
     pub fn uncompressed(&mut self) {
-        if self.part.first
-            && let Some(compressor) = self.compressor.take()
-        {
+        if !self.part.first {
+            return;
+        }
+        if let Some(compressor) = self.compressor.take() {
             let mut queue = lock(&self.half.queue);
             queue.return_compressor(compressor);
             self.half.wake(&queue);

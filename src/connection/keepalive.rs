@@ -149,10 +149,9 @@ impl Keepalive {
 
     /// Instead of `payload`, an earlier ping that still waits to leave is to be answered.
     pub fn await_instead(&mut self, payload: &[u8], waiting: &[u8]) {
-        if let Phase::Leaving { payload: ours, .. } = &mut self.phase
-            && ours == payload
-        {
-            *ours = waiting.to_vec();
+        match &mut self.phase {
+            Phase::Leaving { payload: ours, .. } if ours == payload => *ours = waiting.to_vec(),
+            _ => {}
         }
     }
 

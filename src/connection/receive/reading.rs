@@ -219,10 +219,8 @@ impl ReceiveHalf {
         if let KeepaliveAction::Dead(timeout) = action {
             return Err(self.peer_is_dead(*timeout));
         }
-        if let Some(close_deadline) = self.send.core.close_deadline()
-            && close_deadline.is_over()
-            && !deadline.is_over()
-        {
+        let close_deadline = self.send.core.close_deadline();
+        if let Some(close_deadline) = close_deadline.filter(|close| close.is_over() && !deadline.is_over()) {
             let error = close_deadline.error("waiting for the peer to answer the close");
             self.close_failed(&error);
         }
