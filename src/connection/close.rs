@@ -123,3 +123,31 @@ impl Drop for Connection {
         self.core().transport.shutdown();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compression::Compression;
+    use crate::connection::ConnectionConfig;
+    use crate::sync::{Instant, lock};
+    use crate::transport::{ReadState, Stream, Transport, WriteState};
+
+    /// The peer takes half of our close frame, and ends its side: the thread that writes the rest does not come back.
+    #[test]
+    fn a_poll_does_not_wait_for_the_thread_that_writes_our_close_frame() {
+        let (ours, theirs) = Stream::pair_with_capacity(2);
+        let (ours, theirs) = (Transport::plain(ours).unwrap(), Transport::plain(theirs).unwrap());
+        let (reading, writing) = (ReadState::default(), WriteState::default());
+        let config = ConnectionConfig::default();
+        let connection = Connection::new(ours, reading, writing, Role::Server, None, &Compression::off(), config);
+        connection.begin_close_within(CloseCode::NORMAL, "");
+        while !lock(&connection.send().queue).is_writing_close() {
+            std::thread::yield_now();
+        }
+        theirs.shutdown_write(&mut WriteState::default(), None);
+        let start = Instant::now();
+        let end = connection.receive(&Deadline::now("try_recv"));
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::Io, "the close frame is not out");
+    }
+}

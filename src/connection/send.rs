@@ -362,7 +362,10 @@ impl SendHalf {
 
     /// Notes what of the queue went out with the first part of a directly written message.
     fn finish_batch(&self, writer: &mut WriteHalf) {
-        self.note_written(&mut lock(&self.queue), writer);
+        let mut queue = lock(&self.queue);
+        self.note_written(&mut queue, writer);
+        self.wake(&queue);
+        drop(queue);
         writer.restart();
     }
 

@@ -20,6 +20,9 @@ use crate::transport::WriteState;
 const SPURIOUS_WOULDBLOCK_BACKOFF: Duration = Duration::from_millis(1);
 /// How long a receiver waits at most until the thread that writes our close frame has noted whether the system took it.
 const CLOSE_NOTE_WAIT: Duration = Duration::from_secs(1);
+/// The same for a receiving call that is not to wait: it happens once, at the end, and is over as soon as the thread that writes
+/// has taken its lock.
+const CLOSE_NOTE_WAIT_OF_A_POLL: Duration = Duration::from_millis(5);
 /// Batches that one sender writes for others before the next sender takes over.
 const MAX_BATCHES_FOR_OTHERS: usize = bound(64, 2);
 /// Batches that one call writes that never waits: other such calls may fill the queue as fast as it empties.
@@ -375,8 +378,10 @@ impl SendHalf {
 
     /// Whether the system has taken all of our close frame. If another thread is writing it, waits until that thread has
     /// noted the result, at most `CLOSE_NOTE_WAIT`.
-    pub fn wait_for_close_out(&self) -> bool {
-        let deadline = Deadline::after("", Some(CLOSE_NOTE_WAIT));
+    pub fn wait_for_close_out(&self, callers: &Deadline) -> bool {
+        let most =
+            callers.left().map_or(CLOSE_NOTE_WAIT, |left| left.clamp(CLOSE_NOTE_WAIT_OF_A_POLL, CLOSE_NOTE_WAIT));
+        let deadline = Deadline::after("", Some(most));
         let mut queue = lock(&self.queue);
         while queue.is_writing_close() && !deadline.is_over() {
             queue = self.wait(queue, deadline.left());

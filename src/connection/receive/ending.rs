@@ -28,7 +28,7 @@ impl ReceiveHalf {
     /// The peer broke the protocol: sends it a close frame with the code that says how (RFC 6455 §7.1.7), and ends the
     /// connection.
     pub(super) fn violated(&self, violation: Violation, deadline: &Deadline) -> EndResult {
-        if self.send.wait_for_close_out() {
+        if self.send.wait_for_close_out(deadline) {
             log::debug!("the peer ended the connection after the close by breaking the protocol: {violation}");
             return self.end_with(EndResult::Closed);
         }
@@ -51,8 +51,8 @@ impl ReceiveHalf {
     }
 
     /// The connection ended without a close frame. That is a failure (RFC 6455 §7.1.5), unless our close frame was out.
-    pub(super) fn lost(&self, reader: &ReadHalf, how: &str) {
-        if self.send.wait_for_close_out() {
+    pub(super) fn lost(&self, reader: &ReadHalf, how: &str, deadline: &Deadline) {
+        if self.send.wait_for_close_out(deadline) {
             self.end_with(EndResult::Closed);
         } else {
             let place = if reader.decoder.is_mid_message() { "inside a message" } else { "between messages" };

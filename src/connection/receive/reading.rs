@@ -169,12 +169,12 @@ impl ReceiveHalf {
                 self.nothing_received(&action, deadline)?;
                 return Ok(Found::Nothing);
             }
-            Ok(Received::End) => self.lost(reader, "the peer ended it without a close frame"),
+            Ok(Received::End) => self.lost(reader, "the peer ended it without a close frame", deadline),
             Err(error) => {
                 // If TLS has failed, there is an alert to write.
                 lock(&self.send.queue).tls_output = self.send.core.transport.is_tls();
                 self.send.flush_what_fits();
-                self.lost(reader, &error.to_string());
+                self.lost(reader, &error.to_string(), deadline);
             }
         }
         Ok(Found::Something)
