@@ -337,9 +337,38 @@ mod tests {
             (ErrorKind::WouldBlock, IoKind::WouldBlock),
             (ErrorKind::Closed, IoKind::NotConnected),
             (ErrorKind::Utf8, IoKind::InvalidData),
+            (ErrorKind::Resolve, IoKind::NotFound),
+            (ErrorKind::Rejected, IoKind::Other),
         ];
         for (kind, expected) in kinds {
             assert_eq!(std::io::Error::from(Error::new(kind, "")).kind(), expected);
+        }
+    }
+
+    #[test]
+    fn a_kind_in_words() {
+        let kinds = [
+            (ErrorKind::Url, "invalid URL"),
+            (ErrorKind::InvalidInput, "invalid input"),
+            (ErrorKind::Resolve, "name not resolved"),
+            (ErrorKind::Connect, "not connected"),
+            (ErrorKind::Tls, "TLS failed"),
+            (ErrorKind::Proxy, "proxy failed"),
+            (ErrorKind::Rejected, "rejected by the server"),
+            (ErrorKind::Redirect, "redirect not followed"),
+            (ErrorKind::Handshake, "invalid opening handshake"),
+            (ErrorKind::Refused, "refused by this side"),
+            (ErrorKind::Timeout, "timeout"),
+            (ErrorKind::WouldBlock, "would block"),
+            (ErrorKind::Unresponsive, "peer unresponsive"),
+            (ErrorKind::Protocol, "protocol violation"),
+            (ErrorKind::Utf8, "invalid UTF-8"),
+            (ErrorKind::TooBig, "message too big"),
+            (ErrorKind::Closed, "closed"),
+            (ErrorKind::Io, "connection lost"),
+        ];
+        for (kind, words) in kinds {
+            assert_eq!(kind.to_string(), words);
         }
     }
 

@@ -128,7 +128,7 @@ mod tests {
         let mut assembler = MessageAssembler::new();
         assembler.begin(MessageKind::Binary, 3);
         assembler.binary(&[1, 2]);
-        assert!(!assembler.has_part() && assembler.room() == usize::MAX - 2);
+        assert!(!assembler.has_part() && assembler.room() == usize::MAX - 2 && assembler.len() == 2);
         assembler.binary(&[3]);
         assert_eq!(assembler.take(), Message::Binary(vec![1, 2, 3]));
     }
@@ -154,6 +154,9 @@ mod tests {
         assembler.binary(&[1; 100]);
         assert!(assembler.binary_mut().is_none() && !assembler.has_part());
         assert_eq!(assembler.take(), Message::Binary(vec![]));
+        assembler.begin(MessageKind::Text, 0);
+        assembler.text("abc");
+        assert_eq!((assembler.len(), assembler.take()), (0, Message::Text(String::new())));
     }
 
     #[test]

@@ -323,12 +323,14 @@ mod tests {
         keepalive.ping_queued(b"own", start);
         let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, STILL) else { panic!() };
         keepalive.await_instead(b"another", b"no");
+        keepalive.ping_left(b"no", start + 10 * SECOND, 0);
+        assert_eq!(keepalive.look(start + 15 * SECOND, sent(1)), KeepaliveAction::Wait(Some(10 * SECOND)), "not left");
         keepalive.await_instead(&payload, b"own");
-        keepalive.ping_left(b"own", start + 11 * SECOND, 0);
-        assert_eq!(keepalive.look(start + 11 * SECOND, sent(1)), KeepaliveAction::Wait(Some(10 * SECOND)));
-        assert_eq!(keepalive.look(start + 21 * SECOND, sent(2)), KeepaliveAction::Dead(10 * SECOND));
-        keepalive.pong_received(b"own", start + 21 * SECOND);
-        assert_eq!(keepalive.look(start + 21 * SECOND, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
+        keepalive.ping_left(b"own", start + 16 * SECOND, 0);
+        assert_eq!(keepalive.look(start + 16 * SECOND, sent(1)), KeepaliveAction::Wait(Some(10 * SECOND)));
+        assert_eq!(keepalive.look(start + 26 * SECOND, sent(2)), KeepaliveAction::Dead(10 * SECOND));
+        keepalive.pong_received(b"own", start + 26 * SECOND);
+        assert_eq!(keepalive.look(start + 26 * SECOND, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
     }
 
     #[test]
@@ -337,11 +339,33 @@ mod tests {
         let mut keepalive = Keepalive::new(None, None);
         assert_eq!(keepalive.look(start, STILL), KeepaliveAction::Wait(None));
         keepalive.set_interval(Some(SECOND));
+        assert_eq!(keepalive.interval(), Some(SECOND));
         assert_eq!(keepalive.look(start + 9 * SECOND, STILL), KeepaliveAction::Wait(Some(SECOND)));
         keepalive.set_interval(Some(Duration::ZERO));
         assert_eq!(keepalive.interval(), None);
         let mut endless = Keepalive::new(Some(Duration::MAX), None);
-        assert!(matches!(endless.look(start, STILL), KeepaliveAction::Wait(Some(left)) if left > 1000 * SECOND));
+        let century = 3_000_000_000 * SECOND;
+        assert!(matches!(endless.look(start, STILL), KeepaliveAction::Wait(Some(left)) if left > century));
+    }
+
+    #[test]
+    fn the_pong_of_an_older_ping_does_not_answer_the_keepalives() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(Some(10 * SECOND), None);
+        keepalive.look(start, STILL);
+        keepalive.ping_queued(b"older", start);
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, STILL) else { panic!() };
+        keepalive.ping_queued(&payload, start + 10 * SECOND);
+        keepalive.ping_left(&payload, start + 10 * SECOND, 0);
+        keepalive.pong_received(b"older", start + 11 * SECOND);
+        assert_eq!(keepalive.look(start + 20 * SECOND, STILL), KeepaliveAction::Dead(10 * SECOND));
+    }
+
+    #[test]
+    fn every_ping_has_a_payload_of_its_own() {
+        let mut keepalive = Keepalive::new(None, None);
+        let payloads = [keepalive.next_payload(), keepalive.next_payload(), keepalive.next_payload()];
+        assert!(payloads[0] != payloads[1] && payloads[1] != payloads[2] && payloads[0] != payloads[2]);
     }
 
     #[test]

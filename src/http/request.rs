@@ -221,6 +221,18 @@ mod tests {
     }
 
     #[test]
+    fn the_peers_address_is_kept_and_shown() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 80));
+        let request = request("/chat", &[("Host", "a")]).with_peer_addr(Some(address));
+        assert_eq!(
+            (request.peer_addr(), request.target(), request.header("host")),
+            (Some(address), "/chat", Some("a"))
+        );
+        assert_eq!(request.headers().collect::<Vec<_>>(), [("Host", "a")]);
+        assert!(format!("{request:?}").contains("192.0.2.1:80"));
+    }
+
+    #[test]
     fn without_a_query_there_is_no_value() {
         for (target, query) in [("/", None), ("/?", Some(""))] {
             let request = request(target, &[]);

@@ -316,6 +316,30 @@ mod tests {
     }
 
     #[test]
+    fn every_usual_status_has_its_reason_phrase() {
+        let phrases = "200 OK|201 Created|202 Accepted|204 No Content|205 Reset Content|206 Partial Content|\
+            300 Multiple Choices|301 Moved Permanently|302 Found|303 See Other|304 Not Modified|307 Temporary Redirect|\
+            308 Permanent Redirect|400 Bad Request|401 Unauthorized|402 Payment Required|403 Forbidden|404 Not Found|\
+            405 Method Not Allowed|406 Not Acceptable|408 Request Timeout|409 Conflict|410 Gone|411 Length Required|\
+            412 Precondition Failed|413 Content Too Large|414 URI Too Long|415 Unsupported Media Type|\
+            417 Expectation Failed|421 Misdirected Request|422 Unprocessable Content|426 Upgrade Required|\
+            428 Precondition Required|429 Too Many Requests|431 Request Header Fields Too Large|\
+            451 Unavailable For Legal Reasons|500 Internal Server Error|501 Not Implemented|502 Bad Gateway|\
+            503 Service Unavailable|504 Gateway Timeout|505 HTTP Version Not Supported|\
+            511 Network Authentication Required";
+        let known = (0..1000).map(|status| (status, reason_phrase(status))).filter(|(_, phrase)| !phrase.is_empty());
+        let known: Vec<String> = known.map(|(status, phrase)| format!("{status} {phrase}")).collect();
+        assert_eq!(known, phrases.split('|').collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_header_may_have_several_lines() {
+        let response: Response = Response::new(200).header("Via", "a").header("X", "b").header("VIA", "c").into();
+        assert_eq!(response.header_all("via").collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!((response.header("via"), response.header("y")), (Some("a"), None));
+    }
+
+    #[test]
     fn a_response_shows_no_values() {
         let response = Response::new(401).header("Set-Cookie", "secret").body("secret");
         assert_eq!(format!("{response:?}"), r#"Response { status: 401, headers: ["Set-Cookie"], .. }"#);

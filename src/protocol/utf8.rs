@@ -137,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn text_is_handed_on_in_one_piece() {
+        let mut pieces = Vec::new();
+        Utf8::default().feed("ab€cd".as_bytes(), |piece| pieces.push(piece.to_string())).unwrap();
+        assert_eq!(pieces, ["ab€cd"]);
+    }
+
+    #[test]
     fn it_fails_before_the_character_is_complete() {
         for start in [&b"\xf4\x90"[..], b"\xed\xa0", b"\xf0\x80", b"\xe0\x9f", b"\xc0", b"\xf8"] {
             assert!(run(start, &[]).1.is_err(), "{start:x?}");

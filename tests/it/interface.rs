@@ -1,12 +1,13 @@
 //! What the interface promises beyond sending and receiving: forms of a message, statistics, iterators, groups.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::*;
 use wsync::{
-    AcceptOptions, Compression, ErrorKind, Event, Group, Message, MessageKind, Outgoing, Prepared, ReadyState,
-    WebSocket,
+    AcceptOptions, Acceptance, Compression, ErrorKind, Event, Group, Message, MessageKind, Outgoing, Prepared,
+    ReadyState, Reconnect, Role, WebSocket,
 };
 
 fn ends(compression: Compression) -> (WebSocket, WebSocket) {
@@ -108,6 +109,70 @@ fn what_the_peer_does_not_take_is_buffered_up_to_the_limit() {
     }
     ws.try_send("more").unwrap();
     assert_eq!(peer.frame(), Frame::new(FIN | TEXT, b"more"));
+}
+
+/// The bound of the queue and that of the wait for a pong, of an accepted and of an upgraded connection.
+#[test]
+fn every_way_to_a_connection_has_the_same_bounds() {
+    bounded(|| {
+        let accept = AcceptOptions::new().compression(Compression::off()).send_queue_limit(1000);
+        let (accepted, _peer) = accepted(Layer::Plain, &accept);
+        let (stream, _other_end) = sockets();
+        let upgraded = WebSocket::upgraded(stream, Role::Server).send_queue_limit(1000);
+        let upgraded = upgraded.ping_interval(Duration::from_millis(100)).pong_timeout(Duration::from_millis(200));
+        let upgraded = upgraded.open().unwrap();
+        let error = upgraded.recv().unwrap_err();
+        assert!(error.to_string().contains("200ms (pong_timeout)"), "{error}");
+        let (stream, _other_end) = sockets();
+        let upgraded = WebSocket::upgraded(stream, Role::Server).send_queue_limit(1000).open().unwrap();
+        for ws in [accepted, upgraded] {
+            ws.try_send(vec![0; 32 << 20]).unwrap();
+            assert!(ws.buffered_amount() > 1000);
+            assert_eq!(kind(ws.try_send("more")), Err(ErrorKind::WouldBlock));
+            ws.abort();
+        }
+    });
+}
+
+#[test]
+fn debug_output_shows_the_state_and_no_payload() {
+    let (ws, mut peer) = connected(Layer::Plain, &options());
+    let mut writer = ws.send_writer(MessageKind::Text).unwrap();
+    std::io::Write::write_all(&mut writer, b"secret").unwrap();
+    assert_eq!(format!("{writer:?}"), "MessageWriter { kind: Text, .. }");
+    writer.finish().unwrap();
+    peer.send(FIN | BINARY, b"secret");
+    let mut reader = ws.recv_reader().unwrap().unwrap();
+    assert_eq!(format!("{reader:?}"), "MessageReader { kind: Binary, .. }");
+    assert_eq!(std::io::Read::read(&mut reader, &mut []).unwrap(), 0, "no room, no bytes");
+    drop(reader);
+    let prepared = Prepared::new("secret");
+    assert_eq!(format!("{prepared:?}"), "Prepared { len: 6, compressed: 0 }");
+    let acceptance = Acceptance::new().header("Set-Cookie", "secret").protocol("chat");
+    assert_eq!(format!("{acceptance:?}"), r#"Acceptance { headers: ["Set-Cookie"], protocol: Some("chat"), .. }"#);
+    let reconnect = format!("{:?}", Reconnect::new().max_attempts(Some(7)));
+    assert!(
+        reconnect.starts_with("Reconnect { first_delay: ") && reconnect.contains("max_attempts: Some(7)"),
+        "{reconnect}"
+    );
+    let reader = ws.spawn_reader(|_| std::ops::ControlFlow::Break(())).unwrap();
+    peer.send(FIN | BINARY, b"secret");
+    while !reader.is_finished() {
+        std::thread::yield_now();
+    }
+    let shown = format!("{reader:?}");
+    assert!(shown.contains("is_finished: true") && !shown.contains("secret"), "{shown}");
+    reader.join().unwrap();
+}
+
+#[test]
+fn owned_text_and_bytes_may_be_a_cow() {
+    let (client, server) = ends(Compression::off());
+    let (text, bytes): (Cow<str>, Cow<[u8]>) = (Cow::Owned("text".to_string()), Cow::Owned(vec![1]));
+    client.send(text).unwrap();
+    client.send(bytes).unwrap();
+    assert_eq!(server.recv().unwrap(), Some(Message::from("text")));
+    assert_eq!(server.recv().unwrap(), Some(Message::from(vec![1])));
 }
 
 #[test]

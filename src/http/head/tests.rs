@@ -220,3 +220,19 @@ fn request_heads() {
         assert_eq!(&outcome, expected, "{:?}", String::from_utf8_lossy(input));
     }
 }
+
+#[test]
+fn a_head_has_begun_with_its_first_byte() {
+    for (input, is_empty) in [
+        ("", true),
+        ("G", false),
+        ("\r", false),
+        ("\r\n", true),
+        ("GET / HTTP/1.1\n", false),
+        ("GET / HTTP/1.1\nA", false),
+    ] {
+        let mut parser = HeadParser::request();
+        parser.feed(input.as_bytes()).unwrap();
+        assert_eq!(parser.is_empty(), is_empty, "{input:?}");
+    }
+}

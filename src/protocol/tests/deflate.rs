@@ -96,6 +96,8 @@ fn broken_compressed_messages() {
         ("c1 01 02", 'P', "inside a block"),
         ("c1 01 04", 'P', "inside a block"),
         ("c1 02 00 ff", 'P', "inside a block"),
+        ("c1 01 03", 'P', "inside a block"),
+        ("c1 06 00 05 00 fa ff 48", 'P', "inside a block"), // The tail would be the rest of the stored block.
         ("c1 07 00 05 00 fa ff 48 65", 'P', "inside a block"),
         ("c1 05 f3 48 cd c9 c9", 'P', "inside a block"),
         // Invalid UTF-8 after inflation: ff, and e2 82.
@@ -109,6 +111,20 @@ fn broken_compressed_messages() {
         assert_eq!(letter(&violation), expected, "{bytes}: {violation}");
         assert!(violation.to_string().contains(says), "{bytes}: {violation}");
     }
+}
+
+/// The last byte has the end of a match of 258 bytes and the end of the block: more output comes without more input.
+#[test]
+fn all_output_comes_out_also_when_all_input_is_taken() {
+    assert_eq!(feed(&hex("c2 04 9b 30 0a 00"), LIMITS, Some(AGREED)), (vec![Out::Binary(vec![0x90; 259])], None));
+}
+
+#[test]
+fn an_error_comes_after_all_output_before_it() {
+    let mut reader = Reader::new(Role::Client, LIMITS, Some(AGREED), usize::MAX);
+    // A literal, and a match that reaches back too far.
+    reader.feed(&hex("c1 05 f2 00 11 00 00"));
+    assert_eq!((reader.violation, reader.sink.bytes), (Some(Violation::BadDeflate { after: 1 }), b"H".to_vec()));
 }
 
 #[test]
@@ -127,10 +143,20 @@ fn every_cut_of_compressed_messages_is_found() {
             // A stored block's first byte alone is a whole message: the tail makes it an empty block.
             let first = if whole[0] & 7 == 0 { 2 } else { 1 };
             for cut in (first..120).chain((120..whole.len()).step_by(31)).take_while(|&cut| cut < whole.len() - 4) {
-                let mut reader = Reader::new(Role::Client, LIMITS, Some(AGREED), usize::MAX);
-                reader.feed(&frame(0xc2, &whole[..cut]));
-                let violation = reader.violation.unwrap_or_else(|| panic!("level {level}, {cut} of {}", whole.len()));
-                assert_eq!(letter(&violation), 'P');
+                // Also where the first bytes come alone, and behind an empty final block or a stored one.
+                let cut_off = &whole[..cut];
+                let stored = [&[0, 70, 0, 185, 255][..], &[7; 70]].concat();
+                let [alone, behind_final, behind_stored] =
+                    [&[][..], &[3, 0], &stored].map(|before| frame(0xc2, &[before, cut_off].concat()));
+                for (bytes, at) in [(&alone, 0), (&alone, 5.min(alone.len())), (&behind_final, 0), (&behind_stored, 0)]
+                {
+                    let mut reader = Reader::new(Role::Client, LIMITS, Some(AGREED), usize::MAX);
+                    reader.feed(&bytes[..at]);
+                    reader.feed(&bytes[at..]);
+                    let violation =
+                        reader.violation.unwrap_or_else(|| panic!("level {level}, {cut} of {}", whole.len()));
+                    assert_eq!(letter(&violation), 'P');
+                }
             }
             // Neither is the whole taken for cut, nor does the probe show in what comes after it.
             let mut reader = Reader::new(Role::Client, LIMITS, Some(AGREED), usize::MAX);
@@ -174,7 +200,7 @@ fn final_blocks_must_carry_something() {
     let flood = [0x03, 0x00].repeat(5000);
     let mut reader = Reader::new(Role::Client, LIMITS, Some(AGREED), usize::MAX);
     reader.feed(&frame(0xc2, &flood));
-    assert!(matches!(reader.violation, Some(Violation::TooManyFinalBlocks { blocks: 17, .. })));
+    assert!(matches!(reader.violation, Some(Violation::TooManyFinalBlocks { blocks: 17, bytes: 34 })));
     // A few, or with 64 bytes each.
     let few = [0x03, 0x00].repeat(16);
     let stored = [&[1, 64, 0, 191, 255][..], &[7; 64]].concat().repeat(500);
@@ -240,4 +266,40 @@ fn there_is_no_compressor_for_windows_that_it_cannot_do() {
     let mut reader = Reader::new(Role::Client, LIMITS, Some(agreed), usize::MAX);
     reader.feed(&frame(0xc2, &part[..part.len() - 4]));
     assert_eq!(reader.out, [Out::Binary(data)]);
+}
+
+#[test]
+fn a_message_compressed_for_several_connections_stands_between_those_with_history() {
+    let data = noise(300);
+    let common = b"the same for all, the same for all";
+    let mut compressors: Vec<MessageCompressor> =
+        (0..2).map(|_| MessageCompressor::new(Role::Server, AGREED, 6, 34).unwrap()).collect();
+    assert_eq!(compressors[0].preparation(33), None, "under the threshold");
+    let preparation = compressors[0].preparation(common.len()).unwrap();
+    assert_eq!(compressors[1].preparation(common.len()), Some(preparation), "the settings are the same");
+    let other = MessageCompressor::new(Role::Server, AGREED, 7, 34).unwrap();
+    assert_ne!(other.preparation(common.len()), Some(preparation));
+    let compressed = preparation.compress(common);
+    assert!(compressed.len() < common.len());
+    for (number, compressor) in compressors.iter_mut().enumerate() {
+        let mut wire = Vec::new();
+        let own = [&data[number..], b"own"].concat();
+        compressor.message(&mut wire, MessageKind::Binary, &own, None);
+        compressor.prepared(&mut wire, MessageKind::Text, &compressed, None);
+        compressor.message(&mut wire, MessageKind::Binary, &own, None);
+        let text = text(std::str::from_utf8(common).unwrap());
+        let (out, violation) = Reader::new(Role::Client, LIMITS, Some(AGREED), usize::MAX).run([&wire]);
+        assert_eq!((out, violation), (vec![Out::Binary(own.clone()), text, Out::Binary(own)], None));
+    }
+}
+
+#[test]
+fn what_was_compressed_and_not_sent_can_be_forgotten() {
+    let mut compressor = MessageCompressor::new(Role::Server, AGREED, 6, 0).unwrap();
+    compressor.message(&mut Vec::new(), MessageKind::Text, b"never sent, never sent", None);
+    compressor.forget();
+    let mut wire = Vec::new();
+    compressor.message(&mut wire, MessageKind::Text, b"never sent, never sent", None);
+    let out = Reader::new(Role::Client, LIMITS, Some(AGREED), usize::MAX).run([&wire]);
+    assert_eq!(out, (vec![text("never sent, never sent")], None));
 }

@@ -291,25 +291,82 @@ fn the_short_way_agrees_with_the_long_one() {
     assert!(matches!(decoder.take_whole(&mut cut, |_, _| Ok(())), WholeMessage::Absent));
     let mut large = frame(0x82, &[0; 70_001]);
     assert!(matches!(decoder.take_whole(&mut large, |_, _| Ok(())), WholeMessage::Absent));
+    // Inside a header, a payload and a message these bytes are something else.
+    for before in ["82", "82 09 01", "89 09", "02 00", "88 00"] {
+        let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
+        reader.feed(&hex(before));
+        let mut input = hex("82 01 07");
+        let outcome = reader.decoder.take_whole(&mut input, |_, _| Ok(()));
+        assert!(matches!(outcome, WholeMessage::Absent), "behind {before}");
+    }
 }
 
 #[test]
-fn it_knows_whether_something_is_unfinished() {
-    for (bytes, expected) in [
-        ("", false),
-        ("81", true),
-        ("81 02 68", true),
-        ("81 02 68 69", false),
-        ("01 00", true),
-        ("01 00 89 00", true),
-        ("89 01", true),
-        ("88 00", false),
-        ("83 00", false),
+fn it_knows_whether_a_frame_or_a_message_is_unfinished() {
+    for (bytes, in_frame, in_message) in [
+        ("", false, false),
+        ("81", true, true),
+        ("81 02 68", true, true),
+        ("81 02 68 69", false, false),
+        ("01 00", false, true),
+        ("01 00 89", true, true),
+        ("01 00 89 00", false, true),
+        ("89 01", true, true),
+        ("88 00", false, false),
+        ("83 00", false, false),
+        ("01 00 83 00", false, false),
     ] {
         let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
         reader.feed(&hex(bytes));
-        assert_eq!(reader.decoder.is_mid_message(), expected, "{bytes}");
+        let unfinished = (reader.decoder.is_mid_frame(), reader.decoder.is_mid_message());
+        assert_eq!(unfinished, (in_frame, in_message), "{bytes}");
     }
+}
+
+#[test]
+fn the_limit_can_be_changed_within_a_message() {
+    let mut reader = Reader::new(Role::Client, LIMITS, None, usize::MAX);
+    reader.feed(&hex("02 02 01 02"));
+    reader.decoder.set_max_message_size(3);
+    reader.feed(&hex("00 01 03"));
+    assert_eq!(reader.violation, None);
+    reader.feed(&hex("80 01"));
+    assert_eq!(reader.violation, Some(Violation::TooBig { size: 4, limit: 3 }));
+}
+
+/// A sink as most are, without a limit of its own: notes the sizes that it is told.
+#[derive(Default)]
+struct Sizes {
+    likely: Vec<usize>,
+    payload: Vec<u8>,
+}
+
+impl Sink for Sizes {
+    fn begin(&mut self, _: MessageKind, likely: usize) {
+        self.likely.push(likely);
+    }
+    fn text(&mut self, chunk: &str) {
+        self.payload.extend_from_slice(chunk.as_bytes());
+    }
+    fn binary(&mut self, chunk: &[u8]) {
+        self.payload.extend_from_slice(chunk);
+    }
+}
+
+#[test]
+fn a_declared_length_is_trusted_up_to_four_times_of_what_has_arrived() {
+    let sizes = |input: &[u8], deflate| {
+        let (mut decoder, mut sink) = (Decoder::new(Role::Client, LIMITS, deflate), Sizes::default());
+        let (taken, result) = decoder.next(&mut input.to_vec(), &mut sink);
+        assert!(taken == input.len() && result.is_ok());
+        sink
+    };
+    // A header of 4 bytes, and 20 bytes of the payload.
+    let start = frame(0x82, &[7; 1000])[..24].to_vec();
+    let sink = sizes(&start, None);
+    assert_eq!((sink.likely, sink.payload), (vec![96], vec![7; 20]));
+    assert_eq!(sizes(&frame(0x81, b"hello"), None).likely, [5]);
+    assert_eq!(sizes(&frame(0xc2, &[0]), Some(AGREED)).likely, [0], "what comes out is not known");
 }
 
 #[test]

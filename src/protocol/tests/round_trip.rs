@@ -181,3 +181,42 @@ fn the_bytes_are_those_of_rfc_6455_and_7692() {
     let expected = "81 05 48 65 6c 6c 6f c1 07 f2 48 cd c9 c9 07 00 c1 05 f2 00 11 00 00 c1 01 00 88 02 03 e8";
     assert_eq!(out, hex(expected));
 }
+
+#[test]
+fn a_message_of_several_parts_is_the_same_frame_as_one_of_the_whole() {
+    let bytes: Vec<u8> = (0..200).collect();
+    for (role, mask) in [(Role::Client, Some(MASK)), (Role::Server, None)] {
+        let encoder = FrameEncoder::new(role);
+        let mut whole = b"before".to_vec();
+        encoder.message(&mut whole, MessageKind::Binary, &bytes, mask);
+        for cuts in [[0, 0], [0, 200], [1, 2], [3, 150], [100, 103], [200, 200]] {
+            let parts = [&bytes[..cuts[0]], &bytes[cuts[0]..cuts[1]], &bytes[cuts[1]..]];
+            let mut out = b"before".to_vec();
+            encoder.message_parts(&mut out, MessageKind::Binary, &parts, mask);
+            assert_eq!(out, whole, "{role:?} {cuts:?}");
+        }
+    }
+}
+
+#[test]
+fn encoding_takes_little_more_memory_than_the_frame() {
+    let bytes = [7; 1000];
+    let encoder = FrameEncoder::new(Role::Server);
+    let mut out = Vec::new();
+    encoder.message(&mut out, MessageKind::Binary, &bytes, None);
+    assert!(out.capacity() < 1100, "{}", out.capacity());
+    let mut out = Vec::new();
+    encoder.message_parts(&mut out, MessageKind::Binary, &[&bytes[..500], &bytes[500..]], None);
+    assert!(out.capacity() < 1100, "{}", out.capacity());
+    let mut out = Vec::new();
+    let mut compressor = MessageCompressor::new(Role::Server, AGREED, 6, 0).unwrap();
+    compressor.message(&mut out, MessageKind::Binary, &[7; 100_000], None);
+    assert!(out.capacity() < 50_000, "{}", out.capacity());
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "clients mask, servers do not")]
+fn a_client_does_not_send_without_a_mask() {
+    FrameEncoder::new(Role::Client).message(&mut Vec::new(), MessageKind::Text, b"hi", None);
+}
