@@ -12,14 +12,13 @@ use fastwebsockets::{FragmentCollector, Frame, Payload as FastPayload, Role};
 use tungstenite::{Bytes, Message, Utf8Bytes};
 use wsync::{Compression, WebSocket};
 
-use crate::job::{Act, Contestant, Job, Payload, Sample};
+use crate::job::{Act, Contestant, Job, Sample};
 use crate::peers::{CHUNK, REQUEST, TLS, frame, serve, start, upgrade};
 
 /// Does the job once; those that measure memory are done by `memory`.
 pub fn measure(contestant: Contestant, job: &Job) -> io::Result<Sample> {
-    match job.act {
-        Act::Connect => return connect(contestant, job),
-        _ => {}
+    if job.act == Act::Connect {
+        return connect(contestant, job);
     }
     let (stream, peer) = start(job)?;
     let sample = match (contestant, job.act) {
