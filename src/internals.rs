@@ -48,3 +48,20 @@ pub mod explored {
         options.connect_by(connect, wake)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head_tests::parse;
+
+    #[test]
+    fn they_are_what_the_connection_uses() {
+        assert!(deflate_parameters(&Compression::off()).is_none());
+        assert_eq!(deflate_parameters(&Compression::default()).unwrap().server_max_window_bits, 15);
+        let head = parse(HeadParser::response(), b"HTTP/1.1 404 No\r\nX: 1\r\n\r\n").unwrap();
+        let written = write_response(response(head, b"body".to_vec()));
+        let expected = b"HTTP/1.1 404 No\r\nConnection: close\r\nX: 1\r\n\
+            Content-Type: text/plain; charset=utf-8\r\nContent-Length: 4\r\n\r\nbody";
+        assert_eq!(written, expected);
+    }
+}

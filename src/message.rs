@@ -162,6 +162,7 @@ mod tests {
         assert_eq!(String::try_from(Message::from("hi")), Ok("hi".to_string()));
         assert_eq!(Message::from(b"hi").into_text(), Err(Message::Binary(b"hi".to_vec())));
         assert_eq!(Vec::from(Message::from("hi")), b"hi");
+        assert_eq!((Message::from("hi").as_text(), Message::from(b"hi").as_text()), (Some("hi"), None));
         assert_eq!(format!("{} {}", Message::from("hi"), Message::from(b"hi")), "hi <2 bytes>");
     }
 }

@@ -93,3 +93,9 @@ fn closing_an_open_connection_needs_no_thread_and_wakes_on_another() {
     assert_eq!(threads.len(), 2, "open and end");
     assert!(!threads.contains(&thread::current().id()));
 }
+
+#[test]
+fn options_begin_with_the_defaults() {
+    let options = BackgroundOptions::new();
+    assert_eq!((options.event_capacity, options.send_capacity, options.reconnect.is_some()), (64, 64, true));
+}

@@ -124,6 +124,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hosts_are_compared_in_one_form() {
+        for (host, expected) in
+            [("[2001:DB8::1]", "2001:db8::1"), ("EXAMPLE.com", "example.com"), ("127.1", "127.0.0.1"), ("a b", "a b")]
+        {
+            assert_eq!(normalized(host), expected);
+        }
+    }
+
+    #[test]
     fn a_url_says_where_to_connect_and_what_to_ask_for() {
         for (url, secure, host, port, header, path) in [
             ("ws://example.com", false, "example.com", 80, "example.com", "/"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::*;
 use wsync::{
     AcceptOptions, Acceptance, Compression, ErrorKind, Event, Group, Message, MessageKind, Outgoing, Prepared,
-    ReadyState, Reconnect, Role, WebSocket,
+    ReadyState, Reconnect, Role, Stream, WebSocket,
 };
 
 fn ends(compression: Compression) -> (WebSocket, WebSocket) {
@@ -163,6 +163,19 @@ fn debug_output_shows_the_state_and_no_payload() {
     let shown = format!("{reader:?}");
     assert!(shown.contains("is_finished: true") && !shown.contains("secret"), "{shown}");
     reader.join().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn the_socket_to_watch_is_the_connections() {
+    use std::os::fd::{AsFd, AsRawFd};
+    let (stream, _other_end) = sockets();
+    let number = stream.as_raw_fd();
+    let stream = Stream::from(stream);
+    assert!(format!("{stream:?}").starts_with("Tcp(TcpStream"), "{stream:?}");
+    let ws = WebSocket::upgraded(stream, Role::Client).open().unwrap();
+    let pollable = ws.pollable().unwrap();
+    assert_eq!((pollable.as_fd().as_raw_fd(), pollable.as_raw_fd()), (number, number));
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn a_full_queue_makes_senders_wait_where_somebody_writes() {
 #[test]
 fn a_batch_is_worth_writing_from_64_kib_on() {
     let mut queue = queue();
-    queue_message(&mut queue, &vec![0; BATCH_FLUSH_AT - 5]);
+    queue_message(&mut queue, &vec![0; 64 * 1024 - 5]);
     assert!(!queue.is_worth_writing());
     queue_message(&mut queue, b"");
     assert!(queue.is_worth_writing());
@@ -281,8 +281,9 @@ fn large_buffers_are_given_back_when_all_is_written() {
 
 #[test]
 fn buffers_up_to_the_limit_are_kept_and_so_are_bytes() {
+    const LIMIT: usize = 4 * 1024;
     // With the room that the encoder reserves for a header, the first has exactly the largest capacity that is kept.
-    for (length, capacity) in [(RETAINED_CAPACITY - 14, RETAINED_CAPACITY), (RETAINED_CAPACITY - 13, 0)] {
+    for (length, capacity) in [(LIMIT - 14, LIMIT), (LIMIT - 13, 0)] {
         let mut queue = queue();
         queue_message(&mut queue, &vec![0; length]);
         write_queued(&mut queue);

@@ -220,3 +220,23 @@ fn what_a_server_chooses() {
         }
     }
 }
+
+#[test]
+fn what_was_agreed_is_described_as_in_an_answer() {
+    let default = DeflateParameters {
+        client_no_context_takeover: false,
+        server_no_context_takeover: false,
+        client_max_window_bits: 15,
+        server_max_window_bits: 15,
+    };
+    assert_eq!(describe(&default), "permessage-deflate");
+    let all = DeflateParameters {
+        client_no_context_takeover: true,
+        server_no_context_takeover: true,
+        client_max_window_bits: 14,
+        server_max_window_bits: 9,
+    };
+    let expected = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+        server_max_window_bits=9; client_max_window_bits=14";
+    assert_eq!(describe(&all), expected);
+}

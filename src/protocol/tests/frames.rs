@@ -339,6 +339,7 @@ fn the_limit_can_be_changed_within_a_message() {
 struct Sizes {
     likely: Vec<usize>,
     payload: Vec<u8>,
+    pieces: usize,
 }
 
 impl Sink for Sizes {
@@ -350,6 +351,7 @@ impl Sink for Sizes {
     }
     fn binary(&mut self, chunk: &[u8]) {
         self.payload.extend_from_slice(chunk);
+        self.pieces += 1;
     }
 }
 
@@ -364,7 +366,7 @@ fn a_declared_length_is_trusted_up_to_four_times_of_what_has_arrived() {
     // A header of 4 bytes, and 20 bytes of the payload.
     let start = frame(0x82, &[7; 1000])[..24].to_vec();
     let sink = sizes(&start, None);
-    assert_eq!((sink.likely, sink.payload), (vec![96], vec![7; 20]));
+    assert_eq!((sink.likely, sink.payload, sink.pieces), (vec![96], vec![7; 20], 1));
     assert_eq!(sizes(&frame(0x81, b"hello"), None).likely, [5]);
     assert_eq!(sizes(&frame(0xc2, &[0]), Some(AGREED)).likely, [0], "what comes out is not known");
 }
@@ -384,4 +386,19 @@ fn it_is_small() {
     assert!(size_of::<Decoder>() <= 128, "{}", size_of::<Decoder>());
     assert!(size_of::<MessageCompressor>() <= 48, "{}", size_of::<MessageCompressor>());
     assert!(size_of::<Violation>() <= 32, "{}", size_of::<Violation>());
+}
+
+#[test]
+fn opcodes_have_names() {
+    let names = [
+        (Opcode::Continuation, "continuation"),
+        (Opcode::Text, "text"),
+        (Opcode::Binary, "binary"),
+        (Opcode::Close, "close"),
+        (Opcode::Ping, "ping"),
+        (Opcode::Pong, "pong"),
+    ];
+    for (opcode, name) in names {
+        assert_eq!(opcode.to_string(), name);
+    }
 }

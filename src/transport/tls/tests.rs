@@ -138,3 +138,9 @@ fn a_handshake_with_a_silent_peer_ends_at_its_deadline() {
     let error = connect_tls(&connector(), "localhost", ours, &bound).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
 }
+
+#[test]
+fn debug_output_of_settings_has_no_key() {
+    assert_eq!(format!("{:?}", acceptor()), "TlsServer { .. }");
+    assert_eq!(format!("{:?}", TlsClient::from(TlsConnector::new().unwrap())), "TlsClient { .. }");
+}
