@@ -3,8 +3,8 @@
 //!
 //! - A reader ([`WebSocket::spawn_reader`]) is one thread with one loop (`reader_thread.rs`).
 //! - [`WebSocket::events`] is the same with a queue as the handler (`event_queue.rs`).
-//! - A [`Background`] connection adds a thread that sends, one that closes, and the decision what follows an end
-//!   (`supervisor.rs`), by a policy without clock or randomness of its own (`reconnect.rs`).
+//! - A [`Background`] connection adds a thread that sends and one that closes (`supervisor.rs`). What follows an end is decided by
+//!   a policy that gets time and randomness as arguments (`reconnect.rs`).
 
 mod event;
 mod event_queue;
@@ -30,7 +30,7 @@ pub use event_queue::{EventIter, Events};
 pub use reader_thread::Reader;
 use reconnect::Backoff;
 pub use reconnect::Reconnect;
-use supervisor::Supervisor;
+use supervisor::{QueuedMessage, Supervisor};
 
 /// A connection in the background, for programs whose main thread must not block: connecting, sending, receiving, closing
 /// and connecting again happen on threads of its own. No method blocks, except [`Events`]' waiting ones.
@@ -82,7 +82,8 @@ use supervisor::Supervisor;
 /// The wake function and the policy run on these threads, never on one that calls a method of this type. No lock is held
 /// meanwhile: they may use this connection, and so may a logger.
 ///
-/// If your wake function or policy panics, the connection ends, with close code 1011 if it is open. The end says so.
+/// If your wake function or policy panics, the connection ends, with close code 1011 if it is open. The [`End`](Event::End) has
+/// the panic's text.
 pub struct Background {
     supervisor: Arc<Supervisor>,
     events: Events,
@@ -110,7 +111,7 @@ impl Background {
         &self.events
     }
 
-    /// Queues a message to be sent, also while there is no connection. Never blocks.
+    /// Queues a message to be sent, also while there is no connection. Takes what [`WebSocket::send`] takes. Never blocks.
     ///
     /// # Errors
     /// Both contain the message: [`Full`](TrySendError::Full) when
@@ -118,8 +119,8 @@ impl Background {
     /// [`close`](Background::close) or the end.
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<(), TrySendError<Message>> {
         let message = message.into();
-        let is_compressed = message.is_compressed();
-        self.supervisor.send(message.into_message(), is_compressed)
+        let may_compress = message.may_compress();
+        self.supervisor.send(QueuedMessage { message: message.into_message(), may_compress })
     }
 
     /// Takes what is queued out of the queue, in its order. After the [`End`](Event::End) that is all that was accepted and
@@ -129,7 +130,7 @@ impl Background {
     }
 
     /// Closes for good, in the background: what is queued goes out, then the closing handshake (RFC 6455 §7) runs, all
-    /// within [`close_timeout`](ConnectOptions::close_timeout), and the [`End`](Event::End) tells how that ended. While there
+    /// within [`close_timeout`](ConnectOptions::close_timeout), and the [`End`](Event::End) has the result. While there
     /// is no connection the end comes at once. Never blocks; only the first call counts.
     ///
     /// # Errors
@@ -141,7 +142,7 @@ impl Background {
         Ok(())
     }
 
-    /// The state: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
+    /// The state of the connection: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
     pub fn ready_state(&self) -> ReadyState {
         self.supervisor.ready_state()
     }
@@ -169,7 +170,7 @@ impl fmt::Debug for Background {
 /// use wsync::{Background, Reconnect, WebSocket};
 ///
 /// let connection = Background::options()
-///     .via(WebSocket::options().ping_interval(Some(Duration::from_secs(20))))
+///     .via(WebSocket::options().ping_interval(Duration::from_secs(20)))
 ///     .reconnect(Reconnect::new().max_delay(Duration::from_secs(10)))
 ///     .connect("wss://example.com/feed", || println!("an event"))?;
 /// # Ok::<(), wsync::Error>(())

@@ -6,7 +6,8 @@ use crate::protocol::{DeflateParameters, Role};
 /// How messages are compressed: what is offered (client) or accepted (server), and how hard the compressor works.
 ///
 /// Compression is on by default. The parameters are those of RFC 7692 §7.1, which let either side save memory for
-/// a worse ratio.
+/// a worse ratio. What was agreed is in [`WebSocket::extensions`](crate::WebSocket::extensions). One message is sent without
+/// compression by [`Outgoing::uncompressed`](crate::Outgoing::uncompressed).
 ///
 /// # Memory
 ///
@@ -21,7 +22,7 @@ use crate::protocol::{DeflateParameters, Role};
 ///
 /// So smaller windows save a third at most; a side that sends nothing compressed saves all of it. Forgetting the history
 /// (`…_no_context_takeover`) saves nothing at this end, but may at the other. Measured with a counting allocator:
-/// `cargo test --release --test hostile a_connection_costs -- --nocapture`.
+/// `cargo test --release --test memory a_connection_uses -- --nocapture`.
 ///
 /// ```
 /// use wsync::Compression;

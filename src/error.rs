@@ -54,10 +54,12 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The URL cannot be connected to: scheme, host, port or a fragment. Nothing was sent.
+    /// The URL cannot be connected to: scheme, host, port or a fragment, or `wss` without the feature `native-tls`. Nothing was
+    /// sent.
     Url,
     /// An option or argument is not usable: a header, a subprotocol, a close code, a ping over 125 bytes, or a call that would
-    /// wait for its own thread. Nothing was sent.
+    /// wait for its own thread. Nothing was sent; but where [`on_request`](crate::AcceptOptions::on_request) returns what cannot
+    /// be sent, the client is answered with 500.
     InvalidInput,
     /// The host's name did not resolve to an address.
     Resolve,
@@ -80,9 +82,9 @@ pub enum ErrorKind {
     /// From `connect`, `accept`, `send` and `close` the text says which bound, and what was waited for.
     Timeout,
     /// A call that never waits could do nothing now: [`try_recv`](crate::WebSocket::try_recv) found no message, or
-    /// [`try_send`](crate::WebSocket::try_send) a full queue. The next one may.
+    /// [`try_send`](crate::WebSocket::try_send) a full queue or a message that is being sent in parts. A later one may.
     WouldBlock,
-    /// No pong came in time: the connection was dropped (see
+    /// No pong came in time: the connection was dropped, and its close code is 1001 (see
     /// [`ping_interval`](crate::ConnectOptions::ping_interval)).
     Unresponsive,
     /// The peer broke the protocol; it was sent close code 1002 or 1008.
@@ -93,7 +95,8 @@ pub enum ErrorKind {
     TooBig,
     /// This side has closed or aborted the connection, or its sending side has failed before.
     Closed,
-    /// The connection was lost.
+    /// The connection was lost, and its close code is 1006. Also when the system gives no thread, no random bytes or no
+    /// address.
     Io,
 }
 

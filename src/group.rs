@@ -1,5 +1,6 @@
-//! Many connections as one: a server's clients, a chat's room.
+//! Many connections that are sent to and closed together, such as a server's clients.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use crate::prepared::Prepared;
 use crate::sync::{Mutex, lock};
 use crate::websocket::{WeakWebSocket, WebSocket};
 
-/// How long closing waits for one member before it looks at the others.
+/// How long closing waits for one member before it goes on to the next.
 const TURN: Duration = Duration::from_millis(20);
 
 /// Connections that are sent to, counted and closed together. A cheap handle, shared by its clones.
 ///
-/// It does not keep a connection open: one of which the last [`WebSocket`] is dropped leaves it by itself.
+/// It does not keep a connection open: when the last [`WebSocket`] of a connection is dropped, the connection leaves the group.
 ///
 /// ```no_run
 /// use std::net::TcpListener;
@@ -40,10 +41,10 @@ const TURN: Duration = Duration::from_millis(20);
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Group(Arc<Mutex<Members>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Members {
     all: Vec<WeakWebSocket>,
     /// How the group was closed.
@@ -51,12 +52,13 @@ struct Members {
 }
 
 impl Group {
-    /// A group of none.
+    /// An empty group.
     pub fn new() -> Group {
         Group::default()
     }
 
-    /// Adds a connection, once. To a group that is closed already, it is closed in the same way, without waiting for the peer.
+    /// Adds a connection, unless it is in the group already. If the group is closed, the connection is closed with the same code
+    /// and reason, without waiting for the peer.
     pub fn add(&self, ws: &WebSocket) {
         let closed = {
             let mut members = lock(&self.0);
@@ -95,12 +97,12 @@ impl Group {
         lock(&self.0).all.retain(|other| !other.is_same(&member));
     }
 
-    /// Sends a message to all, as [`try_send`](WebSocket::try_send) does: nobody waits for a slow receiver, and what is queued
-    /// for it stays bounded. It is compressed once for all. Never blocks for a peer.
+    /// Sends a message to all, as [`try_send`](WebSocket::try_send) does: it never waits for a slow receiver, and what is queued
+    /// for one stays bounded. The message is compressed once for all.
     ///
     /// Returns who missed it, and why: [`WouldBlock`](crate::ErrorKind::WouldBlock) for a slow receiver, or one to which
-    /// another thread is sending a message in parts; [`Closed`](crate::ErrorKind::Closed) for one that is closing or gone,
-    /// which needs nothing more.
+    /// another thread is sending a message in parts; [`Closed`](crate::ErrorKind::Closed) for one that is closing or closed,
+    /// for which nothing needs to be done.
     ///
     /// ```
     /// use wsync::{ErrorKind, Group};
@@ -125,8 +127,19 @@ impl Group {
     }
 
     /// Closes all, and what is added later: sends each a close frame, waits for the answers, and drops the connections
-    /// that have not answered within `timeout` altogether. Returns how many those were. For a server that stops:
-    /// [`CloseCode::GOING_AWAY`].
+    /// that have not answered when `timeout` is over. Returns how many connections were dropped, or were lost before their close
+    /// frame was out. Blocks until all have answered, at most `timeout`. For a server that stops: [`CloseCode::GOING_AWAY`].
+    ///
+    /// ```
+    /// # fn run(room: &wsync::Group) -> wsync::Result<()> {
+    /// use std::time::Duration;
+    /// use wsync::CloseCode;
+    ///
+    /// let dropped = room.close(CloseCode::GOING_AWAY, "restart", Duration::from_secs(5))?;
+    /// println!("{dropped} clients were dropped or lost");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a code or a reason that must not be sent.
@@ -163,6 +176,12 @@ impl Group {
     }
 }
 
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
 /// A member of a [`Group`] that did not get a message, and why.
 #[derive(Clone, Debug)]
 pub struct Missed {
@@ -176,14 +195,14 @@ impl Missed {
         &self.ws
     }
 
-    /// Why it missed the message: `WouldBlock` if it is slow, `Closed` if it is closing or gone.
+    /// Why it missed the message: `WouldBlock` if it is slow, `Closed` if it is closing or closed.
     pub fn error(&self) -> &Error {
         &self.error
     }
 }
 
 fn send_to(members: impl IntoIterator<Item = WebSocket>, message: Outgoing<'_>) -> Vec<Missed> {
-    let is_compressed = message.is_compressed();
+    let may_compress = message.may_compress();
     let own;
     let prepared = match message.prepared() {
         Some(prepared) => prepared,
@@ -192,7 +211,7 @@ fn send_to(members: impl IntoIterator<Item = WebSocket>, message: Outgoing<'_>) 
             &own
         }
     };
-    let outgoing = if is_compressed { prepared.into() } else { Outgoing::from(prepared).uncompressed() };
+    let outgoing = if may_compress { prepared.into() } else { Outgoing::from(prepared).uncompressed() };
     let send = |ws: WebSocket| ws.try_send(outgoing.clone()).err().map(|error| Missed { ws, error });
     members.into_iter().filter_map(send).collect()
 }

@@ -4,6 +4,19 @@
 //! For scripts that read a feed, servers with a thread for each connection, and GUI programs. One thread waits in
 //! [`recv`](WebSocket::recv) while any number of others [`send`](WebSocket::send), over TLS as without.
 //!
+//! | to | use |
+//! |---|---|
+//! | connect, as a client | [`WebSocket::connect`], [`ConnectOptions`] |
+//! | accept, as a server | [`WebSocket::accept`], [`AcceptOptions`] |
+//! | send to many connections, and close them together | [`Group`] |
+//! | have a connection for a GUI, which is made again when it is lost | [`Background`] |
+//! | call a function with each message, or queue them | [`WebSocket::spawn_reader`], [`WebSocket::events`] |
+//! | have many connections on one thread | [`WebSocket::try_recv`], [`WebSocket::pollable`] |
+//! | send in parts or without compression | [`Outgoing`] |
+//! | send or receive messages larger than memory | [`WebSocket::send_writer`], [`WebSocket::recv_reader`] |
+//! | test without a network | [`Stream::pair`] |
+//! | take over a connection from an HTTP server | [`WebSocket::upgraded`] |
+//!
 //! # Quick start
 //!
 //! A script:
@@ -83,13 +96,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Servers start from [`WebSocket::accept`], and have [`AcceptOptions`], whose [`on_request`](AcceptOptions::on_request) decides
-//! about each request; clients have [`ConnectOptions`] for headers,
-//! subprotocols, TLS settings, proxies and bounds.
-//!
 //! # Servers
 //!
-//! One thread for each connection, which accepts it and then receives. Three kinds:
+//! One thread for each connection, which accepts it and then receives. [`AcceptOptions::on_request`] decides about each
+//! request before it is answered. Three kinds of server:
 //!
 //! - Each connection is for itself, such as an echo server: [`WebSocket::accept`] has the loop.
 //! - Broadcast: what one sends, or what happens elsewhere, goes to many. The connections are in a [`Group`], the message is
@@ -123,7 +133,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! To stop a server, close its group: [`Group::close`] tells all clients, and is bounded.
+//! To stop a server, close its group: [`Group::close`] tells all clients, and is bounded. The listener is the program's.
 //!
 //! # Threads
 //!
@@ -131,10 +141,13 @@
 //!   together.
 //! - Pings are answered, keepalive pings are sent, and a close by the peer is answered by whoever is in a receiving call.
 //! - The crate starts no thread on an open connection, with one exception: when the peer does not take what
-//!   [`try_send`](WebSocket::try_send) or another call that never waits has accepted, a thread writes it and then ends. While
+//!   [`try_send`](WebSocket::try_send) or another call that must not wait has accepted, a thread writes it and then ends. While
 //!   connecting, resolving a name has a thread, and so has each attempt where a name has several addresses.
+//!   [`Background`], [`WebSocket::events`] and [`WebSocket::spawn_reader`] have threads, as they say.
 //! - No call is stuck for good: [`abort`](WebSocket::abort) from any thread wakes all others, [`close`](WebSocket::close) has a
-//!   bound by default, and [`send_timeout`](ConnectOptions::send_timeout) bounds a `send`.
+//!   bound by default, and [`send_timeout`](ConnectOptions::send_timeout) bounds a `send`. A call that would wait for its own
+//!   thread is an error of kind [`InvalidInput`](ErrorKind::InvalidInput).
+//! - On Windows blocked calls are not woken yet: the README's section on platforms says what is known.
 //!
 //! How it works inside is described in ARCHITECTURE.md in the repository.
 //!
@@ -150,11 +163,16 @@
 //! | sending | none | [`send_timeout`](ConnectOptions::send_timeout) |
 //! | receiving | none | [`recv_timeout`](WebSocket::recv_timeout), or [`ping_interval`](ConnectOptions::ping_interval) to notice a dead peer |
 //! | a message, after inflation | 64 MiB | [`max_message_size`](ConnectOptions::max_message_size) |
-//! | fragments of a message | 131,072, and one for every 16 bytes of it | |
+//! | a message in parts ([`recv_reader`](WebSocket::recv_reader)) | none; 16 KiB of memory | |
+//! | fragments of a message | no largest count; tiny ones: 131,072 more than one for every 16 bytes of it | |
+//! | accepted to be sent, and not taken by the system yet | 256 KiB, then `send` waits and `try_send` fails; one larger message alone is accepted | [`send_queue_limit`](ConnectOptions::send_queue_limit) |
+//! | received during [`close`](WebSocket::close), and kept for `recv` | 1 MiB or the largest message, whichever is more | [`max_message_size`](ConnectOptions::max_message_size) |
+//! | pongs that wait to be sent | 64, the latest | |
 //! | redirects | 5 | [`max_redirects`](ConnectOptions::max_redirects) |
 //! | request or response head | 64 KiB, 128 headers | |
 //! | body of a rejection that is kept | 64 KiB | |
-//! | frames queued behind another thread's write | 256 KiB, then senders wait | |
+//!
+//! [`AcceptOptions`] has the same setters, except for what only clients do.
 //!
 //! A message over its limit is refused while it is inflated, not after. A declared length allocates nothing.
 //!

@@ -40,10 +40,11 @@ pub struct MessageReader<'a> {
 ///
 /// What is written goes out in fragments of 16 KiB (RFC 6455 §5.4), with blocking as in
 /// [`send`](crate::WebSocket::send); [`finish`](MessageWriter::finish) ends the message. Other threads' messages wait
-/// meanwhile, never in between; pings, pongs and a close do not. Sending on the same connection from the thread that holds
-/// the writer would wait for itself.
+/// meanwhile, never in between; pings, pongs and a close do not. [`send`](crate::WebSocket::send) from the thread that holds
+/// the writer would wait for itself: it is an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput).
 ///
-/// Dropping it unfinished closes the connection with code 1011: a message that was begun cannot be taken back.
+/// Dropping it unfinished closes the connection with code 1011 if a fragment was sent: what was sent cannot be taken back. If
+/// none was sent yet, nothing happens to the connection, and the peer sees nothing of the message.
 ///
 /// ```
 /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -124,6 +125,7 @@ impl<'a> MessageWriter<'a> {
     ///
     /// # Errors
     /// As [`send`](crate::WebSocket::send); [`InvalidInput`](crate::ErrorKind::InvalidInput) if a text message is not UTF-8.
+    /// After an error the message is unfinished, as if the writer had been dropped.
     pub fn finish(mut self) -> Result<()> {
         self.send(Fin::Last)
     }

@@ -8,14 +8,14 @@ use crate::message::Message;
 use crate::prepared::Prepared;
 use crate::protocol::MessageKind;
 
-/// A message to send: what [`WebSocket::send`](crate::WebSocket::send) and its relatives take, by `into`.
+/// A message to send: what [`WebSocket::send`](crate::WebSocket::send) and the other sending methods take, by `into`.
 ///
-/// - Text: `&str`, `&String`, `String`, `Cow<str>`, `Box<str>`, `Arc<str>`, `&&str`.
+/// - Text: `&str`, `String`, `Cow<str>`, `Box<str>`, `Arc<str>`, and references to each of them.
 /// - Binary: `&[u8]`, `&[u8; N]`, `Vec<u8>`, `&Vec<u8>`, `Cow<[u8]>`.
-/// - What it is: [`Message`], `&Message`, [`&Prepared`](Prepared).
+/// - A message: [`Message`], `&Message`, [`&Prepared`](Prepared).
 ///
-/// Made by name where there is more to say: [`uncompressed`](Outgoing::uncompressed) for one message, or parts that become
-/// one message without being copied together first.
+/// Make an `Outgoing` yourself to send one message [`uncompressed`](Outgoing::uncompressed), or parts that become one message
+/// without being copied together first.
 ///
 /// ```
 /// use wsync::Outgoing;
@@ -32,7 +32,7 @@ use crate::protocol::MessageKind;
 pub struct Outgoing<'a> {
     kind: MessageKind,
     payload: Payload<'a>,
-    is_compressed: bool,
+    may_compress: bool,
 }
 
 #[derive(Clone)]
@@ -56,12 +56,12 @@ impl<'a> Outgoing<'a> {
         bytes.into().into()
     }
 
-    /// One binary message of these parts, one behind the other, such as a header and a payload.
+    /// One binary message of these parts in their order, such as a header and a payload.
     pub fn binary_parts(parts: &'a [&'a [u8]]) -> Outgoing<'a> {
         Outgoing::new(MessageKind::Binary, Payload::Parts(parts))
     }
 
-    /// One text message of these parts, one behind the other.
+    /// One text message of these parts in their order.
     pub fn text_parts(parts: &'a [&'a str]) -> Outgoing<'a> {
         Outgoing::new(MessageKind::Text, Payload::TextParts(parts))
     }
@@ -69,11 +69,11 @@ impl<'a> Outgoing<'a> {
     /// The same message, sent without compression: for payload that is compressed already, or that mixes secrets with what an
     /// attacker chooses.
     pub fn uncompressed(self) -> Outgoing<'a> {
-        Outgoing { is_compressed: false, ..self }
+        Outgoing { may_compress: false, ..self }
     }
 
     fn new(kind: MessageKind, payload: Payload<'a>) -> Outgoing<'a> {
-        Outgoing { kind, payload, is_compressed: true }
+        Outgoing { kind, payload, may_compress: true }
     }
 
     /// Text or binary.
@@ -82,20 +82,22 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Whether it may be compressed.
-    pub(crate) fn is_compressed(&self) -> bool {
-        self.is_compressed
+    #[inline]
+    pub(crate) fn may_compress(&self) -> bool {
+        self.may_compress
     }
 
-    /// The message for many connections that this is, if it may be compressed.
+    /// The [`Prepared`] that this is, if it may be compressed: otherwise it is sent like any other message.
+    #[inline]
     pub(crate) fn prepared(&self) -> Option<&'a Prepared> {
         match self.payload {
-            Payload::Prepared(prepared) if self.is_compressed => Some(prepared),
+            Payload::Prepared(prepared) if self.may_compress => Some(prepared),
             _ => None,
         }
     }
 
     /// Calls `take` with the parts of the payload, in their order.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with_parts<T>(&self, take: impl FnOnce(&[&[u8]]) -> T) -> T {
         match &self.payload {
             Payload::Borrowed(bytes) => take(&[bytes]),
@@ -107,14 +109,14 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// The message with a payload of its own.
+    /// An owned [`Message`] with this payload.
     pub fn into_message(self) -> Message {
         let bytes = match self.payload {
             Payload::Owned(bytes) => bytes,
             _ => self.with_parts(|parts| parts.concat()),
         };
         match self.kind {
-            // All that makes text was text.
+            // Text is made only of text, so this does not fail.
             MessageKind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
             MessageKind::Binary => Message::Binary(bytes),
         }
@@ -271,9 +273,9 @@ mod tests {
     fn uncompressed_is_kept_and_debug_shows_no_payload() {
         let prepared = Prepared::new("secret");
         let outgoing = Outgoing::from(&prepared);
-        assert!(outgoing.is_compressed() && outgoing.prepared().is_some());
+        assert!(outgoing.may_compress() && outgoing.prepared().is_some());
         let outgoing = outgoing.uncompressed();
-        assert!(!outgoing.is_compressed() && outgoing.prepared().is_none());
+        assert!(!outgoing.may_compress() && outgoing.prepared().is_none());
         assert_eq!(format!("{outgoing:?}"), "Outgoing { kind: Text, len: 6, .. }");
     }
 }

@@ -17,7 +17,9 @@ mod tests;
 
 pub use decoder::{Decoder, WholeMessage};
 pub use deflate::Preparation;
-pub use encoder::{Encoding, Fin, Fragment, FrameEncoder, MessageCompressor};
+#[cfg(any(wsync_internals, fuzzing))]
+pub use encoder::Encoding;
+pub use encoder::{Fin, Fragment, FrameEncoder, MessageCompressor};
 pub use frame::Opcode;
 pub use violation::Violation;
 

@@ -5,7 +5,7 @@
 //! which works over memory: the reader waits for the bare socket and locks the engine only to decrypt, the writer locks it
 //! only to encrypt.
 
-// Some of it is for TLS only.
+// Some of this module is used only with TLS.
 #![cfg_attr(not(feature = "native-tls"), allow(dead_code))]
 
 mod deadline_stream;
@@ -167,7 +167,7 @@ impl Transport {
         match self.read_buffer(cipher, timeout, wait)? {
             Received::Bytes => {}
             Received::End => lock(tls).end(),
-            other => return Ok(other),
+            other @ (Received::Nothing | Received::Partial | Received::TlsOutput) => return Ok(other),
         }
         Ok(lock(tls).decrypt(cipher, plain)?.unwrap_or(Received::Partial))
     }
@@ -217,7 +217,7 @@ impl Transport {
                 taken => Ok(taken),
             },
             Err(error) => {
-                // Nothing of it went out: it was one write. So nothing was taken, and nothing must go out later.
+                // It was one write, so none of the bytes went out. None counts as taken, and none must go out later.
                 wire.clear();
                 Err(error)
             }

@@ -21,8 +21,9 @@ use crate::statistics::Statistics;
 use crate::transport::Pollable;
 use crate::ws_url::Url;
 
-/// How many reads one look takes at most, of what a peer has sent before its close frame.
-const MAX_READS_OF_A_LOOK: usize = 16;
+/// How often `try_finish_close` reads at most: a read may stop early at a peer that floods it with tiny frames before its close
+/// frame.
+const MAX_READS_PER_TRY: usize = 16;
 
 /// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
 ///
@@ -62,14 +63,15 @@ const MAX_READS_OF_A_LOOK: usize = 16;
 ///
 /// # The end
 ///
-/// After the connection has ended, `recv` says how, again and again: `Ok(None)` after a close frame of whatever code, an
-/// error of the same kind otherwise.
+/// After the connection has ended, every later `recv` reports the same end: `Ok(None)` after the peer's close frame, whatever
+/// its code, and after any end by the peer once our close frame was out; otherwise an error of the same kind. Messages that had
+/// arrived before come first.
 #[derive(Clone)]
 pub struct WebSocket(Arc<Shared>);
 
 struct Shared {
     connection: Connection,
-    facts: HandshakeInfo,
+    handshake: HandshakeInfo,
 }
 
 /// What the opening handshake came to.
@@ -100,15 +102,16 @@ impl ProgramData {
 }
 
 impl WebSocket {
-    pub(crate) fn new(connection: Connection, facts: HandshakeInfo) -> WebSocket {
-        WebSocket(Arc::new(Shared { connection, facts }))
+    pub(crate) fn new(connection: Connection, handshake: HandshakeInfo) -> WebSocket {
+        WebSocket(Arc::new(Shared { connection, handshake }))
     }
 
     /// Sends a message: text or bytes, borrowed or owned, a [`Message`] or a [`Prepared`](crate::Prepared) one; [`Outgoing`]
-    /// lists what can be sent, and how (RFC 6455 §5.6). Compressed where that was agreed and the message is worth it.
+    /// lists what can be sent, and how (RFC 6455 §5.6). Compressed where that was agreed and the message is not shorter than
+    /// the [`threshold`](crate::Compression::threshold).
     ///
-    /// Blocks while the peer does not take what is sent; [`abort`](WebSocket::abort) wakes it, and
-    /// [`send_timeout`](crate::ConnectOptions::send_timeout) bounds it.
+    /// Blocks while the peer does not take what is sent; [`abort`](WebSocket::abort) from another thread wakes it, and
+    /// [`send_timeout`](crate::ConnectOptions::send_timeout) bounds it. `Ok` does not mean that the peer has read the message.
     ///
     /// ```
     /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
@@ -123,8 +126,8 @@ impl WebSocket {
     /// [`Closed`](ErrorKind::Closed) when the connection is closing or closed, or an earlier send failed;
     /// [`Timeout`](ErrorKind::Timeout) when `send_timeout` ends; [`Io`](ErrorKind::Io) when the connection is lost;
     /// [`InvalidInput`](ErrorKind::InvalidInput) when this thread holds an unfinished [`MessageWriter`] of the connection,
-    /// which the message would wait for. After `Timeout` while writing, and after `Io`, nothing more can be sent:
-    /// [`ready_state`](WebSocket::ready_state) tells.
+    /// which the message would wait for. After `Timeout` while writing, and after `Io`, nothing more can be sent, and
+    /// [`ready_state`](WebSocket::ready_state) is no longer [`Open`](ReadyState::Open).
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<()> {
         self.0.connection.send_message(&message.into())
     }
@@ -135,9 +138,9 @@ impl WebSocket {
         self.0.connection.send_through(message)
     }
 
-    /// Sends messages in their order, many with each system call: for many small ones at once this takes a small part of the
-    /// time. They are written when 64 KiB of them have come together, and at the end; other threads' messages may go between
-    /// them. Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes.
+    /// Sends messages in their order, many with each system call: much faster than one call for each, where there are many
+    /// small ones. They are written when 64 KiB of them are queued, and at the end; other threads' messages may go between them.
+    /// Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes.
     ///
     /// ```
     /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
@@ -154,20 +157,32 @@ impl WebSocket {
         self.0.connection.send_all(messages.into_iter().map(Into::into))
     }
 
-    /// As [`send`](WebSocket::send), but never waits. What the system does not take at once is queued, up to 256 KiB (or one
-    /// message that is larger by itself), and is written as soon as the peer takes it, whatever the program does meanwhile:
-    /// if nobody else writes, by a thread that ends with the last byte. For GUIs, and for sending to many when one of them
-    /// may be slow. It does not wait for another thread's compression either, and then sends uncompressed.
+    /// As [`send`](WebSocket::send), but never waits. What the system does not take at once is queued, up to
+    /// [`send_queue_limit`](crate::ConnectOptions::send_queue_limit) (256 KiB by default; one message may be larger by itself).
+    /// It is written as soon as the peer takes it, whatever the program does meanwhile: if no other call writes it, a thread of
+    /// the connection does, which ends with the last byte. For GUIs, and for sending to many peers when one of them may be slow.
+    /// It does not wait for another thread's compression either, and then sends uncompressed.
+    ///
+    /// ```
+    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// match ws.try_send("position 7") {
+    ///     Err(error) if error.kind() == wsync::ErrorKind::WouldBlock => println!("the peer is slow: left out"),
+    ///     result => result?,
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`WouldBlock`](ErrorKind::WouldBlock) when the queue is full or another thread is sending a message in parts: nothing
-    /// of this one is sent, and the next call may succeed. Otherwise as [`send`](WebSocket::send).
+    /// [`WouldBlock`](ErrorKind::WouldBlock) when the queue is full, or while a [`MessageWriter`] of the connection is
+    /// unfinished, this thread's included: nothing of this message is sent, and a later call may succeed. Otherwise as
+    /// [`send`](WebSocket::send).
     pub fn try_send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Result<()> {
         self.0.connection.try_send(&message.into())
     }
 
-    /// Waits for the next message, without a bound. `Ok(None)`: the peer's close frame came
-    /// ([`close_code`](WebSocket::close_code) has its code), and will be the answer from now on.
+    /// Waits for the next message, without a bound. `Ok(None)`, from then on at every call: the connection is closed
+    /// ([`close_code`](WebSocket::close_code) has the code).
     ///
     /// [`close`](WebSocket::close) and [`abort`](WebSocket::abort) from another thread wake it.
     ///
@@ -181,8 +196,20 @@ impl WebSocket {
         self.0.connection.receive(&Deadline::NEVER)
     }
 
-    /// As [`recv`](WebSocket::recv), waiting at most `timeout`. When that ends, in the middle of a message or not, nothing
-    /// is lost: the next call goes on where this one stopped.
+    /// As [`recv`](WebSocket::recv), waiting at most `timeout`. It may expire inside a frame; nothing is lost: the next call
+    /// continues there. With zero it does not wait, as [`try_recv`](WebSocket::try_recv).
+    ///
+    /// ```
+    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// match ws.recv_timeout(std::time::Duration::from_millis(10)) {
+    ///     Ok(Some(message)) => println!("{message:?}"),
+    ///     Ok(None) => println!("closed with {:?}", ws.close_code()),
+    ///     Err(error) if error.is_timeout() => println!("nothing yet"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`recv`](WebSocket::recv), and [`Timeout`](ErrorKind::Timeout) when nothing came in time: the connection goes on,
@@ -192,7 +219,7 @@ impl WebSocket {
         self.0.connection.receive(&Deadline::after("recv_timeout", Some(timeout)))
     }
 
-    /// As [`recv`](WebSocket::recv) with no wait at all: for event loops and frames of a GUI.
+    /// As [`recv`](WebSocket::recv), but never waits: for event loops and frames of a GUI.
     ///
     /// # Errors
     /// As [`recv`](WebSocket::recv), and [`WouldBlock`](ErrorKind::WouldBlock) when no message is there. A poller can tell when
@@ -201,7 +228,7 @@ impl WebSocket {
         self.0.connection.receive(&Deadline::now("try_recv"))
     }
 
-    /// As [`recv`](WebSocket::recv), into the caller's buffer: it is cleared first, and its allocation used again, so that
+    /// As [`recv`](WebSocket::recv), into the caller's buffer. It is cleared first, and its allocation is used again, so that
     /// receiving many messages allocates nothing. Returns the message's kind; text is valid UTF-8. After an error the
     /// buffer is empty.
     ///
@@ -229,7 +256,7 @@ impl WebSocket {
         self.0.connection.receive_into(buffer, &Deadline::after("recv_into_timeout", Some(timeout)))
     }
 
-    /// As [`recv_into`](WebSocket::recv_into) with no wait at all.
+    /// As [`recv_into`](WebSocket::recv_into), but never waits.
     ///
     /// # Errors
     /// As [`try_recv`](WebSocket::try_recv).
@@ -237,8 +264,9 @@ impl WebSocket {
         self.0.connection.receive_into(buffer, &Deadline::now("try_recv_into"))
     }
 
-    /// Waits for the next message and returns it as a stream of bytes, for messages larger than memory. `Ok(None)` as for
-    /// [`recv`](WebSocket::recv).
+    /// Waits for the next message to begin and returns it as a stream of bytes, for messages larger than memory (RFC 6455 §5.4).
+    /// `Ok(None)` as for [`recv`](WebSocket::recv). The connection's other receiving calls wait until the [`MessageReader`] is
+    /// dropped; the same thread's are refused.
     ///
     /// # Errors
     /// As [`recv`](WebSocket::recv).
@@ -247,7 +275,7 @@ impl WebSocket {
     }
 
     /// As [`recv_reader`](WebSocket::recv_reader), waiting at most `timeout` for a message to begin. Reading from the
-    /// [`MessageReader`] then waits as long as it takes.
+    /// [`MessageReader`] has no bound.
     ///
     /// # Errors
     /// As [`recv_timeout`](WebSocket::recv_timeout).
@@ -256,7 +284,8 @@ impl WebSocket {
         Ok(self.0.connection.receive_parts(&deadline)?.map(MessageReader::new))
     }
 
-    /// As [`recv_reader`](WebSocket::recv_reader), if a message has begun.
+    /// As [`recv_reader`](WebSocket::recv_reader), but never waits for a message to begin. Reading from the [`MessageReader`]
+    /// waits.
     ///
     /// # Errors
     /// As [`try_recv`](WebSocket::try_recv).
@@ -264,8 +293,8 @@ impl WebSocket {
         Ok(self.0.connection.receive_parts(&Deadline::now("try_recv_reader"))?.map(MessageReader::new))
     }
 
-    /// Begins a message that is written as a stream of bytes, for messages larger than memory. Waits while another thread
-    /// does the same.
+    /// Begins a message that is written as a stream of bytes, for messages larger than memory (RFC 6455 §5.4). Waits while
+    /// another thread does the same. Other threads' messages wait until it is finished.
     ///
     /// # Errors
     /// As [`send`](WebSocket::send).
@@ -291,12 +320,15 @@ impl WebSocket {
     /// What a poller (`mio`, `polling`, `rustix`) can watch, for programs with many connections on one thread; `None` over a
     /// stream in memory.
     ///
-    /// After [`try_recv`](WebSocket::try_recv) or a relative has said [`WouldBlock`](ErrorKind::WouldBlock), the socket becomes readable when
-    /// it is time to ask again, over TLS as without; with a poller that reports changes only (edge-triggered), too. Before
-    /// that a message may be in the connection's buffer, which no poller sees: ask until `WouldBlock` comes. A peer that floods
-    /// with control frames or tiny fragments gets `WouldBlock` before the socket is empty, so that the call does not take
-    /// long; where that matters, use a poller that reports states (level-triggered). Keepalive needs a
-    /// call at least every [`ping_interval`](WebSocket::ping_interval), whatever the poller says.
+    /// Call [`try_recv`](WebSocket::try_recv), [`try_recv_into`](WebSocket::try_recv_into) or
+    /// [`try_recv_reader`](WebSocket::try_recv_reader) until the error is [`WouldBlock`](ErrorKind::WouldBlock), also once before
+    /// the first wait: messages may be in the connection's buffer, which no poller sees. After that the socket becomes readable
+    /// when it is time to call again, with and without TLS, also for a poller that reports only changes (edge-triggered). One
+    /// exception: if the peer floods the connection with control frames or tiny fragments, `WouldBlock` comes before the socket
+    /// is empty, so that the call does not take long; where that matters, use a poller that reports states (level-triggered).
+    /// Keepalive needs a call at least every [`ping_interval`](WebSocket::ping_interval), whatever the poller reports.
+    ///
+    /// Send with [`try_send`](WebSocket::try_send), which needs no poller.
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -324,8 +356,8 @@ impl WebSocket {
         self.0.connection.statistics()
     }
 
-    /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2). The pong is seen by whoever receives, and gives
-    /// [`latency`](WebSocket::latency). Blocks as [`send`](WebSocket::send) does.
+    /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2), also while a [`MessageWriter`] is unfinished. A receiving call
+    /// handles the pong, which gives [`latency`](WebSocket::latency). Blocks as [`send`](WebSocket::send) does.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a longer payload, otherwise as [`send`](WebSocket::send).
@@ -342,15 +374,16 @@ impl WebSocket {
         self.0.connection.ping_interval()
     }
 
-    /// Sets or ends keepalive: a ping goes out when the last pong is `interval` ago, and when its pong does not come in
-    /// time (the interval, or [`pong_timeout`](crate::ConnectOptions::pong_timeout)) the connection is dropped: receiving
-    /// fails with kind [`Unresponsive`](ErrorKind::Unresponsive), and [`close_code`](WebSocket::close_code) is 1001.
+    /// Sets or ends keepalive: a ping is sent when the last pong is `interval` ago. When its pong does not come in time (the
+    /// interval, or [`pong_timeout`](crate::ConnectOptions::pong_timeout)), the connection is dropped: receiving fails with kind
+    /// [`Unresponsive`](ErrorKind::Unresponsive), and [`close_code`](WebSocket::close_code) is 1001.
     ///
-    /// A line that moves is not dropped: the time starts when the ping has left, bytes that the peer takes before that
-    /// count, and so do received bytes inside a frame, where no pong can stand. What was sent shortly before the ping and may
-    /// still be on its way on a slow line gives the pong more time.
+    /// A slow connection that makes progress is not dropped: the time starts when the ping has left, and restarts before that
+    /// whenever the peer takes bytes, and with received bytes inside a frame, where no pong can stand. Bytes that were sent
+    /// shortly before the ping and may still be on their way give the pong more time.
     ///
-    /// It is driven by whoever receives. `None` or zero ends it.
+    /// A thread in a receiving call drives it. Setting an interval also sends a ping at once, so that its pong wakes a blocked
+    /// [`recv`](WebSocket::recv). `None` or zero ends keepalive.
     pub fn set_ping_interval(&self, interval: impl Into<Option<Duration>>) {
         self.0.connection.set_ping_interval(interval.into());
     }
@@ -380,8 +413,9 @@ impl WebSocket {
         self.0.connection.close(code, reason)
     }
 
-    /// Drops the connection now, without a closing handshake, and wakes every blocked call. Never blocks. A peer that is
-    /// stuck in sending may notice only when the last handle is dropped.
+    /// Drops the connection now, without a closing handshake, and wakes every blocked call. That call and later ones fail with
+    /// [`Closed`](ErrorKind::Closed); messages that had arrived can still be received. Never blocks. A peer that is stuck in sending may notice only when the
+    /// last handle is dropped. On Windows it does not wake blocked calls yet.
     pub fn abort(&self) {
         self.0.connection.abort();
     }
@@ -396,10 +430,10 @@ impl WebSocket {
         self.0.connection.begin_close(code, reason, deadline);
     }
 
-    /// Goes on with a closing that was begun, as far as that goes without waiting; `None` if it is not done.
+    /// Continues a closing handshake without waiting; `None` if it is not done.
     pub(crate) fn try_finish_close(&self) -> Option<Result<()>> {
         let connection = &self.0.connection;
-        for _ in 0..MAX_READS_OF_A_LOOK {
+        for _ in 0..MAX_READS_PER_TRY {
             match connection.finish_close(&Deadline::now("timeout")) {
                 Err(error) if error.kind() == ErrorKind::Timeout && !connection.has_ended() => {}
                 result => {
@@ -427,7 +461,7 @@ impl WebSocket {
         WeakWebSocket(Arc::downgrade(&self.0))
     }
 
-    /// Ends the connection as the last handle does that is dropped, and wakes every blocked call. Never blocks.
+    /// Ends the connection as dropping the last handle does, and wakes every blocked call. Never blocks.
     pub(crate) fn close_now(&self) {
         self.0.connection.close_now();
     }
@@ -444,7 +478,7 @@ impl WebSocket {
         self.0.connection.watch_end(watcher);
     }
 
-    /// How far the connection is.
+    /// The state of the connection: open, closing or closed.
     pub fn ready_state(&self) -> ReadyState {
         self.0.connection.ready_state()
     }
@@ -462,22 +496,22 @@ impl WebSocket {
 
     /// The agreed subprotocol, if any (RFC 6455 §1.9).
     pub fn protocol(&self) -> Option<&str> {
-        self.0.facts.protocol.as_deref()
+        self.0.handshake.protocol.as_deref()
     }
 
     /// The agreed extensions with their parameters, as in the header; empty if there are none.
     pub fn extensions(&self) -> &str {
-        &self.0.facts.extensions
+        &self.0.handshake.extensions
     }
 
     /// The server's 101, on connections that this side has opened.
     pub fn response(&self) -> Option<&Response> {
-        self.0.facts.response.as_ref()
+        self.0.handshake.response.as_ref()
     }
 
     /// The client's request, on connections that were accepted.
     pub fn request(&self) -> Option<&Request> {
-        self.0.facts.request.as_ref()
+        self.0.handshake.request.as_ref()
     }
 
     /// The value of this type that [`Acceptance::data`](crate::Acceptance::data) has left with the connection, on connections
@@ -493,17 +527,17 @@ impl WebSocket {
     /// # }
     /// ```
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.0.facts.data.get()
+        self.0.handshake.data.get()
     }
 
     /// The URL that was connected to, after redirects and without user information.
     pub fn url(&self) -> Option<&Url> {
-        self.0.facts.url.as_ref()
+        self.0.handshake.url.as_ref()
     }
 
     /// The URLs that redirected here, the first one asked for first; without user information.
     pub fn redirects(&self) -> &[Url] {
-        &self.0.facts.redirects
+        &self.0.handshake.redirects
     }
 
     /// This side's address.

@@ -1,4 +1,4 @@
-//! What the program is told by a thread that receives.
+//! The events that a thread that receives passes to the program.
 
 use std::fmt;
 use std::time::Duration;

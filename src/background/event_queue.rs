@@ -12,7 +12,7 @@ use crate::sync::{Condvar, Instant, Mutex, lock, wait};
 use crate::websocket::WebSocket;
 
 pub(super) struct Queue {
-    /// Apart, for whoever only wakes those who wait: the events and `wake` are dropped by none of them.
+    /// Separate, so that a watcher of the connection can wake those who wait without owning the events or `wake`.
     shared: Arc<Shared>,
     capacity: usize,
     /// Called after each event, with no lock held.
@@ -36,19 +36,23 @@ struct State {
 enum Intake {
     #[default]
     Open,
-    /// The end is queued, or nobody wants events any more.
+    /// The end is queued, or the program has dropped the events.
     Closed,
     /// The end is queued because `wake` panicked; it is not called again.
     WakePanicked,
 }
+
+/// A wake function that panicked is not called again, and the state is valid between any two statements.
+impl std::panic::UnwindSafe for Queue {}
+impl std::panic::RefUnwindSafe for Queue {}
 
 impl Queue {
     pub fn new(capacity: usize, wake: impl Fn() + Send + Sync + 'static) -> Arc<Queue> {
         Arc::new(Queue { shared: Arc::default(), capacity: capacity.max(1), wake: Box::new(wake) })
     }
 
-    /// Adds an event and wakes the program; `false` when nothing more is wanted. Does not wait for room: call
-    /// [`wait_for_room`](Queue::wait_for_room) before there is more to add.
+    /// Adds an event and wakes the program; `false` when no more events are taken. Does not wait for room: call
+    /// [`wait_for_room`](Queue::wait_for_room) before the next event.
     pub fn push(&self, event: Event) -> bool {
         if !self.shared.add(event) {
             return false;
@@ -64,8 +68,8 @@ impl Queue {
         matches!(lock(&self.shared.state).intake, Intake::WakePanicked)
     }
 
-    /// Waits while the queue is full: until the program takes an event, wants none, or `ws` has ended, after which only what
-    /// it has received can come. This is the backpressure: the peer is not read from meanwhile.
+    /// Waits while the queue is full: until the program takes an event or drops the events, or `ws` has ended, after which only
+    /// what it has received can come. This is the backpressure: the connection is not read meanwhile.
     pub fn wait_for_room(&self, ws: Option<&WebSocket>) {
         let mut state = lock(&self.shared.state);
         while state.events.len() >= self.capacity
@@ -76,13 +80,13 @@ impl Queue {
         }
     }
 
-    /// From now on the end of `ws` ends such a wait.
+    /// From now on the end of `ws` wakes [`wait_for_room`](Queue::wait_for_room).
     pub fn watch(&self, ws: &WebSocket) {
         // Weak: queued events may own the WebSocket; a strong reference would be a cycle.
         let shared = Arc::downgrade(&self.shared);
         ws.watch_end(move || {
             if let Some(shared) = shared.upgrade() {
-                // Passing through the lock: nobody is between looking at the end and starting to wait.
+                // Passing through the lock makes sure that nobody is between checking for the end and starting to wait.
                 drop(lock(&shared.state));
                 shared.changed.notify_all();
             }
@@ -196,7 +200,7 @@ impl Shared {
 /// ```
 pub struct Events {
     pub(super) queue: Arc<Queue>,
-    /// The connection that ends with the events, where nothing else ends it.
+    /// The connection to end on drop; `None` for [`Background`](crate::Background), which ends its own.
     pub(super) ws: Option<WebSocket>,
 }
 

@@ -77,9 +77,10 @@ impl WebSocket {
     /// The queue's memory is bounded by `capacity` times [`max_message_size`](crate::ConnectOptions::max_message_size).
     /// What had arrived when the connection ended is queued even beyond `capacity`, so that the thread can end.
     ///
-    /// A `wake` that panics is not called again: the connection is closed with code 1011, and the end says so.
+    /// A `wake` that panics is not called again: the connection is closed with code 1011, and the [`End`](Event::End) has the
+    /// panic's text.
     ///
-    /// [`Events`] has an example, and says what dropping it does.
+    /// [`Events`] has an example, and the effect of dropping it.
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) when the system gives no thread; the connection stays as it is.

@@ -8,7 +8,7 @@ use super::event::End;
 use crate::close_code::CloseCode;
 use crate::error::{Error, ErrorKind, Result};
 
-/// When a [`Background`](crate::Background) connection is tried again: after which ends, and how long to wait.
+/// When a [`Background`](crate::Background) connection is made again: after which ends, and after how long.
 ///
 /// The wait before each attempt is random between zero and a bound that doubles with each attempt, up to a maximum ("full
 /// jitter"), so that the clients of a server that went down do not all come back at the same moment. The bound starts from
@@ -44,6 +44,10 @@ impl Default for Reconnect {
     }
 }
 
+/// A policy that panicked is not called again.
+impl std::panic::UnwindSafe for Reconnect {}
+impl std::panic::RefUnwindSafe for Reconnect {}
+
 impl Reconnect {
     /// The defaults, as each setter names them.
     pub fn new() -> Reconnect {
@@ -68,7 +72,8 @@ impl Reconnect {
         self
     }
 
-    /// How many attempts to make in a row, without a stable connection between them (default: `None`, no bound).
+    /// How many attempts to make in a row, without a stable connection between them (default: `None`, no bound), such as
+    /// `Some(5)`. After the last one the [`End`](crate::Event::End) comes.
     pub fn max_attempts(mut self, count: Option<u32>) -> Reconnect {
         self.max_attempts = count;
         self
@@ -83,10 +88,10 @@ impl Reconnect {
 
     /// The default policy: ends after which another attempt may succeed.
     ///
-    /// - Yes: the connection was lost, also before the server's answer was complete; a timeout ended; the name did not
-    ///   resolve; no address could be connected to ([`Io`](ErrorKind::Io), [`Timeout`](ErrorKind::Timeout),
-    ///   [`Resolve`](ErrorKind::Resolve), [`Connect`](ErrorKind::Connect)); the server answered 408, 429 or 5xx; it closed with 1001, 1011, 1012, 1013 or
-    ///   1014.
+    /// - Yes: the connection was lost, also before the server's answer was complete ([`Io`](ErrorKind::Io)); no pong came
+    ///   ([`Unresponsive`](ErrorKind::Unresponsive)); a bound was reached ([`Timeout`](ErrorKind::Timeout)); the name did not
+    ///   resolve, or no address could be connected to, also the proxy's ([`Resolve`](ErrorKind::Resolve),
+    ///   [`Connect`](ErrorKind::Connect)); the server answered 408, 429 or 5xx; it closed with 1001, 1011, 1012, 1013 or 1014.
     /// - No: everything else, such as a close with 1000 or a code of the server's own, a refusal by 401 or 403, a wrong
     ///   certificate, a broken protocol, an unusable URL or option.
     ///
@@ -113,7 +118,7 @@ impl Reconnect {
                 | ErrorKind::Connect => true,
                 // The server ended the connection before its answer was complete, as when it restarts.
                 ErrorKind::Handshake => error.get_ref().is_some_and(|cause| cause.is::<std::io::Error>()),
-                // Nobody was there to be the proxy, either.
+                // The proxy itself could not be resolved or connected to.
                 ErrorKind::Proxy => error
                     .get_ref()
                     .and_then(|cause| cause.downcast_ref::<Error>())
@@ -121,7 +126,16 @@ impl Reconnect {
                 ErrorKind::Rejected => {
                     matches!(error.response().map(|response| response.status()), Some(408 | 429 | 500..=599))
                 }
-                _ => false,
+                ErrorKind::Url
+                | ErrorKind::InvalidInput
+                | ErrorKind::Tls
+                | ErrorKind::Redirect
+                | ErrorKind::Refused
+                | ErrorKind::WouldBlock
+                | ErrorKind::Protocol
+                | ErrorKind::Utf8
+                | ErrorKind::TooBig
+                | ErrorKind::Closed => false,
             },
         }
     }

@@ -5,8 +5,8 @@
 //! - The closer waits for [`Supervisor::close`], then runs the closing handshake: at that time the supervisor may be
 //!   connecting, and the sender may be blocked.
 //!
-//! All three run from the start to the end, so that a close cannot fail for want of a thread. [`Phase::Over`] ends them; it
-//! is set once, by the thread that delivers the end.
+//! All three run from the start to the end, so that a close cannot fail because no thread can be started. [`Phase::Over`]
+//! ends them; it is set once, by the thread that delivers the end.
 //!
 //! The lock is not held while a function of the program runs, while a log line is written (a logger may send it through this
 //! very connection), or while a message, an event or a connection is dropped.
@@ -40,22 +40,22 @@ pub(super) struct Supervisor {
 }
 
 struct State {
-    /// Without the one that the sender holds.
+    /// The message that the sender holds is not in here.
     outgoing: VecDeque<QueuedMessage>,
     delivery: Delivery,
     phase: Phase,
 }
 
 /// A message that waits to be sent.
-struct QueuedMessage {
-    message: Message,
-    is_compressed: bool,
+pub(super) struct QueuedMessage {
+    pub message: Message,
+    pub may_compress: bool,
 }
 
 impl QueuedMessage {
     fn as_outgoing(&self) -> Outgoing<'_> {
         let outgoing = Outgoing::from(&self.message);
-        if self.is_compressed { outgoing } else { outgoing.uncompressed() }
+        if self.may_compress { outgoing } else { outgoing.uncompressed() }
     }
 }
 
@@ -64,9 +64,9 @@ enum Phase {
     Connecting,
     /// There is a connection: it is open, or what follows its end is not decided yet.
     Connected(WebSocket),
-    /// `close` was called; with the connection that there was.
+    /// `close` was called. `ws`: the connection, if there was one.
     Closing { ws: Option<WebSocket>, request: CloseRequest },
-    /// The end is delivered, or nobody wants it.
+    /// The end is delivered, or the program has dropped the `Background`.
     Over,
 }
 
@@ -83,7 +83,7 @@ enum Delivery {
     Paused(Option<Error>),
     /// It sends the next message as soon as there is one.
     Ready,
-    /// It sends a message, and puts it back to the front if that fails.
+    /// It sends a message. If that fails, the message goes back to the front.
     Sending,
     /// The same, on a connection that has ended.
     Failing,
@@ -140,16 +140,16 @@ impl Supervisor {
         started.map(drop)
     }
 
-    /// Queues a message, or hands it back. Never blocks.
-    pub fn send(&self, message: Message, is_compressed: bool) -> Result<(), TrySendError<Message>> {
+    /// Queues a message, or returns it in the error. Never blocks.
+    pub fn send(&self, queued: QueuedMessage) -> Result<(), TrySendError<Message>> {
         let mut state = lock(&self.state);
         if matches!(state.phase, Phase::Closing { .. } | Phase::Over) {
-            return Err(TrySendError::Disconnected(message));
+            return Err(TrySendError::Disconnected(queued.message));
         }
         if state.outgoing.len() + usize::from(state.delivery.holds_message()) >= self.send_capacity {
-            return Err(TrySendError::Full(message));
+            return Err(TrySendError::Full(queued.message));
         }
-        state.outgoing.push_back(QueuedMessage { message, is_compressed });
+        state.outgoing.push_back(queued);
         self.changed.notify_all();
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Supervisor {
         state.phase = match mem::replace(&mut state.phase, Phase::Over) {
             Phase::Connecting => Phase::Closing { ws: None, request },
             Phase::Connected(ws) => Phase::Closing { ws: Some(ws), request },
-            unchanged => unchanged,
+            unchanged @ (Phase::Closing { .. } | Phase::Over) => unchanged,
         };
         self.changed.notify_all();
     }
@@ -217,7 +217,7 @@ impl Supervisor {
         matches!(lock(&self.state).phase, Phase::Closing { .. } | Phase::Over)
     }
 
-    /// Hands on all that comes on a new connection. `None` when nobody wants it any more.
+    /// Passes on all that comes on a new connection. `None` when nobody wants events any more.
     fn receive(&self, ws: WebSocket) -> Option<End> {
         self.queue.watch(&ws);
         if !self.open(&ws) {
@@ -284,7 +284,7 @@ impl Supervisor {
     fn follow(&self, decision: Decision, end: End) -> bool {
         let (attempt, delay) = match decision {
             Decision::Retry { attempt, delay } if self.disconnect() => (attempt, delay),
-            _ => {
+            Decision::Retry { .. } | Decision::Stop => {
                 self.end(end);
                 return false;
             }
@@ -357,7 +357,7 @@ impl Supervisor {
         let mut state = lock(&self.state);
         state.delivery = match state.delivery {
             Delivery::Failing => Delivery::Paused(None),
-            _ => Delivery::Ready,
+            Delivery::Sending | Delivery::Ready | Delivery::Paused(_) => Delivery::Ready,
         };
         self.changed.notify_all();
     }
@@ -397,7 +397,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits until the queued messages are sent, as far as the time goes; returns the connection, if there is one.
+    /// Waits until the queued messages are sent, or the deadline is over; returns the connection, if there is one.
     fn wait_until_sent(&self, deadline: &Deadline) -> Option<WebSocket> {
         let mut state = lock(&self.state);
         loop {
@@ -424,7 +424,7 @@ impl Supervisor {
         }
     }
 
-    /// The end by a panic of the program.
+    /// Ends everything because a function of the program has panicked.
     fn fail(&self, error: Error) {
         self.drop_connection();
         self.queue.push(Event::End(End::Failed(error)));
@@ -443,7 +443,7 @@ impl Supervisor {
         self.changed.notify_all();
         match before {
             Phase::Over => None,
-            before => Some(before),
+            before @ (Phase::Connecting | Phase::Connected(_) | Phase::Closing { .. }) => Some(before),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::any::Any;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{self, JoinHandle};
 
-/// Starts a thread. `run` is dropped when there is none to be had.
+/// Starts a thread. If the system gives none, `run` is dropped.
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     #[cfg(test)]
     let spawned = limit::take().and_then(|()| sync::spawn(name, run));

@@ -41,7 +41,10 @@ pub(crate) fn connect(
     .map_err(|failures| failed(&authority(host, port), failures, deadline))?;
     // Small frames are sent at once. A failure does not matter.
     let _ = stream.set_nodelay(true);
-    log::debug!("connected to {} at {:?}", authority(host, port), stream.peer_addr().ok());
+    match stream.peer_addr() {
+        Ok(address) => log::debug!("connected to {} at {address}", authority(host, port)),
+        Err(_) => log::debug!("connected to {}", authority(host, port)),
+    }
     Ok(stream)
 }
 
@@ -68,7 +71,7 @@ fn resolve_with(
             let (sender, answer) = mpsc::channel();
             let name = host.to_owned();
             // Sending fails if the caller has stopped waiting.
-            spawn("wsync-resolve", move || sender.send(lookup(&name, port)).ok()).and_then(|_| {
+            spawn("wsync resolve", move || sender.send(lookup(&name, port)).ok()).and_then(|_| {
                 match receive(&answer, left) {
                     Ok(outcome) => outcome,
                     Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
@@ -120,7 +123,7 @@ fn race<S: Send + 'static>(
     loop {
         if let Some(address) = waiting.next() {
             let (sender, attempt) = (sender.clone(), attempt.clone());
-            let spawned = spawn("wsync-connect", move || sender.send((address, attempt(address))).ok());
+            let spawned = spawn("wsync connect", move || sender.send((address, attempt(address))).ok());
             match spawned {
                 Ok(_) => running.push(address),
                 Err(error) => {

@@ -213,8 +213,8 @@ impl ConnectOptions {
 
     /// How long a `send` may wait for a peer that takes nothing (default: `None`, no bound); it starts anew whenever the
     /// peer has taken something, so that a large message may take longer on a slow line. When it is reached, that
-    /// `send` fails with [`Timeout`](crate::ErrorKind::Timeout) and later ones with [`Closed`](crate::ErrorKind::Closed), as part of a
-    /// frame may be out; receiving goes on.
+    /// `send` fails with [`Timeout`](crate::ErrorKind::Timeout) and later ones with [`Closed`](crate::ErrorKind::Closed), as part
+    /// of a frame may be out; receiving goes on.
     ///
     /// ```
     /// use std::time::Duration;
@@ -236,8 +236,9 @@ impl ConnectOptions {
         self
     }
 
-    /// Keepalive: how long after the last pong a ping is sent, and how long its pong may take (default: `None`, no
-    /// pings; zero means the same). See [`WebSocket::set_ping_interval`].
+    /// Keepalive: how long after the last pong a ping is sent (RFC 6455 §5.5.2; default: `None`, no pings; zero means the
+    /// same). Its pong may take as long, or [`pong_timeout`](ConnectOptions::pong_timeout). See
+    /// [`WebSocket::set_ping_interval`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -250,6 +251,10 @@ impl ConnectOptions {
 
     /// How many bytes may be accepted and not yet taken by the system before `send` waits and `try_send` refuses (default:
     /// 256 KiB). One message that is larger by itself is accepted when nothing else is queued.
+    ///
+    /// ```
+    /// let options = wsync::WebSocket::options().send_queue_limit(1 << 20);
+    /// ```
     pub fn send_queue_limit(mut self, bytes: usize) -> ConnectOptions {
         self.bounds.send_queue_limit = bytes;
         self
@@ -259,6 +264,12 @@ impl ConnectOptions {
     /// [`ping_interval`](ConnectOptions::ping_interval)). The time starts when the last byte of the ping has left. It starts
     /// again while the line moves: bytes that the peer takes while the ping waits behind them, and received bytes of a frame
     /// that is not complete. Without `ping_interval` it has no effect.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let options = wsync::WebSocket::options().ping_interval(Duration::from_secs(60)).pong_timeout(Duration::from_secs(10));
+    /// ```
     pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
         self.bounds.pong_timeout = timeout.into();
         self
@@ -324,7 +335,8 @@ impl ConnectOptions {
         self
     }
 
-    /// Connects; blocks until the connection is open.
+    /// Connects; blocks until the connection is open, at most [`connect_timeout`](ConnectOptions::connect_timeout). Nothing else
+    /// ends it early.
     ///
     /// # Errors
     /// By kind: [`Url`](crate::ErrorKind::Url) and [`InvalidInput`](crate::ErrorKind::InvalidInput) before anything is sent;

@@ -19,7 +19,7 @@ pub(crate) enum Delivery {
     Whole,
     /// In parts of about so many bytes.
     Parts { limit: usize },
-    /// Not at all: the rest of a message in parts that nobody wants.
+    /// Not at all: the rest of a message in parts that the program has stopped reading.
     Discard,
 }
 
@@ -41,7 +41,7 @@ impl MessageAssembler {
         self.spare = spare;
     }
 
-    /// Bytes that are there.
+    /// Bytes of the message that have come and are not taken.
     pub fn len(&self) -> usize {
         self.message.len()
     }
@@ -54,7 +54,7 @@ impl MessageAssembler {
         }
     }
 
-    /// All that is there; of a part, the message's kind stays.
+    /// Takes what has come as a part; the kind of the message stays.
     pub fn take_part(&mut self) -> Message {
         match &mut self.message {
             Message::Text(text) => Message::Text(std::mem::take(text)),
@@ -62,6 +62,7 @@ impl MessageAssembler {
         }
     }
 
+    /// Takes the complete message.
     pub fn take(&mut self) -> Message {
         std::mem::replace(&mut self.message, Message::Binary(Vec::new()))
     }
@@ -82,7 +83,7 @@ impl Sink for MessageAssembler {
         bytes.clear();
         bytes.reserve_exact(likely.min(self.room_for_any()));
         self.message = match kind {
-            // Empty, so that there is nothing to look at and no error.
+            // Empty, so that there is nothing to validate.
             MessageKind::Text => Message::Text(String::from_utf8(bytes).unwrap_or_default()),
             MessageKind::Binary => Message::Binary(bytes),
         };

@@ -26,15 +26,14 @@ impl Connection {
         let result = match self.begin_close(code, reason, deadline) {
             // The peer takes nothing: there is no close frame to wait for.
             CloseQueued::Failed(error) if error.kind() == ErrorKind::Timeout => Err(error),
-            // It may have closed by itself, and its close frame may be there to read.
+            // The peer may have closed by itself, and its close frame may be there to read.
             CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => {
                 self.finish_close(&deadline).and_then(|()| self.receive.check_discarded())
             }
         };
-        if let Err(error) = &result
-            && self.core().outcome.end().is_none()
-        {
-            self.close_failed(error);
+        match &result {
+            Err(error) if self.core().outcome.end().is_none() => self.close_failed(error),
+            _ => {}
         }
         result
     }
@@ -52,11 +51,11 @@ impl Connection {
         self.begin_close(code, reason, self.core().new_close_deadline());
     }
 
-    /// The rest of it: waits for the peer's close frame, by reading or while another thread reads, and ends TCP. An error of
-    /// kind `Timeout` leaves all as it is, to be called again.
+    /// The rest of the closing handshake: waits for the peer's close frame, by reading or while another thread reads, and ends
+    /// TCP. After an error of kind `Timeout` it can be called again.
     pub fn finish_close(&self, deadline: &Deadline) -> Result<()> {
         self.await_peer_close(deadline)?;
-        // What was queued before; the peer may take nothing any more.
+        // What was queued before the close frame. An error does not matter: the peer has closed and may take nothing more.
         let _ = self.send().flush(deadline);
         if self.core().role == Role::Client {
             self.receive.receive_end(deadline);
@@ -117,10 +116,38 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// The last handle is gone: says so if the peer takes it at once, and lets go. A thread that still writes what was left
-    /// behind ends by it.
+    /// The last handle is dropped: sends a close frame if the peer takes it at once, and shuts the transport down. That ends a
+    /// flush thread, too.
     fn drop(&mut self) {
         self.try_send_going_away();
         self.core().transport.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compression::Compression;
+    use crate::connection::ConnectionConfig;
+    use crate::sync::{Instant, lock};
+    use crate::transport::{ReadState, Stream, Transport, WriteState};
+
+    /// The peer takes half of our close frame, and ends its side: the thread that writes the rest does not come back.
+    #[test]
+    fn a_poll_does_not_wait_for_the_thread_that_writes_our_close_frame() {
+        let (ours, theirs) = Stream::pair_with_capacity(2);
+        let (ours, theirs) = (Transport::plain(ours).unwrap(), Transport::plain(theirs).unwrap());
+        let (reading, writing) = (ReadState::default(), WriteState::default());
+        let config = ConnectionConfig::default();
+        let connection = Connection::new(ours, reading, writing, Role::Server, None, &Compression::off(), config);
+        connection.begin_close_within(CloseCode::NORMAL, "");
+        while !lock(&connection.send().queue).is_writing_close() {
+            std::thread::yield_now();
+        }
+        theirs.shutdown_write(&mut WriteState::default(), None);
+        let start = Instant::now();
+        let end = connection.receive(&Deadline::now("try_recv"));
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::Io, "the close frame is not out");
     }
 }

@@ -11,7 +11,7 @@ use crate::statistics::Traffic;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::transport::Transport;
 
-/// The transport, how the connection ends, and what a program chose. It calls neither half.
+/// The transport, the outcome, and what the program has configured. It calls neither half.
 pub(crate) struct Core {
     pub transport: Transport,
     pub role: Role,
@@ -20,12 +20,13 @@ pub(crate) struct Core {
     pub keepalive: Mutex<Keepalive>,
     /// By when the peer must have answered our close frame; set with the first one.
     close_deadline: Mutex<Option<Deadline>>,
-    /// How many bytes the system has taken, as the writer last said.
+    /// How many bytes the system has taken, as the writer last noted.
     sent: AtomicU64,
     received: ReceivedTraffic,
+    write_slice: Duration,
 }
 
-/// What was received. Written only by whoever has the read half, read by anybody.
+/// What was received. Written only by the thread that has the read half, read by any.
 #[derive(Default)]
 struct ReceivedTraffic {
     messages: AtomicU64,
@@ -43,11 +44,12 @@ impl Core {
             close_deadline: Mutex::new(None),
             sent: AtomicU64::new(0),
             received: ReceivedTraffic::default(),
+            write_slice: write_slice(config.send_timeout),
             config,
         }
     }
 
-    /// How many bytes the system has taken: whether a writer makes progress.
+    /// How many bytes the system has taken: it grows while the writer makes progress.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -76,7 +78,7 @@ impl Core {
         Traffic { messages, payload_bytes, wire_bytes }
     }
 
-    /// The bound of a send: over each wait for the peer to take something.
+    /// The bound of a send, from now. It restarts whenever the system takes bytes.
     pub fn send_deadline(&self) -> Deadline {
         Deadline::renewed_by_progress("send_timeout", self.config.send_timeout)
     }
@@ -95,12 +97,10 @@ impl Core {
         *lock(&self.close_deadline)
     }
 
-    /// The longest that one write may take, so that others can see whether it makes progress: a constant of the connection,
-    /// as each change costs a system call.
+    /// The longest that one write may wait, so that others see whether it makes progress. Constant, as each change of the
+    /// socket's timeout costs a system call.
     pub fn write_slice(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_millis(50);
-        const SHORTEST: Duration = Duration::from_millis(1);
-        self.config.send_timeout.map_or(LONGEST, |timeout| (timeout / 4).clamp(SHORTEST, LONGEST))
+        self.write_slice
     }
 }
 
@@ -108,4 +108,10 @@ impl Core {
 #[inline]
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}
+
+fn write_slice(send_timeout: Option<Duration>) -> Duration {
+    const LONGEST: Duration = Duration::from_millis(50);
+    const SHORTEST: Duration = Duration::from_millis(1);
+    send_timeout.map_or(LONGEST, |timeout| (timeout / 4).clamp(SHORTEST, LONGEST))
 }

@@ -1,9 +1,9 @@
-//! One message in parts, either way, in bounded memory.
+//! A message that is received or sent in parts, in bounded memory.
 
 use std::marker::PhantomData;
 
 use super::assembler::Delivery;
-use super::receive::{Looks, Piece, ReadGuard, ReceiveHalf};
+use super::receive::{Piece, ReadGuard, ReadsOfCall, ReceiveHalf};
 use super::send::compressor_deadline;
 use super::send_queue::Need;
 use super::write::SendHalf;
@@ -17,8 +17,8 @@ use crate::sync::{Arc, bound, lock, this_thread};
 /// How much of a received message is held at a time.
 const PART: usize = bound(16 * 1024, 16);
 
-/// A message that is received in parts. It holds the read half, so that everybody else's receiving calls wait. Bound to its
-/// thread, so that a call of the same thread which would wait for it can be refused.
+/// A message that is received in parts. It holds the read half: other threads' receiving calls wait. It stays on its thread
+/// (not `Send`), so that a call of that thread which would wait for it can fail instead.
 pub(crate) struct IncomingParts<'a> {
     guard: ReadGuard<'a>,
     kind: MessageKind,
@@ -27,11 +27,11 @@ pub(crate) struct IncomingParts<'a> {
     bound_to_thread: PhantomData<*const ()>,
 }
 
-/// A message that is sent in parts. Everybody else's messages wait. Bound to its thread, as [`IncomingParts`] is.
+/// A message that is sent in parts. Other threads' messages wait. It stays on its thread, as [`IncomingParts`] does.
 pub(crate) struct OutgoingParts<'a> {
     half: &'a Arc<SendHalf>,
     part: Fragment,
-    /// Out of the queue until the message ends, where the message is compressed.
+    /// If the message is compressed: taken out of the queue until the message ends.
     compressor: Option<Box<MessageCompressor>>,
     bound_to_thread: PhantomData<*const ()>,
 }
@@ -43,20 +43,22 @@ impl ReceiveHalf {
         let reader = guard.reader();
         let (part, is_whole) = match reader.backlog.pop_front() {
             Some(message) => (message, true),
-            None => match self.read_piece(reader, Delivery::Parts { limit: PART }, deadline, &mut Looks::default()) {
-                Ok(Some(Piece::Whole(_))) => {
-                    let message = reader.assembler.take();
-                    self.set_delivery(reader, Delivery::Whole);
-                    (message, true)
-                }
-                Ok(Some(Piece::Part)) => (reader.assembler.take_part(), false),
-                ended => {
-                    if reader.assembler.delivery() != Delivery::Discard {
+            None => {
+                match self.read_piece(reader, Delivery::Parts { limit: PART }, deadline, &mut ReadsOfCall::default()) {
+                    Ok(Some(Piece::Whole(_))) => {
+                        let message = reader.assembler.take();
                         self.set_delivery(reader, Delivery::Whole);
+                        (message, true)
                     }
-                    return ended.map(|_| None);
+                    Ok(Some(Piece::Part)) => (reader.assembler.take_part(), false),
+                    ended @ (Ok(None) | Err(_)) => {
+                        if reader.assembler.delivery() != Delivery::Discard {
+                            self.set_delivery(reader, Delivery::Whole);
+                        }
+                        return ended.map(|_| None);
+                    }
                 }
-            },
+            }
         };
         let kind = if part.is_text() { MessageKind::Text } else { MessageKind::Binary };
         Ok(Some(IncomingParts { guard, kind, part, is_whole, bound_to_thread: PhantomData }))
@@ -64,7 +66,8 @@ impl ReceiveHalf {
 }
 
 impl SendHalf {
-    /// Begins a message in parts, behind those that are being sent.
+    /// Begins a message in parts, behind the messages that are being sent. It is uncompressed if another thread's compression
+    /// takes too long.
     pub fn send_parts(self: &Arc<Self>, kind: MessageKind) -> Result<OutgoingParts<'_>> {
         let deadline = self.core.send_deadline();
         let is_compressed = self.compress_from.is_some();
@@ -72,13 +75,12 @@ impl SendHalf {
         let mut queue = match compressed {
             Some(Err(error)) if error.kind() != ErrorKind::Timeout => return Err(error),
             Some(Ok(queue)) => queue,
-            // Another thread compresses for long.
             Some(Err(_)) | None => self.wait_until(Need::Start, &deadline)?,
         };
         queue.begin_fragmented(this_thread());
         let compressor = if is_compressed { queue.take_compressor() } else { None };
         drop(queue);
-        // The first of a batch, whose sender now waits for the end of this message.
+        // Frames of a `send_all` may be queued whose sender now waits for the end of this message.
         self.flush_what_fits();
         let part = Fragment { kind, first: true, fin: Fin::More };
         Ok(OutgoingParts { half: self, part, compressor, bound_to_thread: PhantomData })
@@ -90,7 +92,7 @@ impl IncomingParts<'_> {
         self.kind
     }
 
-    /// What has come and is not fetched yet.
+    /// The current part.
     pub fn part(&self) -> &[u8] {
         self.part.as_bytes()
     }
@@ -103,7 +105,7 @@ impl IncomingParts<'_> {
         }
         let half = self.guard.half();
         let reader = self.guard.reader();
-        match half.read_piece(reader, Delivery::Parts { limit: PART }, &Deadline::NEVER, &mut Looks::default())? {
+        match half.read_piece(reader, Delivery::Parts { limit: PART }, &Deadline::NEVER, &mut ReadsOfCall::default())? {
             Some(Piece::Part) => self.part = reader.assembler.take_part(),
             Some(Piece::Whole(_)) => {
                 self.part = reader.assembler.take();
@@ -117,7 +119,7 @@ impl IncomingParts<'_> {
 }
 
 impl Drop for IncomingParts<'_> {
-    /// What has not come yet of the message is left out when it comes.
+    /// Has the rest of the message discarded when it comes.
     fn drop(&mut self) {
         if !self.is_whole {
             self.guard.reader().assembler.set_delivery(Delivery::Discard);
@@ -128,9 +130,10 @@ impl Drop for IncomingParts<'_> {
 impl OutgoingParts<'_> {
     /// Sends the message uncompressed, if none of it was sent yet.
     pub fn uncompressed(&mut self) {
-        if self.part.first
-            && let Some(compressor) = self.compressor.take()
-        {
+        if !self.part.first {
+            return;
+        }
+        if let Some(compressor) = self.compressor.take() {
             let mut queue = lock(&self.half.queue);
             queue.return_compressor(compressor);
             self.half.wake(&queue);
@@ -148,10 +151,10 @@ impl OutgoingParts<'_> {
 }
 
 impl Drop for OutgoingParts<'_> {
-    /// A message that was begun and not finished cannot be taken back: the peer is told, and nothing else can be sent.
+    /// A message of which a part was sent cannot be taken back: if it is not finished, this closes the connection.
     fn drop(&mut self) {
         if self.part.fin == Fin::Last {
-            // Others may go on since, and have begun a message in parts of their own.
+            // `send_fragment` has ended the message.
             return;
         }
         if !self.part.first {
@@ -159,7 +162,7 @@ impl Drop for OutgoingParts<'_> {
             self.half.queue_close(Some(CloseCode::INTERNAL_ERROR), "a message was left unfinished", deadline);
         }
         let mut queue = lock(&self.half.queue);
-        // If it was finished, another thread's may have begun since.
+        // If the last part was queued and its write has failed, another thread's message in parts may have begun since.
         queue.end_fragmented(this_thread());
         if let Some(compressor) = self.compressor.take() {
             queue.return_compressor(compressor);

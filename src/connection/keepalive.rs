@@ -7,9 +7,8 @@
 //!     └───────────── pong ────────────┴───────────────────────────────────┘
 //! ```
 //!
-//! A line that moves is never taken for dead: while the ping waits to leave, bytes that the system takes count as life; at
-//! all times, so do received bytes inside an unfinished frame, as no pong can stand inside a frame. A complete frame that
-//! is no pong does not.
+//! Progress renews the bound: while the ping waits to leave, bytes that the system takes; at all times, received bytes inside
+//! an unfinished frame, as no pong can stand inside a frame. A complete frame that is no pong does not renew it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,8 +18,9 @@ use crate::sync::Instant;
 /// Pings of which the pong is awaited; older ones are forgotten.
 const MAX_AWAITED: usize = 16;
 
-/// What the system has taken may still lie in buffers on its way, in front of the ping. Until a pong proves that it has
-/// arrived, the pong gets the time that these bytes need on a slow line, up to what such buffers hold.
+/// Bytes that the system has taken may still lie in buffers of the network, in front of the ping. Until a pong shows that
+/// they have arrived, the bound of the pong is longer by the time that these bytes need on a slow line. The most that such
+/// buffers are taken to hold is `MAX_BYTES_ON_THE_WAY`.
 const SLOW_LINE_BYTES_PER_SECOND: u64 = 100_000;
 const MAX_BYTES_ON_THE_WAY: u64 = 4 << 20;
 
@@ -103,7 +103,7 @@ impl Keepalive {
         self.phase = Phase::Quiet { due: None };
     }
 
-    /// What the clock asks for. A pong may lie unread: believe `Dead` only after a read found nothing.
+    /// What is due at `now`. After `Dead`, read once more before giving up: the pong may have come and not be read.
     pub fn look(&mut self, now: Instant, progress: LineProgress) -> KeepaliveAction {
         let Some(interval) = self.interval else { return KeepaliveAction::Wait(None) };
         let timeout = self.pong_timeout.unwrap_or(interval);
@@ -149,10 +149,9 @@ impl Keepalive {
 
     /// Instead of `payload`, an earlier ping that still waits to leave is to be answered.
     pub fn await_instead(&mut self, payload: &[u8], waiting: &[u8]) {
-        if let Phase::Leaving { payload: ours, .. } = &mut self.phase
-            && ours == payload
-        {
-            *ours = waiting.to_vec();
+        match &mut self.phase {
+            Phase::Leaving { payload: ours, .. } if ours == payload => *ours = waiting.to_vec(),
+            _ => {}
         }
     }
 

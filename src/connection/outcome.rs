@@ -7,8 +7,8 @@
 //!     └── abort, loss, violation, no pong, no answer to our close ────────────▶ Ended (Failed, or Closed with 1006)
 //! ```
 //!
-//! What the first of these events says holds for good: an `abort` while the peer's close is being answered cuts the answer
-//! short, and changes neither the code nor what `recv` returns.
+//! The first of these events decides code and result. So an `abort` while the peer's close is being answered ends the answer,
+//! and changes neither the code nor what `recv` returns (`OutcomeCell::finish`).
 
 use crate::close_code::CloseCode;
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub(crate) enum EndResult {
     Failed(Error),
 }
 
-/// How far the end is.
+/// The state of the connection, as the diagram above shows it.
 #[derive(Debug)]
 pub(crate) enum Outcome<'a> {
     Open,
@@ -38,7 +38,7 @@ pub(crate) enum Outcome<'a> {
     Ended(&'a EndResult),
 }
 
-/// The one place that knows the outcome. It is read without a lock, and written by whoever is first.
+/// The only place that has the outcome. It is read without a lock; the first write decides.
 #[derive(Default)]
 pub(crate) struct OutcomeCell {
     decided: OnceLock<(CloseInfo, EndResult)>,

@@ -1,11 +1,10 @@
 //! Messages to the queue: frames are encoded under a short lock, and one thread at a time writes what is queued (`write.rs`).
-//! Senders return at once when another writes, as a kernel with room in its socket buffer would let them; when the queue is
-//! full they wait in turn.
+//! While one thread writes, other senders queue their frames and return. When the queue is full, they wait in line.
 //!
-//! - A message that is compressed takes the compressor out of the queue for as long as that takes. Others do not wait for it
-//!   for long: sending uncompressed is always legal.
-//! - A large uncompressed message does not pass through the queue: its sender becomes the writer. A client masks chunk by
-//!   chunk straight from the caller's bytes, a server writes those bytes.
+//! - To compress a message, its sender takes the compressor out of the queue. Others wait for it only briefly: sending
+//!   uncompressed is always legal.
+//! - A large uncompressed message does not pass through the queue: its sender becomes the writer. A client masks the caller's
+//!   bytes chunk by chunk, a server writes them as they are.
 
 use std::time::Duration;
 
@@ -23,10 +22,10 @@ use crate::sync::{Arc, Instant, MutexGuard, bound, lock, this_thread};
 
 /// Messages from this size on are written directly.
 const DIRECT_SEND_MIN: usize = bound(64 * 1024, 64);
-/// How much of them a client masks and writes at once: each write wakes the peer. A multiple of four, for the mask, but not
-/// of 4096, as in `ReadBuffer`.
+/// How much of them a client masks and writes at once: large, as each write wakes the peer. A multiple of four, for the mask,
+/// but not of 4096, as in `ReadBuffer`.
 const MASK_CHUNK: usize = bound(1024 * 1024 - 1120, 24);
-/// How long a message waits for another one's compression before it goes uncompressed.
+/// How long a message waits for another thread's compression before it is sent uncompressed.
 const COMPRESSOR_WAIT: Duration = Duration::from_millis(50);
 
 /// One message to send, and how.
@@ -49,36 +48,36 @@ enum Encoding<'a> {
 
 /// What a sender does when its message cannot be queued now.
 #[derive(Clone, Copy)]
-enum Patience {
+enum Patience<'a> {
     Refuse,
-    WaitBy(Deadline),
+    WaitBy(&'a Deadline),
 }
 
-/// The compressor, taken out of the queue. Unless its history was kept by [`keep`](TakenCompressor::keep), it goes back with
-/// none: the peer has not seen what it has compressed.
+/// The compressor, taken out of the queue. [`keep`](TakenCompressor::keep) returns it with its history. On drop it is returned
+/// without: the peer will not see what it has compressed.
 struct TakenCompressor<'a> {
     half: &'a Arc<SendHalf>,
     compressor: Option<Box<MessageCompressor>>,
 }
 
-/// Sends what a batch has left in the queue when it ends before its end: by an error, or by a panic in its iterator.
+/// On drop, writes what `send_all` has left in the queue: also after an error, or a panic of the program's iterator.
 struct RestOfBatch<'a>(&'a Arc<SendHalf>);
 
-/// By when a sender with this deadline goes on without the compressor. It does not start again: that the line moves does not
-/// bring the compressor back.
+/// By when a sender with this deadline goes on without the compressor. Progress does not renew it: bytes that are written do
+/// not mean that the compressor is free soon.
 pub(super) fn compressor_deadline(deadline: &Deadline) -> Deadline {
     Deadline::after("send_timeout", Some(deadline.left_at_most(COMPRESSOR_WAIT)))
 }
 
 impl SendHalf {
     /// Calls `send` with how `message` is to be sent.
-    #[inline]
+    #[inline(always)]
     fn with_plan<T>(&self, message: &Outgoing<'_>, send: impl FnOnce(Plan<'_>) -> T) -> T {
         message.with_parts(|parts| {
             let len = parts.iter().map(|part| part.len()).sum();
-            let is_worth_it = self.compress_from.is_some_and(|least| len >= least);
+            let is_long_enough = self.compress_from.is_some_and(|least| len >= least);
             let encoding = match (message.prepared(), self.preparation) {
-                _ if !is_worth_it || !message.is_compressed() => Encoding::Uncompressed,
+                _ if !is_long_enough || !message.may_compress() => Encoding::Uncompressed,
                 (Some(prepared), Some(preparation)) => Encoding::Prepared(prepared, preparation),
                 (Some(_), None) | (None, _) => Encoding::Compressed,
             };
@@ -87,28 +86,28 @@ impl SendHalf {
         })
     }
 
-    /// Sends one message; returns when it is written, or queued behind the one who writes.
+    /// Sends one message; returns when it is written, or queued while another thread writes.
     pub fn send(self: &Arc<Self>, message: &Outgoing<'_>) -> Result<()> {
         let deadline = self.core.send_deadline();
         self.with_plan(message, |plan| {
             if plan.is_direct() {
                 return self.send_direct(plan, &deadline);
             }
-            let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+            let queue = self.enqueue(plan, Patience::WaitBy(&deadline))?;
             let end = queue.end();
             self.write_queued(queue, end, &deadline)
         })
     }
 
-    /// Sends one message; `Ok` when the system has taken all of it, an error when it has not: it may then be sent again on
-    /// another connection, and does not arrive twice. `abort` ends the connection.
+    /// Sends one message; `Ok` when the system has taken all of it, an error when it has not and never will: sent again on
+    /// another connection, the message does not arrive twice. `abort` ends the connection.
     pub fn send_through(self: &Arc<Self>, message: &Outgoing<'_>, abort: impl FnOnce()) -> Result<()> {
         let deadline = self.core.send_deadline();
         self.with_plan(message, |plan| {
             if plan.is_direct() {
                 return self.send_direct(plan, &deadline);
             }
-            let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+            let queue = self.enqueue(plan, Patience::WaitBy(&deadline))?;
             let end = queue.end();
             let written =
                 self.write_queued(queue, end, &deadline).and_then(|()| self.wait_until_written(end, &deadline));
@@ -120,13 +119,14 @@ impl SendHalf {
     pub fn send_all<'a>(self: &Arc<Self>, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<()> {
         let mut end = None;
         let _rest = RestOfBatch(self);
+        // Each wait restarts it.
+        let deadline = self.core.send_deadline();
         for message in messages {
-            let deadline = self.core.send_deadline();
             self.with_plan(&message, |plan| {
                 if plan.is_direct() {
                     return self.send_direct(plan, &deadline);
                 }
-                let queue = self.enqueue(plan, Patience::WaitBy(deadline))?;
+                let queue = self.enqueue(plan, Patience::WaitBy(&deadline))?;
                 let own_end = queue.end();
                 end = Some(own_end);
                 if queue.is_worth_writing() { self.write_queued(queue, own_end, &deadline) } else { Ok(()) }
@@ -135,7 +135,7 @@ impl SendHalf {
         let queue = lock(&self.queue);
         match (end, queue.failure()) {
             (None, Some(failure)) => Err(failure.clone()),
-            _ => self.write_queued(queue, end.unwrap_or(0), &self.core.send_deadline()),
+            _ => self.write_queued(queue, end.unwrap_or(0), &deadline),
         }
     }
 
@@ -146,9 +146,9 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Queues a message, when that may be.
-    #[inline]
-    fn enqueue(self: &Arc<Self>, message: Plan<'_>, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
+    /// Queues a message, as soon as that is allowed.
+    #[inline(always)]
+    fn enqueue(self: &Arc<Self>, message: Plan<'_>, patience: Patience<'_>) -> Result<MutexGuard<'_, SendQueue>> {
         match message.encoding {
             Encoding::Uncompressed => self.enqueue_uncompressed(message, patience),
             Encoding::Compressed => {
@@ -159,7 +159,7 @@ impl SendHalf {
                 })
             }
             Encoding::Prepared(prepared, preparation) => {
-                // Before anything is waited for, and with nothing taken that others need.
+                // Compressed before this call waits, and without the connection's compressor.
                 let compressed = prepared.compressed(preparation);
                 self.enqueue_compressed(message, compressed.len(), patience, |compressor, frame, mask| {
                     compressor.prepared(frame, message.kind, &compressed, mask);
@@ -168,11 +168,11 @@ impl SendHalf {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn enqueue_uncompressed(
         self: &Arc<Self>,
         message: Plan<'_>,
-        patience: Patience,
+        patience: Patience<'_>,
     ) -> Result<MutexGuard<'_, SendQueue>> {
         let mut queue = self.admit(Need::Message(message.len), patience)?;
         queue.queue_message(message.kind, message.parts)?;
@@ -180,13 +180,14 @@ impl SendHalf {
         Ok(queue)
     }
 
-    /// Has `encode` make a frame, for which there must be room for about `length` bytes, and queues it. Frames go out in the
-    /// order of the compressor's history, as it is given back only when the frame is queued.
+    /// Calls `encode` with the compressor, and queues the frame that it makes. `length`: about how many bytes that is, to wait
+    /// for room. The compressor is returned in the same step in which the frame is queued, so that frames are written in the
+    /// order of its history.
     fn enqueue_compressed(
         self: &Arc<Self>,
         message: Plan<'_>,
         length: usize,
-        patience: Patience,
+        patience: Patience<'_>,
         encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<[u8; 4]>),
     ) -> Result<MutexGuard<'_, SendQueue>> {
         let Some((mut taken, mask)) = self.take_compressor(length, patience)? else {
@@ -194,7 +195,7 @@ impl SendHalf {
         };
         let mut frame = Vec::new();
         encode(taken.compressor(), &mut frame, mask);
-        // Nobody begins a message in parts meanwhile, but the queue may have filled.
+        // Meanwhile the queue may have filled, or an uncompressed message in parts begun.
         let mut queue = self.admit(Need::Message(frame.len()), patience)?;
         queue.queue_frame(frame);
         queue.note_accepted(1, message.len);
@@ -208,14 +209,14 @@ impl SendHalf {
     fn take_compressor(
         self: &Arc<Self>,
         length: usize,
-        patience: Patience,
+        patience: Patience<'_>,
     ) -> Result<Option<(TakenCompressor<'_>, Option<[u8; 4]>)>> {
         let mut queue = self.admit(Need::Message(length), patience)?;
         let is_free = queue.is_ready(Need::Compressor, None, self.core.sent());
         let mut compressor = if is_free { queue.take_compressor() } else { None };
         if let (None, Patience::WaitBy(deadline)) = (&compressor, patience) {
             self.unlock(queue);
-            queue = match self.wait_until(Need::Compressor, &compressor_deadline(&deadline)) {
+            queue = match self.wait_until(Need::Compressor, &compressor_deadline(deadline)) {
                 Ok(queue) => queue,
                 Err(error) if error.kind() == ErrorKind::Timeout => return Ok(None),
                 Err(error) => return Err(error),
@@ -224,7 +225,7 @@ impl SendHalf {
         }
         let taken = compressor.map(|compressor| TakenCompressor { half: self, compressor: Some(compressor) });
         let mask = queue.next_mask();
-        // Not while holding the lock: `taken` may have to be dropped.
+        // Unlocked first: dropping `taken` locks.
         self.unlock(queue);
         match taken {
             Some(taken) => Ok(Some((taken, mask?))),
@@ -233,22 +234,22 @@ impl SendHalf {
     }
 
     /// The queue, when `need` is met.
-    #[inline]
-    fn admit(self: &Arc<Self>, need: Need, patience: Patience) -> Result<MutexGuard<'_, SendQueue>> {
+    #[inline(always)]
+    fn admit(self: &Arc<Self>, need: Need, patience: Patience<'_>) -> Result<MutexGuard<'_, SendQueue>> {
         match patience {
-            Patience::WaitBy(deadline) => self.wait_until(need, &deadline),
+            Patience::WaitBy(deadline) => self.wait_until(need, deadline),
             Patience::Refuse => {
                 let queue = lock(&self.queue);
                 self.check_sendable(&queue)?;
                 let Need::Message(length) = need else { return Ok(queue) };
-                let refused = |why| Err(Error::new(ErrorKind::WouldBlock, why));
-                match queue.phase() {
-                    SendPhase::Fragmented { .. } => refused("try_send: another message is being sent in parts"),
-                    _ if !queue.fits(length, self.core.sent()) => {
-                        refused("try_send: the peer has not taken what is queued for it already")
-                    }
-                    _ => Ok(queue),
-                }
+                let why = if !queue.is_between_messages() {
+                    "try_send: another message is being sent in parts"
+                } else if !queue.fits(length, self.core.sent()) {
+                    "try_send: the peer has not taken what is queued for it already"
+                } else {
+                    return Ok(queue);
+                };
+                Err(Error::new(ErrorKind::WouldBlock, why))
             }
         }
     }
@@ -258,17 +259,19 @@ impl SendHalf {
         let (mut writer, mask) = self.begin_direct(message.kind, message.len, deadline)?;
         let mut is_handed_over = false;
         if let Err(error) = self.write_direct(&mut writer, mask, message.parts, deadline, &mut is_handed_over) {
-            // Only what follows the message, such as TLS's own output, may have failed.
+            // The error may be of what follows the message, such as output of TLS itself.
             let is_out = is_handed_over && writer.wire.unsent_plain() == 0;
             let error = self.sending_failed(writer, error);
             return if is_out { Ok(()) } else { Err(error) };
         }
-        // What others queued meanwhile: its failure is not this caller's.
-        self.write_on(lock(&self.queue), writer, 0, deadline)
+        // Writes what others queued meanwhile. An error there is not this caller's.
+        let mut queue = lock(&self.queue);
+        self.note_written(&mut queue, &writer);
+        self.write_on(queue, writer, 0, deadline)
     }
 
-    /// The writer, with all that is queued and the header of a message in its batch. From here on others may queue what
-    /// comes behind the message: the header goes into the batch under the lock under which a message may begin.
+    /// Takes the writer, with all that is queued and the header of the message in its batch. The header is put there under
+    /// the lock under which the message may begin: whatever others queue from then on comes behind the message.
     fn begin_direct(
         self: &Arc<Self>,
         kind: MessageKind,
@@ -284,6 +287,7 @@ impl SendHalf {
                     return Err(self.sending_failed(writer, error));
                 }
                 queue = lock(&self.queue);
+                self.note_written(&mut queue, &writer);
                 // Meanwhile a message in parts may have begun, or a close.
                 if !queue.is_between_messages() {
                     queue.return_writer(writer);
@@ -311,7 +315,7 @@ impl SendHalf {
         is_handed_over: &mut bool,
     ) -> Result<()> {
         match (mask, parts) {
-            // What need not be masked need not be copied, but for the start, which goes out with the header.
+            // Without a mask, only the start is copied, to be written together with the header.
             (None, [payload]) => {
                 let (start, rest) = payload.split_at(DIRECT_SEND_MIN);
                 copy::append(&mut writer.batch, start);
@@ -358,12 +362,15 @@ impl SendHalf {
 
     /// Notes what of the queue went out with the first part of a directly written message.
     fn finish_batch(&self, writer: &mut WriteHalf) {
-        lock(&self.queue).note_written(writer);
+        let mut queue = lock(&self.queue);
+        self.note_written(&mut queue, writer);
+        self.wake(&queue);
+        drop(queue);
         writer.restart();
     }
 
-    /// Queues a part of a message in parts, and sends it like a message. Behind the last part others may go on, and the
-    /// compressor is given back.
+    /// Queues a part of a message in parts, and sends it like a message. With the last part the compressor is returned, and
+    /// other messages may follow.
     pub fn send_fragment(
         self: &Arc<Self>,
         part: Fragment,
@@ -451,16 +458,15 @@ impl SendHalf {
         Error::new(ErrorKind::Closed, text)
     }
 
-    /// Refuses to wait for a message in parts that this very thread has begun.
+    /// Fails where this thread itself has begun a message in parts, so that a wait for its end would not end.
     pub fn check_not_own_message(&self, queue: &SendQueue, need: Need) -> Result<()> {
-        match (need, queue.phase()) {
-            (Need::Frame(_), _) => Ok(()),
-            (_, SendPhase::Fragmented { by }) if *by == this_thread() => Err(Error::new(
-                ErrorKind::InvalidInput,
-                "this thread holds an unfinished MessageWriter of this connection: finish or drop it first",
-            )),
-            _ => Ok(()),
+        let may_stand_inside = matches!(need, Need::Frame(_));
+        let is_own = matches!(queue.phase(), SendPhase::Fragmented { by } if *by == this_thread());
+        if may_stand_inside || !is_own {
+            return Ok(());
         }
+        let text = "this thread holds an unfinished MessageWriter of this connection: finish or drop it first";
+        Err(Error::new(ErrorKind::InvalidInput, text))
     }
 }
 
@@ -481,7 +487,7 @@ impl TakenCompressor<'_> {
         self.compressor.as_mut().expect("only taken by keep and drop")
     }
 
-    /// Gives the compressor back with its history: what it has compressed is queued.
+    /// Returns the compressor with its history: the frame is queued.
     fn keep(mut self, queue: &mut SendQueue) {
         queue.return_compressor(self.compressor.take().expect("only taken here and by drop"));
     }

@@ -1,4 +1,4 @@
-//! What is to be sent: encoded frames, pongs, the write half while nobody writes, and who may go on.
+//! What is to be sent: encoded frames, pongs, the write half while nobody writes, and which sender may go on.
 //!
 //! ```text
 //!   WriterSlot   Idle ──▶ Flushing ──▶ Idle          a call that never waits: the receiver, try_send
@@ -13,13 +13,21 @@
 //!
 //! A plain value: no I/O, no waiting, no clock.
 
+mod masks;
+mod turns;
+mod write_half;
+
 use std::collections::VecDeque;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::protocol::{Fragment, FrameEncoder, MessageCompressor, MessageKind, Opcode, Role};
 use crate::statistics::Traffic;
 use crate::sync::{ThreadId, bound};
 use crate::transport::WriteState;
+use masks::Masks;
+use turns::Turns;
+pub(crate) use turns::{Need, Ticket};
+pub(crate) use write_half::WriteHalf;
 
 /// Queued bytes that are worth a system call while more is coming.
 const BATCH_FLUSH_AT: usize = bound(64 * 1024, 50);
@@ -35,27 +43,25 @@ pub(crate) struct SendQueue {
     /// Encoded frames that the writer has not fetched yet.
     frames: Vec<u8>,
     pongs: VecDeque<Vec<u8>>,
-    /// TLS has something of its own to say.
+    /// TLS has output of its own to write, such as an alert or the answer to a key update.
     pub tls_output: bool,
     writer: WriterSlot,
     compressor: CompressorSlot,
     phase: SendPhase,
-    /// Counted over the connection's life, pongs and directly written messages apart: the bytes of frames that the writer
-    /// has fetched, and of these, that the system has taken.
+    /// Bytes of queued frames since the connection is open, without pongs and directly written messages: how many the
+    /// writer has fetched, and how many of these the system has taken.
     fetched: u64,
     written: u64,
-    /// The writer's batch when it was fetched, and how many bytes the system had taken then: what of it is not taken yet
-    /// can be told without asking the writer.
+    /// The length of the writer's batch when it was fetched, and how many bytes the system had taken then: with these,
+    /// `buffered` needs nothing that the writer holds.
     in_flight: usize,
     sent_at_fetch: u64,
-    /// Pings of which the last byte has not left, with the position behind it.
+    /// Pings that the system has not taken completely, with the position behind each.
     pings: VecDeque<(u64, Vec<u8>)>,
-    /// Senders that wait, the first come first.
-    turns: VecDeque<(Ticket, Need)>,
-    next_ticket: Ticket,
+    turns: Turns,
     /// How many threads wait for a change.
     pub waiting: usize,
-    /// A thread of ours writes what was left behind.
+    /// A flush thread (`SendHalf::write_left_behind`) is running, or being started.
     pub has_flush_thread: bool,
     /// How much is queued at most; one message alone may be larger.
     limit: usize,
@@ -63,12 +69,9 @@ pub(crate) struct SendQueue {
     accepted: Traffic,
 }
 
-/// A place in the line of senders that wait.
-pub(crate) type Ticket = u64;
-
 /// Who holds the write half.
 pub(crate) enum WriterSlot {
-    /// Nobody: whoever has something to write takes it.
+    /// Nobody: the next thread that writes takes it.
     Idle(Box<WriteHalf>),
     /// A call that never waits: it is back at once.
     Flushing,
@@ -80,7 +83,7 @@ pub(crate) enum WriterSlot {
     Broken,
 }
 
-/// Where the compressor is. Whoever compresses takes it out: it is needed for long, and only by one.
+/// Who holds the compressor. A thread takes it out to compress, which may take long, without the lock.
 pub(crate) enum CompressorSlot {
     /// No compression was agreed on.
     None,
@@ -104,59 +107,12 @@ pub(crate) enum SendPhase {
     Failed(Error),
 }
 
-/// What a sender waits for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Need {
-    /// To queue a message of so many bytes.
-    Message(usize),
-    /// To queue a frame of so many bytes that may stand inside a message in parts.
-    Frame(usize),
-    /// To write a message directly.
-    Writer,
-    /// To compress a message.
-    Compressor,
-    /// To begin a message in parts.
-    Start,
-    /// The same, with the compressor.
-    CompressedStart,
-}
-
-impl Need {
-    /// Whether who waits for it writes what is queued, when its turn comes.
-    fn is_for_writing(self) -> bool {
-        match self {
-            Need::Message(_) | Need::Frame(_) | Need::Writer => true,
-            Need::Compressor | Need::Start | Need::CompressedStart => false,
-        }
-    }
-
-    /// Whether a sender with this need keeps `later` from what it waits for, and so goes first.
-    fn goes_before(self, later: Need) -> bool {
-        match later {
-            Need::Message(_) | Need::Frame(_) | Need::Writer => self.is_for_writing(),
-            Need::Compressor => matches!(self, Need::Compressor | Need::CompressedStart),
-            // During a message in parts nobody else can go on.
-            Need::Start | Need::CompressedStart => true,
-        }
-    }
-}
-
-/// What came of queueing a close frame.
+/// The result of queueing a close frame.
 #[derive(Debug)]
 pub(crate) enum CloseQueued {
     Now,
     Before,
     Failed(Error),
-}
-
-/// The writing side of the transport, and what is on its way there.
-pub(crate) struct WriteHalf {
-    pub wire: WriteState,
-    pub batch: Vec<u8>,
-    pub written: usize,
-    /// Where the frames of the queue stand in the batch: behind pongs, and before a directly written message.
-    frames_start: usize,
-    frames_end: usize,
 }
 
 impl SendQueue {
@@ -176,8 +132,7 @@ impl SendQueue {
             in_flight: 0,
             sent_at_fetch: 0,
             pings: VecDeque::new(),
-            turns: VecDeque::new(),
-            next_ticket: 0,
+            turns: Turns::default(),
             waiting: 0,
             has_flush_thread: false,
             limit,
@@ -187,10 +142,17 @@ impl SendQueue {
 
     // What may be done now.
 
+    /// Whether nobody sends and nobody waits. Then every need is met. A cheap check for the usual case.
+    #[inline]
+    pub fn is_clear(&self) -> bool {
+        let is_idle = matches!(self.writer, WriterSlot::Idle(_)) && self.turns.is_empty();
+        is_idle && matches!(self.phase, SendPhase::Open) && !matches!(self.compressor, CompressorSlot::Taken)
+    }
+
     /// Whether `need` is met for the sender with this ticket. `sent`: the bytes that the system has taken.
     pub fn is_ready(&self, need: Need, ticket: Option<Ticket>, sent: u64) -> bool {
         let may_queue = |length| match self.writer {
-            // A writer in its place has no backlog that could not be written by this very call.
+            // With the writer in its place, the caller itself can write what is queued before.
             WriterSlot::Idle(_) => self.is_next(need, ticket) || self.fits(length, sent),
             WriterSlot::Writing | WriterSlot::Flushing => self.fits(length, sent),
             WriterSlot::Yielding | WriterSlot::Broken => false,
@@ -203,7 +165,7 @@ impl SendQueue {
             }
     }
 
-    /// Whether nothing but the writer, the room in the queue and those before it stand in the way of `need`.
+    /// Whether the phase and the compressor allow what `need` is for. The writer, room and the line are not considered.
     fn allows(&self, need: Need) -> bool {
         match need {
             Need::Message(_) | Need::Writer | Need::Start => self.is_between_messages(),
@@ -244,6 +206,7 @@ impl SendQueue {
         self.accepted.payload_bytes += payload_bytes as u64;
     }
 
+    /// Whether a batch of messages has become large enough for a system call of its own.
     pub fn is_worth_writing(&self) -> bool {
         self.frames.len() >= BATCH_FLUSH_AT
     }
@@ -285,26 +248,23 @@ impl SendQueue {
 
     // Turns.
 
-    /// The last place in the line.
+    /// Takes the last place in the line.
     pub fn take_turn(&mut self, need: Need) -> Ticket {
-        self.next_ticket += 1;
-        self.turns.push_back((self.next_ticket, need));
-        self.next_ticket
+        self.turns.take(need)
     }
 
     pub fn leave_turn(&mut self, ticket: Ticket) {
-        self.turns.retain(|(waiting, _)| *waiting != ticket);
+        self.turns.leave(ticket);
     }
 
-    /// Whether a sender waits that only the writer holds up: it will write what is queued.
+    /// Whether a sender in line waits only for the writer or for room: it will write what is queued.
     pub fn has_turns(&self) -> bool {
-        self.turns.iter().any(|(_, need)| need.is_for_writing() && self.allows(*need))
+        self.turns.before(None).any(|need| need.is_for_writing() && self.allows(need))
     }
 
     /// Whether no sender that could go on came before the one with this need and ticket.
     fn is_next(&self, need: Need, ticket: Option<Ticket>) -> bool {
-        let mut before = self.turns.iter().take_while(|(waiting, _)| Some(*waiting) != ticket);
-        !before.any(|(_, earlier)| earlier.goes_before(need) && self.allows(*earlier))
+        !self.turns.before(ticket).any(|earlier| earlier.goes_before(need) && self.allows(earlier))
     }
 
     // Queueing.
@@ -346,7 +306,7 @@ impl SendQueue {
         }
     }
 
-    /// Appends a ping to the queue, if anything may still be sent; says whether it was.
+    /// Appends a ping to the queue, unless our close frame is queued or a write has failed. Returns whether it did.
     pub fn queue_ping(&mut self, payload: &[u8]) -> Result<bool> {
         if !self.is_open() {
             return Ok(false);
@@ -357,7 +317,7 @@ impl SendQueue {
         Ok(true)
     }
 
-    /// The last of the pings that wait to leave.
+    /// The newest ping that the system has not taken completely.
     pub fn last_ping(&self) -> Option<&[u8]> {
         self.pings.back().map(|(_, payload)| payload.as_slice())
     }
@@ -378,7 +338,7 @@ impl SendQueue {
         CloseQueued::Now
     }
 
-    /// Keeps a pong for the writer.
+    /// Keeps a pong for the writer, unless our close frame is queued.
     pub fn queue_pong(&mut self, payload: Vec<u8>) {
         if !self.is_open() {
             return;
@@ -430,7 +390,7 @@ impl SendQueue {
         self.frames.is_empty() && self.pongs.is_empty() && !self.tls_output
     }
 
-    /// Whether anything waits to be written, and nobody writes or will.
+    /// Whether anything waits to be written, nobody writes, and no sender in line will.
     pub fn is_left_behind(&self) -> bool {
         self.needs_writer() && !self.has_turns()
     }
@@ -509,10 +469,12 @@ impl SendQueue {
     }
 
     /// Notes how much of the queue the system has taken. The writer's batch is as `fetch` made it, or spent.
+    #[inline]
     pub fn note_written(&mut self, writer: &WriteHalf) {
-        self.written = self.fetched - writer.unwritten_frames();
         if writer.is_idle() {
-            self.in_flight = 0;
+            (self.written, self.in_flight) = (self.fetched, 0);
+        } else {
+            self.written = self.fetched - writer.unwritten_frames();
         }
     }
 
@@ -556,65 +518,6 @@ impl SendQueue {
             self.frames = Vec::new();
         }
         self.writer = WriterSlot::Idle(writer);
-    }
-}
-
-impl WriteHalf {
-    fn new(wire: WriteState) -> WriteHalf {
-        WriteHalf { wire, batch: Vec::new(), written: 0, frames_start: 0, frames_end: 0 }
-    }
-
-    /// Whether all of the batch is taken; with TLS, some of it may still be in the wire.
-    pub fn batch_written(&self) -> bool {
-        self.written == self.batch.len()
-    }
-
-    /// Makes the spent batch ready for the next bytes.
-    pub fn restart(&mut self) {
-        self.batch.clear();
-        (self.written, self.frames_start, self.frames_end) = (0, 0, 0);
-    }
-
-    /// Whether nothing at all is on its way.
-    pub fn is_idle(&self) -> bool {
-        self.batch_written() && self.wire.is_empty()
-    }
-
-    /// How many bytes of the queue's frames the system has not taken: with TLS, those in records that are not all out.
-    fn unwritten_frames(&self) -> u64 {
-        let taken = self.written.saturating_sub(self.wire.unsent_plain());
-        (self.frames_end - taken.clamp(self.frames_start, self.frames_end)) as u64
-    }
-}
-
-/// A fresh, unpredictable mask for each frame (RFC 6455 §5.3), from the system's generator, several at a time.
-struct Masks {
-    pool: Vec<u8>,
-    role: Role,
-}
-
-impl Masks {
-    const POOL: usize = 1024;
-
-    fn new(role: Role) -> Masks {
-        Masks { pool: Vec::new(), role }
-    }
-
-    /// Fails without entropy, never with a mask that is not random.
-    fn next(&mut self) -> Result<Option<[u8; 4]>> {
-        if self.role == Role::Server {
-            return Ok(None);
-        }
-        if self.pool.is_empty() {
-            self.pool.resize(Masks::POOL, 0);
-            if let Err(error) = getrandom::fill(&mut self.pool) {
-                self.pool.clear();
-                return Err(Error::caused(ErrorKind::Io, "the system gives no random bytes for a mask", error));
-            }
-        }
-        let (rest, &mask) = self.pool.split_last_chunk().expect("a multiple of four");
-        self.pool.truncate(rest.len());
-        Ok(Some(mask))
     }
 }
 

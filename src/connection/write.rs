@@ -1,8 +1,8 @@
 //! From the queue to the transport.
 //!
-//! The thread that finds the write half in its place becomes the writer, and looks at the queue again before it lets go: so
-//! senders that come during a write are written together, by one system call. What a call that never waits leaves behind is
-//! written by a thread of ours, which ends when nothing is left.
+//! A sender that finds the write half in its slot takes it and becomes the writer. Before the writer returns it, it checks the
+//! queue again: frames that other senders queue during a write are written together, by one system call. What a call that
+//! never waits leaves behind is written by the flush thread, which ends when nothing is left.
 
 use std::io;
 use std::time::Duration;
@@ -18,11 +18,14 @@ use crate::transport::WriteState;
 /// Back-off after a `WouldBlock` that may have come before the timeout (the shared socket was briefly non-blocking); avoids
 /// spinning.
 const SPURIOUS_WOULDBLOCK_BACKOFF: Duration = Duration::from_millis(1);
-/// How long the receiver waits at most to hear from the thread that writes our close frame that it is out.
+/// How long a receiver waits at most until the thread that writes our close frame has noted whether the system took it.
 const CLOSE_NOTE_WAIT: Duration = Duration::from_secs(1);
+/// The same for a receiving call that is not to wait: it happens once, at the end, and is over as soon as the thread that writes
+/// has taken its lock.
+const CLOSE_NOTE_WAIT_OF_A_POLL: Duration = Duration::from_millis(5);
 /// Batches that one sender writes for others before the next sender takes over.
 const MAX_BATCHES_FOR_OTHERS: usize = bound(64, 2);
-/// The same for a call that never waits.
+/// Batches that one call writes that never waits: other such calls may fill the queue as fast as it empties.
 const MAX_FLUSH_BATCHES: usize = bound(8, 2);
 
 /// The sending half. It calls the core, and nothing of receiving.
@@ -36,12 +39,37 @@ pub(crate) struct SendHalf {
     pub preparation: Option<crate::protocol::Preparation>,
 }
 
-/// How long writing may wait.
+/// How long one write may wait.
 enum Pace<'a> {
     /// Not at all.
     Now,
     /// For each step, until the deadline.
     By(&'a mut Deadline),
+}
+
+/// The bound of a wait for other threads' writes: it starts again whenever the system takes bytes.
+struct StallBound {
+    deadline: Deadline,
+    sent: u64,
+}
+
+impl StallBound {
+    /// Begins now: what the caller did before, such as compressing, does not count.
+    fn new(deadline: &Deadline, core: &Core) -> StallBound {
+        let mut deadline = *deadline;
+        deadline.progress();
+        StallBound { deadline, sent: core.sent() }
+    }
+
+    /// The time left, or the error when it is over.
+    fn left(&mut self, core: &Core) -> Result<Option<Duration>> {
+        let sent = core.sent();
+        if sent != self.sent {
+            self.sent = sent;
+            self.deadline.progress();
+        }
+        self.deadline.check("waiting for other threads' messages to be sent")
+    }
 }
 
 impl SendHalf {
@@ -57,26 +85,37 @@ impl SendHalf {
     // Waiting. The caller holds the queue's lock; the wait gives it up.
 
     /// Waits until `need` is met, in turn with others, by a deadline that starts again while the writer makes progress.
+    #[inline(always)]
     pub fn wait_until(self: &Arc<Self>, need: Need, deadline: &Deadline) -> Result<MutexGuard<'_, SendQueue>> {
         let queue = lock(&self.queue);
+        if queue.is_clear() && self.core.outcome.is_open() {
+            return Ok(queue);
+        }
+        self.wait_if_not_ready(queue, need, deadline)
+    }
+
+    #[cold]
+    fn wait_if_not_ready<'a>(
+        self: &'a Arc<Self>,
+        queue: MutexGuard<'a, SendQueue>,
+        need: Need,
+        deadline: &Deadline,
+    ) -> Result<MutexGuard<'a, SendQueue>> {
         if !queue.is_ready(need, None, self.core.sent()) {
-            return self.wait_in_turn(queue, need, *deadline);
+            return self.wait_in_turn(queue, need, deadline);
         }
         self.check_sendable(&queue)?;
         Ok(queue)
     }
 
-    #[cold]
     fn wait_in_turn<'a>(
         self: &'a Arc<Self>,
         mut queue: MutexGuard<'a, SendQueue>,
         need: Need,
-        mut deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<MutexGuard<'a, SendQueue>> {
         let ticket = queue.take_turn(need);
-        // The bound is over this wait, not over what the sender did before, such as to compress.
-        deadline.progress();
-        let mut sent = self.core.sent();
+        let mut bound = StallBound::new(deadline, &self.core);
         let result = loop {
             if let Err(error) = self.check_sendable(&queue).and_then(|()| self.check_not_own_message(&queue, need)) {
                 break Err(error);
@@ -84,11 +123,7 @@ impl SendHalf {
             if queue.is_ready(need, Some(ticket), self.core.sent()) {
                 break Ok(());
             }
-            if self.core.sent() != sent {
-                sent = self.core.sent();
-                deadline.progress();
-            }
-            match deadline.check("waiting for other threads' messages to be sent") {
+            match bound.left(&self.core) {
                 Ok(left) => queue = self.wait(queue, left),
                 Err(error) => break Err(error),
             }
@@ -104,7 +139,8 @@ impl SendHalf {
         }
     }
 
-    /// Gives the lock up without writing. Others may have left their frames to this thread, which had a place in the line.
+    /// Unlocks the queue without writing. While this thread stood in the line, others may have left their frames to it: these
+    /// are written.
     pub fn unlock(self: &Arc<Self>, queue: MutexGuard<'_, SendQueue>) {
         let is_left_behind = queue.is_left_behind();
         drop(queue);
@@ -127,7 +163,7 @@ impl SendHalf {
         }
     }
 
-    /// Wakes them to look at the outcome. Passing through the lock makes sure that nobody is between its look and its wait.
+    /// Wakes all of them to check the outcome. Taking the lock once ensures that nobody is between its check and its wait.
     pub fn wake_all(&self) {
         drop(lock(&self.queue));
         self.changed.notify_all();
@@ -135,22 +171,24 @@ impl SendHalf {
 
     // Writing.
 
-    /// Writes what is queued, or leaves it to the one who writes. `end`: the position behind the caller's own frames, whose
-    /// failure is the caller's.
+    /// Writes what is queued, or leaves it to the thread that writes or will write. `end`: the position behind the caller's
+    /// own frames: only an error before it is returned.
+    #[inline]
     pub fn write_queued<'a>(
         &'a self,
         mut queue: MutexGuard<'a, SendQueue>,
         end: u64,
         deadline: &Deadline,
     ) -> Result<()> {
-        // A flush never blocks, so this wait needs no deadline. It may leave behind what does not fit.
+        // A flush never blocks, so this wait needs no deadline. The flush may leave frames behind, so check again after it.
         while queue.is_flushing() {
             queue = self.wait(queue, None);
         }
         if let Some(failure) = queue.failure() {
             return if queue.is_written(end) { Ok(()) } else { Err(failure.clone()) };
         }
-        // The next in line writes, too. But the queue must not grow while each leaves it to the next.
+        // A sender in line will write these frames with its own. Not when the queue is full: each sender could leave it to
+        // the next, and it would grow.
         if !queue.needs_writer() || (queue.has_turns() && queue.fits(0, self.core.sent())) {
             return Ok(());
         }
@@ -171,7 +209,6 @@ impl SendHalf {
         let mut batches = 0;
         loop {
             if writer.is_idle() {
-                self.note_pings(&mut queue, &writer);
                 if queue.is_empty() || (queue.has_turns() && queue.is_written(end)) {
                     queue.return_writer(writer);
                     self.wake(&queue);
@@ -186,15 +223,21 @@ impl SendHalf {
                 }
                 self.wake(&queue);
             }
-            // What was queued by others gets a bound of its own.
-            let deadline = if queue.is_written(end) { self.core.send_deadline() } else { *deadline };
+            let is_own = !queue.is_written(end);
             drop(queue);
-            if let Err(error) = self.write_batch(&mut writer, &deadline) {
+            let written = if is_own {
+                self.write_batch(&mut writer, deadline)
+            } else {
+                // Other threads' frames get a bound of their own.
+                self.write_batch(&mut writer, &self.core.send_deadline())
+            };
+            if let Err(error) = written {
                 let error = self.sending_failed(writer, error);
                 return if lock(&self.queue).is_written(end) { Ok(()) } else { Err(error) };
             }
             batches += 1;
             queue = lock(&self.queue);
+            self.note_written(&mut queue, &writer);
         }
     }
 
@@ -211,13 +254,13 @@ impl SendHalf {
         written: &mut usize,
         deadline: &Deadline,
     ) -> Result<()> {
-        // What came before, such as the chunks of a large message, may have taken longer than this write may stand still.
+        // The bound is over standing still: the time of earlier writes, such as other chunks of the message, does not count.
         let mut deadline = *deadline;
         deadline.progress();
         self.pump(wire, bytes, written, Pace::By(&mut deadline)).map(drop)
     }
 
-    /// Writes what is queued as far as the system takes it now; says whether it went well. Never waits.
+    /// Writes what is queued as far as the system takes it now. Never waits. An error is returned by the next send.
     pub fn try_flush(&self) {
         let mut queue = lock(&self.queue);
         if !queue.needs_writer() {
@@ -225,15 +268,15 @@ impl SendHalf {
         }
         let Some(mut writer) = queue.take_writer(WriterSlot::Flushing) else { return };
         for batch in 1.. {
-            // What is left of the last batch goes first, alone: a queue behind a stuck peer must not empty into it.
+            // What is left of the last batch is written first. Only then the queue is fetched: it must stay full while the
+            // peer takes nothing.
             let fetched = if writer.is_idle() { queue.fetch(&mut writer, self.core.sent()) } else { Ok(()) };
             drop(queue);
             let written =
                 fetched.and_then(|()| self.pump(&mut writer.wire, &writer.batch, &mut writer.written, Pace::Now));
             queue = lock(&self.queue);
-            self.note_pings(&mut queue, &writer);
+            self.note_written(&mut queue, &writer);
             match written {
-                // Those who never wait may fill the queue as fast as it empties.
                 Ok(true) if batch < MAX_FLUSH_BATCHES && !queue.is_empty() => continue,
                 Ok(_) => queue.return_writer(writer),
                 Err(error) => queue.break_writer(&writer, &error),
@@ -243,7 +286,7 @@ impl SendHalf {
         }
     }
 
-    /// Writes what is queued as far as the system takes it now, and sees to it that the rest is written, too. Never waits.
+    /// Writes what is queued as far as the system takes it now, and starts the flush thread for what is left. Never waits.
     pub fn flush_what_fits(self: &Arc<Self>) {
         self.try_flush();
         let mut queue = lock(&self.queue);
@@ -255,8 +298,8 @@ impl SendHalf {
         let half = Arc::clone(self);
         if let Err(error) = spawn("wsync flush", move || half.write_left_behind()) {
             lock(&self.queue).has_flush_thread = false;
-            // A receiving thread tries again from time to time.
-            log::warn!("no thread is to be had for what is left to write: {error}");
+            // A receiving thread tries again every 20 ms.
+            log::warn!("the system gives no thread to write what is left: {error}");
         }
     }
 
@@ -269,7 +312,7 @@ impl SendHalf {
                 queue.has_flush_thread = false;
                 return;
             };
-            // Nothing of it is this thread's own: a failure is for the next call to tell.
+            // None of it is this thread's own: the next send returns the error.
             let _ = self.write_on(queue, writer, 0, &self.core.send_deadline());
         }
     }
@@ -278,16 +321,14 @@ impl SendHalf {
     pub fn flush(&self, deadline: &Deadline) -> Result<()> {
         let end = lock(&self.queue).end();
         self.wait_until_written(end, deadline)?;
-        // Pongs, and what TLS has to say.
+        // Pongs, and output of TLS itself: they have no position.
         self.try_flush();
         Ok(())
     }
 
     /// Waits until the system has taken everything up to a position.
     pub fn wait_until_written(&self, end: u64, deadline: &Deadline) -> Result<()> {
-        let mut deadline = *deadline;
-        deadline.progress();
-        let mut sent = self.core.sent();
+        let mut bound = StallBound::new(deadline, &self.core);
         let mut queue = lock(&self.queue);
         while !queue.is_written(end) {
             if let Some(failure) = queue.failure() {
@@ -297,22 +338,18 @@ impl SendHalf {
                 return Err(error.clone());
             }
             if queue.is_left_behind() {
-                self.write_queued(queue, end, &deadline)?;
+                self.write_queued(queue, end, &bound.deadline)?;
                 queue = lock(&self.queue);
                 continue;
             }
-            if self.core.sent() != sent {
-                sent = self.core.sent();
-                deadline.progress();
-            }
-            let left = deadline.check("waiting for other threads' messages to be sent")?;
-            queue = self.wait(queue, left);
+            queue = self.wait(queue, bound.left(&self.core)?);
         }
         Ok(())
     }
 
-    /// After an error: sees to it that what ends at a position is not written any more, or finds that it was. Another thread
-    /// may be writing it; it alone knows how far it is, and comes back when the connection is aborted.
+    /// Decides after an error whether the frames up to `end` were written: `Ok` if the system has taken them all, `error` if
+    /// it has not and never will. If another thread holds the write half, only that thread knows: then `abort` ends the
+    /// connection, so that the thread returns the write half, and this call waits for it.
     pub fn withdraw(&self, end: u64, error: Error, abort: impl FnOnce()) -> Result<()> {
         let mut abort = Some(abort);
         let mut queue = lock(&self.queue);
@@ -339,10 +376,12 @@ impl SendHalf {
         }
     }
 
-    /// Whether the system has taken all of our close frame. The one who writes it may not have said so yet: that one is
-    /// waited for, no longer than one write takes that does not stand still.
-    pub fn is_close_out(&self) -> bool {
-        let deadline = Deadline::after("", Some(CLOSE_NOTE_WAIT));
+    /// Whether the system has taken all of our close frame. If another thread is writing it, waits until that thread has
+    /// noted the result, at most `CLOSE_NOTE_WAIT`.
+    pub fn wait_for_close_out(&self, callers: &Deadline) -> bool {
+        let most =
+            callers.left().map_or(CLOSE_NOTE_WAIT, |left| left.clamp(CLOSE_NOTE_WAIT_OF_A_POLL, CLOSE_NOTE_WAIT));
+        let deadline = Deadline::after("", Some(most));
         let mut queue = lock(&self.queue);
         while queue.is_writing_close() && !deadline.is_over() {
             queue = self.wait(queue, deadline.left());
@@ -350,8 +389,8 @@ impl SendHalf {
         queue.is_close_written()
     }
 
-    /// Writes all that is queued by the deadline, our close frame last, and ends this side of the transport; all of it if
-    /// that fails.
+    /// Writes all that is queued by the deadline, our close frame last, and ends the writing direction of the transport; both
+    /// directions if that fails.
     pub fn finish_writing(&self, deadline: &Deadline) {
         match self.flush(deadline) {
             Ok(()) => self.shutdown_write(deadline.left()),
@@ -359,8 +398,8 @@ impl SendHalf {
         }
     }
 
-    /// As `finish_writing`, but waits only if the caller may wait until the deadline. If it may not, a thread of ours does:
-    /// the caller's bound is none of the write's.
+    /// As `finish_writing`, but waits only if the caller may wait until the deadline. Otherwise the "wsync close" thread
+    /// writes: the frame has until `deadline`, also where the caller's bound is shorter.
     pub fn finish_writing_within(self: &Arc<Self>, deadline: Deadline, callers: &Deadline) {
         self.try_flush();
         let is_written = {
@@ -370,7 +409,8 @@ impl SendHalf {
         if is_written {
             return self.shutdown_write(deadline.or_earlier(Some(*callers)).left());
         }
-        if callers.left().is_none_or(|left| deadline.left().is_some_and(|own| own <= left)) {
+        let caller_may_wait = callers.left().is_none_or(|left| deadline.left().is_some_and(|own| own <= left));
+        if caller_may_wait {
             return self.finish_writing(&deadline);
         }
         let half = Arc::clone(self);
@@ -379,7 +419,7 @@ impl SendHalf {
         }
     }
 
-    /// Ends this side of the transport behind all that is queued, if nobody is writing.
+    /// Ends the writing direction of the transport behind what was written, unless another thread is writing.
     pub fn shutdown_write(&self, wait: Option<Duration>) {
         let Some(mut writer) = lock(&self.queue).take_writer(WriterSlot::Writing) else { return };
         if writer.is_idle() {
@@ -390,7 +430,7 @@ impl SendHalf {
         self.wake(&queue);
     }
 
-    /// Hands bytes to the system until all are out, or, where it must not wait, no more fit; says whether all are out.
+    /// Writes bytes until the system has taken all, or, with `Pace::Now`, until no more fit. Returns whether it took all.
     fn pump(&self, wire: &mut WriteState, bytes: &[u8], written: &mut usize, mut pace: Pace<'_>) -> Result<bool> {
         let slice = self.core.write_slice();
         loop {
@@ -423,7 +463,7 @@ impl SendHalf {
         }
     }
 
-    /// One write, waiting at most `wait`; says whether all is out.
+    /// One write, waiting at most `wait`. Returns whether the system has taken all.
     fn write_once(&self, wire: &mut WriteState, bytes: &[u8], written: &mut usize, wait: Duration) -> io::Result<bool> {
         if *written < bytes.len() {
             *written += self.core.transport.write(wire, &bytes[*written..], Some(wait))?;
@@ -444,17 +484,19 @@ impl SendHalf {
         }
     }
 
-    /// Part of a frame may be out: nothing can be sent any more, and all who wait are told.
+    /// Gives up the write half after an error: part of a frame may be out, so nothing can be sent any more. Wakes all who
+    /// wait.
     pub fn sending_failed(&self, writer: Box<WriteHalf>, error: Error) -> Error {
         let mut queue = lock(&self.queue);
-        self.note_pings(&mut queue, &writer);
+        self.note_written(&mut queue, &writer);
         queue.break_writer(&writer, &error);
         self.wake(&queue);
         error
     }
 
-    /// Starts the clock of the pings that have left.
-    fn note_pings(&self, queue: &mut SendQueue, writer: &WriteHalf) {
+    /// Notes how much of the queue the system has taken, and starts the clock of the pings that have left. After each write,
+    /// before anything else is done with the queue.
+    pub fn note_written(&self, queue: &mut SendQueue, writer: &WriteHalf) {
         queue.note_written(writer);
         while let Some(payload) = queue.next_ping_left() {
             lock(&self.core.keepalive).ping_left(&payload, Instant::now(), self.core.sent());

@@ -184,12 +184,22 @@ impl AcceptOptions {
     }
 
     /// As [`ConnectOptions::send_queue_limit`](crate::ConnectOptions::send_queue_limit) (default: 256 KiB).
+    ///
+    /// ```
+    /// let options = wsync::AcceptOptions::new().send_queue_limit(1 << 20);
+    /// ```
     pub fn send_queue_limit(mut self, bytes: usize) -> AcceptOptions {
         self.bounds.send_queue_limit = bytes;
         self
     }
 
     /// As [`ConnectOptions::pong_timeout`](crate::ConnectOptions::pong_timeout) (default: `None`, as long as the interval).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let options = wsync::AcceptOptions::new().ping_interval(Duration::from_secs(60)).pong_timeout(Duration::from_secs(10));
+    /// ```
     pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
         self.bounds.pong_timeout = timeout.into();
         self
@@ -205,14 +215,16 @@ impl AcceptOptions {
         self
     }
 
-    /// Does the server's side of the opening handshake; blocks until the connection is open. A request that is not a
-    /// correct upgrade is answered (400, 405, 426 …) and the stream closed.
+    /// Does the server's side of the opening handshake (RFC 6455 §4.2); blocks until the connection is open, at most
+    /// [`accept_timeout`](AcceptOptions::accept_timeout). A request that is not a correct upgrade is answered (400, 405, 426 …)
+    /// and the stream closed.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any I/O, or when what `on_request` returns cannot be sent;
     /// [`Handshake`](crate::ErrorKind::Handshake) for a request that is not a correct upgrade, saying why;
-    /// [`Refused`](crate::ErrorKind::Refused) for one that `on_request` refused; [`Tls`](crate::ErrorKind::Tls); [`Timeout`](crate::ErrorKind::Timeout) when `accept_timeout` ends;
-    /// [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
+    /// [`Refused`](crate::ErrorKind::Refused) for one that `on_request` refused; [`Tls`](crate::ErrorKind::Tls) when the TLS
+    /// handshake fails; [`Timeout`](crate::ErrorKind::Timeout) when `accept_timeout` ends; [`Io`](crate::ErrorKind::Io) when the
+    /// connection is lost meanwhile.
     ///
     /// ```no_run
     /// let (stream, address) = std::net::TcpListener::bind("127.0.0.1:9001")?.accept()?;

@@ -111,16 +111,16 @@ fn handshake(
     deadline: &Deadline,
     doing: &str,
     hint: impl FnOnce(&str) -> &'static str,
-    shake_hands: impl FnOnce(EngineIo) -> std::result::Result<TlsStream<EngineIo>, HandshakeError<EngineIo>>,
+    start_handshake: impl FnOnce(EngineIo) -> std::result::Result<TlsStream<EngineIo>, HandshakeError<EngineIo>>,
 ) -> Result<(Socket, Engine)> {
     let failed = |error: io::Error| Error::caused(ErrorKind::Io, doing, error);
     let stream = DeadlineStream::new(stream, *deadline).map_err(failed)?;
-    match shake_hands(EngineIo::over_stream(stream)) {
+    match start_handshake(EngineIo::over_stream(stream)) {
         Ok(mut tls) => {
             let stream = tls.get_mut().switch_to_memory().expect("the handshake was over a stream");
             Ok((stream.into_socket(), Engine::new(tls)))
         }
-        // The stream says so only at the deadline.
+        // A `DeadlineStream` returns `WouldBlock` only at the deadline.
         Err(HandshakeError::WouldBlock(_)) => Err(deadline.error(doing)),
         Err(HandshakeError::Failure(_)) if deadline.is_over() => Err(deadline.error(doing)),
         Err(HandshakeError::Failure(error)) => {

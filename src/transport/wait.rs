@@ -1,4 +1,4 @@
-//! Reads and writes that wait a bounded time: the only code that knows how a wait for a stream is bounded and ended.
+//! Reads and writes that wait a bounded time: the only code that bounds and ends waits for a stream.
 //!
 //! On Unix a wait is a timeout of the socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`), set only when it differs from the last one, and
 //! [`Socket::shutdown`] wakes blocked calls. Windows guarantees neither (a call that timed out leaves its socket
@@ -17,7 +17,7 @@ use crate::sync::{Mutex, lock};
 /// and call again.
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// A stream whose reads and writes wait at most as long as the caller says. One thread may read while another writes.
+/// A stream whose reads and writes wait at most as long as the caller allows. One thread may read while another writes.
 pub(crate) enum Socket {
     System {
         stream: SystemStream,
@@ -62,8 +62,7 @@ impl SocketTimeout {
 }
 
 impl Socket {
-    /// Takes over a stream, which may have been in use: undoes what would make "block" mean something else.
-    /// What timeouts it has is unknown.
+    /// Takes over a stream that may have been in use: makes it blocking. Its timeouts are unknown.
     pub fn new(stream: Stream) -> io::Result<Socket> {
         let stream = match stream.into_kind() {
             StreamKind::System(stream) => stream,
@@ -165,8 +164,8 @@ impl Socket {
     }
 }
 
-/// One call that does not wait. A call of the other direction that begins at this moment may see `WouldBlock` before its
-/// time: callers look at their clock before they believe it.
+/// One call that does not wait. A call of the other direction that begins at this moment may return `WouldBlock` before its
+/// timeout: callers check their deadline and try again.
 fn without_waiting<T>(
     stream: &SystemStream,
     nonblocking: &Mutex<()>,
@@ -179,8 +178,8 @@ fn without_waiting<T>(
     result
 }
 
-/// Whether a call ended without a result that counts: a timeout is `WouldBlock` on Unix and `TimedOut` on Windows, and after
-/// a signal the caller tries again.
+/// Whether a call ended without a result: by its timeout (`WouldBlock` on Unix, `TimedOut` on Windows), or by a signal, after
+/// which the caller tries again.
 pub(super) fn is_wait_over(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }

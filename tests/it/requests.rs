@@ -316,8 +316,17 @@ fn states_are_shown_in_words() {
 }
 
 #[test]
-fn options_and_errors_may_cross_catch_unwind() {
+fn handles_options_and_errors_may_cross_catch_unwind() {
     fn check<T: UnwindSafe + RefUnwindSafe + Send + Sync>() {}
+    check::<WebSocket>();
+    check::<wsync::Background>();
+    check::<wsync::BackgroundOptions>();
+    check::<wsync::Events>();
+    check::<wsync::Group>();
+    check::<wsync::Message>();
+    check::<wsync::Outgoing<'_>>();
+    check::<wsync::Prepared>();
+    check::<wsync::Stream>();
     check::<ConnectOptions>();
     check::<AcceptOptions>();
     check::<Error>();

@@ -118,8 +118,9 @@ fn expect_version(wire: &ProxyStream<'_>, version: u8) -> Result<()> {
     if version == VERSION {
         return Ok(());
     }
-    let text = format_args!("does not speak SOCKS5: its answer begins with {version:#04x}; is it an http:// proxy?");
-    Err(wire.error(text))
+    // Not kept in a variable: Rust before 1.89 refuses that for the arguments of a format.
+    Err(wire
+        .error(format_args!("does not speak SOCKS5: its answer begins with {version:#04x}; is it an http:// proxy?")))
 }
 
 /// RFC 1928 §6

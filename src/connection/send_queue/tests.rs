@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::protocol::{DeflateParameters, Fin};
 use crate::sync::this_thread;
 

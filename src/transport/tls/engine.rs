@@ -1,7 +1,7 @@
 //! Encrypting and decrypting, without any waiting: encrypted bytes in and out by buffers.
 //!
-//! What is easy to get wrong, each seen or read in a backend's source:
-//! - `Ok(0)` means close_notify or a bare FIN; whether TLS has read the end of its input tells which.
+//! Properties of the backends that are easy to get wrong, each seen in a test or in a backend's source:
+//! - `Ok(0)` means close_notify or a bare FIN; it was a bare FIN if TLS has read the end of its input.
 //! - The first error is kept: after a bad record a backend may go on with `Ok(0)`.
 //! - A write may need to read (TLS 1.2 renegotiation, SChannel). Inside a write TLS gets nothing to read but `WouldBlock`; the
 //!   plain bytes that must be read first go to a bounded stash, which the next `decrypt` returns.
@@ -211,7 +211,7 @@ impl Engine {
     }
 
     pub fn close_notify(&mut self) {
-        // Its error says that the peer's close_notify is not there yet, which nobody waits for.
+        // An error means that the peer's close_notify has not come. It is not waited for.
         if self.failure.is_none() {
             let _ = self.tls.shutdown();
         }

@@ -17,7 +17,7 @@ pub(super) struct EngineIo {
     pub has_ended: bool,
     /// TLS has read that end.
     pub end_was_read: bool,
-    /// TLS was told that there is nothing to read.
+    /// A read of TLS has found nothing to read, and got `WouldBlock`.
     pub is_starved: bool,
     /// TLS is called to write: it gets nothing to read.
     pub in_write: bool,

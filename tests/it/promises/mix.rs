@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::line::in_memory;
 use crate::support::*;
@@ -135,9 +135,21 @@ fn run(client: &WebSocket, server: &WebSocket, seed: u64) {
     assert_eq!((client.close_code(), server.close_code()), (code(4000), code(4000)));
 }
 
+/// Eight connections at once; with `WSYNC_SOAK_SECONDS=600`, others after them, for so long.
 #[test]
 fn everything_at_once_arrives_once_and_in_order() {
-    let jobs: Vec<_> = (0..8_u64)
+    let seconds: u64 = std::env::var("WSYNC_SOAK_SECONDS").map_or(0, |seconds| seconds.parse().unwrap());
+    let start = Instant::now();
+    let mut seed = 0;
+    while seed == 0 || start.elapsed() < Duration::from_secs(seconds) {
+        eight_at_once(seed);
+        seed += 8;
+    }
+    println!("{seed} connections in {:?}", start.elapsed());
+}
+
+fn eight_at_once(first: u64) {
+    let jobs: Vec<_> = (first..first + 8)
         .map(|seed| {
             spawn(&format!("seed {seed}"), move || {
                 let client = match seed % 3 {

@@ -4,7 +4,8 @@ use std::env;
 use std::error::Error;
 use std::process::Command;
 
-use crate::clients::{self, Act, Contestant, Job};
+use crate::clients;
+use crate::job::{Act, Contestant, Job};
 use crate::rows::{ROWS, Row};
 
 /// Runs a row's job `count` times.

@@ -11,6 +11,7 @@
 
 mod clients;
 mod instructions;
+mod job;
 mod memory;
 mod peers;
 mod report;
@@ -18,7 +19,7 @@ mod rows;
 
 use std::error::Error;
 
-use clients::{Contestant, Sample};
+use job::{Act, Contestant, Sample};
 use lexopt::prelude::*;
 use rows::{ROWS, Row};
 
@@ -71,7 +72,10 @@ fn measure(row: &'static Row, rounds: usize) -> Result<Measured, Box<dyn Error>>
     for round in 0..rounds {
         for turn in 0..samples.len() {
             let (contestant, samples) = &mut samples[(turn + round) % row.contestants().count()];
-            samples.push(clients::measure(*contestant, &row.job)?);
+            samples.push(match row.job.act {
+                Act::Hold | Act::Burst => memory::measure(*contestant, &row.job)?,
+                _ => clients::measure(*contestant, &row.job)?,
+            });
         }
     }
     Ok(Measured { row, samples })

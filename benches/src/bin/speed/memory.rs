@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use wsync::ErrorKind;
 
-use crate::clients::{Act, Contestant, Job, Sample, tungstenite, wsync};
+use crate::clients::{tungstenite, wsync};
+use crate::job::{Act, Contestant, Job, Sample};
 use crate::peers::serve;
 use crate::rows::ROWS;
 

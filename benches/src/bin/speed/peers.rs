@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use native_tls::{Certificate, Identity, TlsAcceptor, TlsConnector};
 use tungstenite::handshake::derive_accept_key;
 
-use crate::clients::{Act, Job};
+use crate::job::{Act, Job};
 
 /// Bytes per read or write. Not a multiple of 4096: reads that fill such a buffer keep the kernel's copies at one distance
 /// modulo 4096, some of which take three times as long (benches/README.md).

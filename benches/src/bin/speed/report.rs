@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Measured;
-use crate::clients::Contestant::{Bare, Fastwebsockets, Tungstenite, Wsync};
+use crate::job::Contestant::{Bare, Fastwebsockets, Tungstenite, Wsync};
 use crate::rows::Metric;
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/speed.md");

@@ -1,6 +1,6 @@
 //! The measurements and their aims.
 
-use crate::clients::{Act, Contestant, Job, Payload, Sample};
+use crate::job::{Act, Contestant, Job, Payload, Sample};
 
 /// A row of the table.
 pub struct Row {
