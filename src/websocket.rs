@@ -341,6 +341,23 @@ impl WebSocket {
     /// # }
     /// # }
     /// ```
+    ///
+    /// In a glib main loop, such as GTK's, `receive` runs once and then whenever the socket is readable. (Not compiled here; it
+    /// was tried with glib 0.21.)
+    ///
+    /// ```ignore
+    /// let descriptor = ws.pollable().unwrap().as_raw_fd();
+    /// let mut receive = move || loop {
+    ///     match ws.try_recv() {
+    ///         Ok(Some(message)) => show(message),
+    ///         Err(error) if error.kind() == ErrorKind::WouldBlock => return glib::ControlFlow::Continue,
+    ///         Ok(None) | Err(_) => return glib::ControlFlow::Break,
+    ///     }
+    /// };
+    /// if receive().is_continue() {
+    ///     glib::source::unix_fd_add_local(descriptor, glib::IOCondition::IN, move |_, _| receive());
+    /// }
+    /// ```
     pub fn pollable(&self) -> Option<Pollable<'_>> {
         self.0.connection.transport().pollable()
     }
