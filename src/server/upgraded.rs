@@ -32,7 +32,8 @@ use crate::websocket::{HandshakeInfo, WebSocket};
 /// The HTTP server must give the stream itself away, as a [`TcpStream`](std::net::TcpStream), a `UnixStream` or a [`Stream`]:
 /// one thread waits in `recv` while others send, which a single reader and writer such as a `Box<dyn Read + Write>` does not
 /// allow. The answer to the client is a 101 with `Upgrade: websocket`, `Connection: Upgrade` and `Sec-WebSocket-Accept` with
-/// the [`accept_key`](crate::accept_key) of the request's `Sec-WebSocket-Key`. Tried:
+/// the [`accept_key`](crate::accept_key) of the request's `Sec-WebSocket-Key`. The first three
+/// were tried; the last row was read in the source of the two crates, not run:
 ///
 /// | crate | fits | how |
 /// |---|---|---|
