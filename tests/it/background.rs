@@ -50,11 +50,11 @@ fn wake_by(sender: Sender<()>) -> impl Fn() + Send + Sync {
     }
 }
 
-fn next(events: &Events) -> Event {
+pub fn next(events: &Events) -> Event {
     events.recv_timeout(LONG).expect("an event")
 }
 
-fn opened(events: &Events) -> WebSocket {
+pub fn opened(events: &Events) -> WebSocket {
     match next(events) {
         Event::Open(ws) => ws,
         other => panic!("{other:?} instead of open"),

@@ -10,6 +10,8 @@ use wsync::{
     Background, BackgroundOptions, CloseCode, Compression, Event, Events, Message, ReadyState, Reconnect, WebSocket,
 };
 
+use crate::background::{next, opened};
+
 /// Turns a hang into a failure.
 const LONG: Duration = Duration::from_secs(30);
 
@@ -28,17 +30,6 @@ fn accept(listener: &TcpListener) -> (WebSocket, TcpStream) {
 fn in_background(reconnect: Reconnect) -> BackgroundOptions {
     let connect = WebSocket::options().no_proxy().compression(Compression::off());
     Background::options().via(connect).reconnect(reconnect.first_delay(Duration::ZERO))
-}
-
-fn next(events: &Events) -> Event {
-    events.recv_timeout(LONG).expect("an event")
-}
-
-fn opened(events: &Events) -> WebSocket {
-    match next(events) {
-        Event::Open(ws) => ws,
-        other => panic!("{other:?} instead of open"),
-    }
 }
 
 #[test]
