@@ -6,9 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use wsync::{
-    Background, BackgroundOptions, CloseCode, Compression, Event, Events, Message, ReadyState, Reconnect, WebSocket,
-};
+use wsync::{Background, BackgroundOptions, CloseCode, Compression, Event, Message, ReadyState, Reconnect, WebSocket};
 
 use crate::background::{next, opened};
 
