@@ -452,7 +452,7 @@ impl WebSocket {
         let connection = &self.0.connection;
         for _ in 0..MAX_READS_PER_TRY {
             match connection.finish_close(&Deadline::now("timeout")) {
-                Err(error) if error.kind() == ErrorKind::Timeout && !connection.has_ended() => {}
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
                 result => {
                     if let Err(error) = &result {
                         self.close_failed(error);

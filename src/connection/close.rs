@@ -27,15 +27,17 @@ impl Connection {
             // The peer takes nothing: there is no close frame to wait for.
             CloseQueued::Failed(error) if error.kind() == ErrorKind::Timeout => Err(error),
             // The peer may have closed by itself, and its close frame may be there to read.
-            CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => {
-                self.finish_close(&deadline).and_then(|()| self.receive.check_discarded())
-            }
+            CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => self.finish_close(&deadline),
         };
-        match &result {
-            Err(error) if self.core().outcome.end().is_none() => self.close_failed(error),
-            _ => {}
+        match (result, self.core().outcome.end()) {
+            // Perhaps another thread has brought it to its end while this one gave up.
+            (Ok(()), _) | (Err(_), Some(EndResult::Closed)) => self.receive.check_discarded(),
+            (Err(error), Some(EndResult::Failed(_))) => Err(error),
+            (Err(error), None) => {
+                self.close_failed(&error);
+                Err(error)
+            }
         }
-        result
     }
 
     /// The beginning of the closing handshake, without waiting for anything. It ends by `deadline`.
@@ -70,20 +72,23 @@ impl Connection {
         self.receive.close_failed(error);
     }
 
-    /// Waits for the peer's close frame, by reading or while another thread reads.
+    /// Waits for the peer's close frame, by reading or while another thread reads. An error of kind `Timeout` says that the
+    /// connection has not ended.
     pub fn await_peer_close(&self, deadline: &Deadline) -> Result<()> {
+        let end = || match self.core().outcome.get() {
+            Outcome::Ended(EndResult::Closed) => Some(Ok(())),
+            Outcome::Ended(EndResult::Failed(error)) => Some(Err(error.clone())),
+            Outcome::Open | Outcome::PeerClosed => None,
+        };
         loop {
-            match self.core().outcome.get() {
-                Outcome::Ended(EndResult::Closed) => return Ok(()),
-                Outcome::Ended(EndResult::Failed(error)) => return Err(error.clone()),
-                Outcome::Open | Outcome::PeerClosed => {}
+            if let Some(end) = end() {
+                return end;
             }
             match self.receive.receive_close(deadline) {
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::WouldBlock)
-                        && self.core().outcome.end().is_none() =>
-                {
-                    return Err(deadline.error("waiting for the peer to answer the close"));
+                Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::WouldBlock) => {
+                    // That this call has read nothing says nothing of an end: another thread may have read it.
+                    let nothing_yet = || Err(deadline.error("waiting for the peer to answer the close"));
+                    return end().unwrap_or_else(nothing_yet);
                 }
                 other => other?,
             }
