@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use wsync::{CloseCode, Event, Reader, WebSocket};
+use wsync::{CloseCode, Event, ReaderThread, WebSocket};
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 /// Questions and answers over one connection, matched by a number in front of each.
 struct Client {
     ws: WebSocket,
-    reader: Reader,
+    reader: ReaderThread,
     waiting: Waiting,
     asked: AtomicU64,
 }

@@ -24,10 +24,10 @@ use crate::error::Result;
 use crate::message::Message;
 use crate::outgoing::Outgoing;
 use crate::websocket::WebSocket;
-pub use event::{End, Event};
+pub use event::{ConnectionEnd, Event};
 use event_queue::Queue;
 pub use event_queue::{EventIter, Events};
-pub use reader_thread::Reader;
+pub use reader_thread::ReaderThread;
 use reconnect::Backoff;
 pub use reconnect::Reconnect;
 use supervisor::{QueuedMessage, Supervisor};
@@ -36,7 +36,7 @@ use supervisor::{QueuedMessage, Supervisor};
 /// and connecting again happen on threads of its own. No method blocks, except [`Events`]' waiting ones.
 ///
 /// ```
-/// use wsync::{Background, CloseCode, End, Event};
+/// use wsync::{Background, CloseCode, ConnectionEnd, Event};
 ///
 /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// # let url = format!("ws://{}/", server.local_addr()?);
@@ -170,7 +170,7 @@ impl fmt::Debug for Background {
 /// use wsync::{Background, Reconnect, WebSocket};
 ///
 /// let connection = Background::options()
-///     .via(WebSocket::options().ping_interval(Duration::from_secs(20)))
+///     .connect_options(WebSocket::options().ping_interval(Duration::from_secs(20)))
 ///     .reconnect(Reconnect::new().max_delay(Duration::from_secs(10)))
 ///     .connect("wss://example.com/feed", || println!("an event"))?;
 /// # Ok::<(), wsync::Error>(())
@@ -203,7 +203,7 @@ impl BackgroundOptions {
     /// How each connection is made (default: [`ConnectOptions::new`]). A
     /// [`ping_interval`](ConnectOptions::ping_interval) finds dead connections, and a
     /// [`send_timeout`](ConnectOptions::send_timeout) finds peers that take nothing; both count as lost and are tried again.
-    pub fn via(mut self, options: ConnectOptions) -> BackgroundOptions {
+    pub fn connect_options(mut self, options: ConnectOptions) -> BackgroundOptions {
         self.connect = options;
         self
     }

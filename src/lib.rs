@@ -225,7 +225,7 @@ mod upgrade;
 mod websocket;
 mod ws_url;
 
-pub use background::{Background, BackgroundOptions, End, Event, EventIter, Events, Reader, Reconnect};
+pub use background::{Background, BackgroundOptions, ConnectionEnd, Event, EventIter, Events, ReaderThread, Reconnect};
 pub use client::Proxy;
 pub use client::options::ConnectOptions;
 pub use close_code::{CloseCode, ReadyState};

@@ -40,7 +40,7 @@ fn a_logger_may_send_through_the_connection_that_it_reports_on() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     let options = Background::options()
-        .via(WebSocket::options().no_proxy().compression(Compression::off()))
+        .connect_options(WebSocket::options().no_proxy().compression(Compression::off()))
         .reconnect(Reconnect::new().first_delay(Duration::ZERO))
         .send_capacity(1000);
     let chat = CHAT.get_or_init(|| options.connect(&url, || {}).unwrap());

@@ -92,7 +92,7 @@ fn round(listener: &TcpListener, url: &str) {
 
 fn background(options: ConnectOptions) -> BackgroundOptions {
     let immediately = Reconnect::new().first_delay(Duration::ZERO);
-    Background::options().via(options.no_proxy().compression(Compression::off())).reconnect(immediately)
+    Background::options().connect_options(options.no_proxy().compression(Compression::off())).reconnect(immediately)
 }
 
 fn accept(listener: &TcpListener) -> WebSocket {

@@ -14,15 +14,15 @@ use crate::websocket::WebSocket;
 /// [`Background`](crate::Background) connection produces all of them. The [`End`](Event::End) comes once, as the last event.
 ///
 /// ```
-/// use wsync::{End, Event};
+/// use wsync::{ConnectionEnd, Event};
 ///
 /// fn show(event: Event) {
 ///     match event {
 ///         Event::Open(ws) => println!("connected to {:?}", ws.peer_addr()),
 ///         Event::Message(message) => println!("{message:?}"),
 ///         Event::Reconnecting { cause, delay, .. } => println!("{cause}; again in {delay:?}"),
-///         Event::End(End::Closed { code, reason }) => println!("closed with {code}: {reason}"),
-///         Event::End(End::Failed(error)) => println!("lost: {error}"),
+///         Event::End(ConnectionEnd::Closed { code, reason }) => println!("closed with {code}: {reason}"),
+///         Event::End(ConnectionEnd::Failed(error)) => println!("lost: {error}"),
 ///         _ => {}
 ///     }
 /// }
@@ -44,21 +44,21 @@ pub enum Event {
         /// How long until that attempt.
         delay: Duration,
         /// Why.
-        cause: End,
+        cause: ConnectionEnd,
     },
     /// The connection has ended for good: the last event.
-    End(End),
+    End(ConnectionEnd),
 }
 
 /// How a connection ended.
 ///
 /// ```
-/// # use wsync::{CloseCode, End};
-/// let end = End::Closed { code: CloseCode::NORMAL, reason: "bye".into() };
+/// # use wsync::{CloseCode, ConnectionEnd};
+/// let end = ConnectionEnd::Closed { code: CloseCode::NORMAL, reason: "bye".into() };
 /// assert_eq!(end.to_string(), "closed with 1000 normal closure: bye");
 /// ```
 #[derive(Clone, Debug)]
-pub enum End {
+pub enum ConnectionEnd {
     /// Cleanly: the peer's close frame came, unasked or as the answer to ours.
     Closed {
         /// The code in it; 1005 if there was none.
@@ -72,12 +72,12 @@ pub enum End {
     Failed(Error),
 }
 
-impl fmt::Display for End {
+impl fmt::Display for ConnectionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Closed { code, reason } if reason.is_empty() => write!(f, "closed with {code}"),
-            End::Closed { code, reason } => write!(f, "closed with {code}: {}", reason.escape_debug()),
-            End::Failed(error) => error.fmt(f),
+            ConnectionEnd::Closed { code, reason } if reason.is_empty() => write!(f, "closed with {code}"),
+            ConnectionEnd::Closed { code, reason } => write!(f, "closed with {code}: {}", reason.escape_debug()),
+            ConnectionEnd::Failed(error) => error.fmt(f),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{End, Event};
+use super::event::{ConnectionEnd, Event};
 use super::thread::panicked;
 use crate::error::Error;
 use crate::sync::{Condvar, Instant, Mutex, lock, wait};
@@ -149,7 +149,7 @@ impl Shared {
     fn end_by_panic(&self, error: Error) {
         let mut state = lock(&self.state);
         if matches!(state.intake, Intake::Open) {
-            state.events.push_back(Event::End(End::Failed(error)));
+            state.events.push_back(Event::End(ConnectionEnd::Failed(error)));
         }
         state.intake = Intake::WakePanicked;
         self.changed.notify_all();
@@ -177,7 +177,7 @@ impl Shared {
 /// ```
 /// # fn main() -> wsync::Result<()> {
 /// use std::time::Duration;
-/// use wsync::{End, Event, WebSocket};
+/// use wsync::{ConnectionEnd, Event, WebSocket};
 ///
 /// # let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
 /// # let url = format!("ws://{}/", server.local_addr().unwrap());

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use super::event::{End, Event};
+use super::event::{ConnectionEnd, Event};
 use super::event_queue::{Events, Queue};
 use super::thread::{panicked, spawn};
 use crate::close_code::CloseCode;
@@ -19,8 +19,8 @@ impl WebSocket {
     ///
     /// - `handler` ends the thread by [`ControlFlow::Break`]; the connection stays as it is.
     /// - A `handler` that panics is not called again: the connection is closed with code 1011, and
-    ///   [`Reader::join`] returns the panic.
-    /// - The connection stays open while the thread runs, also without any other handle of it: the [`Reader`] ends it.
+    ///   [`ReaderThread::join`] returns the panic.
+    /// - The connection stays open while the thread runs, also without any other handle of it: the [`ReaderThread`] ends it.
     ///
     /// Keepalive and the answers to pings are driven by the thread while it is not in `handler`.
     ///
@@ -48,7 +48,10 @@ impl WebSocket {
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) when the system gives no thread; the connection stays as it is.
-    pub fn spawn_reader(&self, mut handler: impl FnMut(Event) -> ControlFlow<()> + Send + 'static) -> Result<Reader> {
+    pub fn spawn_reader(
+        &self,
+        mut handler: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
+    ) -> Result<ReaderThread> {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let (ws, stop) = (self.clone(), Arc::clone(&is_stopped));
         let thread = spawn("wsync reader", move || {
@@ -67,7 +70,7 @@ impl WebSocket {
                 resume_unwind(panic);
             }
         })?;
-        Ok(Reader { ws: self.clone(), is_stopped, thread: Some(thread) })
+        Ok(ReaderThread { ws: self.clone(), is_stopped, thread: Some(thread) })
     }
 
     /// Receives on a thread of its own, into a queue of at most `capacity` events (at least one), from which the program
@@ -101,7 +104,7 @@ impl WebSocket {
 }
 
 /// Calls `handler` with each message. Returns the end of the connection, or `None` if `handler` stopped before.
-pub(super) fn read_all(ws: &WebSocket, mut handler: impl FnMut(Message) -> ControlFlow<()>) -> Option<End> {
+pub(super) fn read_all(ws: &WebSocket, mut handler: impl FnMut(Message) -> ControlFlow<()>) -> Option<ConnectionEnd> {
     loop {
         match ws.recv() {
             Ok(Some(message)) => {
@@ -111,15 +114,15 @@ pub(super) fn read_all(ws: &WebSocket, mut handler: impl FnMut(Message) -> Contr
             }
             Ok(None) => {
                 let code = ws.close_code().unwrap_or(CloseCode::NO_STATUS_RECEIVED);
-                return Some(End::Closed { code, reason: ws.close_reason().unwrap_or_default().to_string() });
+                return Some(ConnectionEnd::Closed { code, reason: ws.close_reason().unwrap_or_default().to_string() });
             }
-            Err(error) => return Some(End::Failed(error)),
+            Err(error) => return Some(ConnectionEnd::Failed(error)),
         }
     }
 }
 
 /// As `read_all`, into the queue, waiting for room there.
-pub(super) fn read_into(queue: &Queue, ws: &WebSocket) -> Option<End> {
+pub(super) fn read_into(queue: &Queue, ws: &WebSocket) -> Option<ConnectionEnd> {
     queue.wait_for_room(Some(ws));
     read_all(ws, |message| {
         if !queue.push(Event::Message(message)) {
@@ -132,18 +135,18 @@ pub(super) fn read_into(queue: &Queue, ws: &WebSocket) -> Option<End> {
 
 /// The thread of [`WebSocket::spawn_reader`].
 ///
-/// It ends with the connection or by the handler's `Break`. [`join`](Reader::join) waits for that, [`detach`](Reader::detach)
-/// lets the thread run on its own, and [`stop`](Reader::stop) or dropping the `Reader` ends both the connection and the
+/// It ends with the connection or by the handler's `Break`. [`join`](ReaderThread::join) waits for that, [`detach`](ReaderThread::detach)
+/// lets the thread run on its own, and [`stop`](ReaderThread::stop) or dropping the `ReaderThread` ends both the connection and the
 /// thread: a thread that waits for the peer cannot be woken otherwise.
 #[must_use = "dropping it ends the connection: call detach() to let the thread run on its own"]
-pub struct Reader {
+pub struct ReaderThread {
     ws: WebSocket,
     is_stopped: Arc<AtomicBool>,
     /// `None` once it is joined or detached.
     thread: Option<JoinHandle<()>>,
 }
 
-impl Reader {
+impl ReaderThread {
     /// Ends the connection and the thread, without blocking: a close frame with code 1001 goes out if the peer takes it
     /// at once. The handler is not called any more, except for a call that begins at this moment; it does not get the end.
     pub fn stop(&self) {
@@ -164,13 +167,13 @@ impl Reader {
         self.thread = None;
     }
 
-    /// Whether the thread has ended, so that [`join`](Reader::join) would not wait.
+    /// Whether the thread has ended, so that [`join`](ReaderThread::join) would not wait.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
-impl Drop for Reader {
+impl Drop for ReaderThread {
     fn drop(&mut self) {
         if self.thread.is_some() {
             self.stop();
@@ -178,8 +181,8 @@ impl Drop for Reader {
     }
 }
 
-impl std::fmt::Debug for Reader {
+impl std::fmt::Debug for ReaderThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("ws", &self.ws).field("is_finished", &self.is_finished()).finish()
+        f.debug_struct("ReaderThread").field("ws", &self.ws).field("is_finished", &self.is_finished()).finish()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::End;
+use super::event::ConnectionEnd;
 use crate::close_code::CloseCode;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -16,11 +16,11 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// ```
 /// use std::time::Duration;
-/// use wsync::{CloseCode, End, Reconnect};
+/// use wsync::{CloseCode, ConnectionEnd, Reconnect};
 ///
-/// let reconnect = Reconnect::new().max_delay(Duration::from_secs(10)).worth(|end| match end {
-///     End::Closed { code, .. } => *code == CloseCode::from(4001), // this server's "come back"
-///     other => Reconnect::is_worth(other),
+/// let reconnect = Reconnect::new().max_delay(Duration::from_secs(10)).retry_if(|end| match end {
+///     ConnectionEnd::Closed { code, .. } => *code == CloseCode::from(4001), // this server's "come back"
+///     other => Reconnect::retries_by_default(other),
 /// });
 /// ```
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub struct Reconnect {
     max_delay: Duration,
     stable_after: Duration,
     max_attempts: Option<u32>,
-    worth: Arc<dyn Fn(&End) -> bool + Send + Sync>,
+    retry_if: Arc<dyn Fn(&ConnectionEnd) -> bool + Send + Sync>,
 }
 
 impl Default for Reconnect {
@@ -39,7 +39,7 @@ impl Default for Reconnect {
             max_delay: Duration::from_secs(30),
             stable_after: Duration::from_secs(10),
             max_attempts: None,
-            worth: Arc::new(Reconnect::is_worth),
+            retry_if: Arc::new(Reconnect::retries_by_default),
         }
     }
 }
@@ -79,10 +79,10 @@ impl Reconnect {
         self
     }
 
-    /// Which ends are worth another attempt (default: [`is_worth`](Reconnect::is_worth)). Called on a thread of the
+    /// Which ends are worth another attempt (default: [`retries_by_default`](Reconnect::retries_by_default)). Called on a thread of the
     /// connection. It is not asked after [`Background::close`](crate::Background::close).
-    pub fn worth(mut self, policy: impl Fn(&End) -> bool + Send + Sync + 'static) -> Reconnect {
-        self.worth = Arc::new(policy);
+    pub fn retry_if(mut self, policy: impl Fn(&ConnectionEnd) -> bool + Send + Sync + 'static) -> Reconnect {
+        self.retry_if = Arc::new(policy);
         self
     }
 
@@ -96,13 +96,13 @@ impl Reconnect {
     ///   certificate, a broken protocol, an unusable URL or option.
     ///
     /// ```
-    /// # use wsync::{CloseCode, End, Reconnect};
-    /// assert!(Reconnect::is_worth(&End::Closed { code: CloseCode::SERVICE_RESTART, reason: "".into() }));
-    /// assert!(!Reconnect::is_worth(&End::Closed { code: CloseCode::NORMAL, reason: "".into() }));
+    /// # use wsync::{CloseCode, ConnectionEnd, Reconnect};
+    /// assert!(Reconnect::retries_by_default(&ConnectionEnd::Closed { code: CloseCode::SERVICE_RESTART, reason: "".into() }));
+    /// assert!(!Reconnect::retries_by_default(&ConnectionEnd::Closed { code: CloseCode::NORMAL, reason: "".into() }));
     /// ```
-    pub fn is_worth(end: &End) -> bool {
+    pub fn retries_by_default(end: &ConnectionEnd) -> bool {
         match end {
-            End::Closed { code, .. } => matches!(
+            ConnectionEnd::Closed { code, .. } => matches!(
                 *code,
                 CloseCode::GOING_AWAY
                     | CloseCode::INTERNAL_ERROR
@@ -110,7 +110,7 @@ impl Reconnect {
                     | CloseCode::TRY_AGAIN_LATER
                     | CloseCode::BAD_GATEWAY
             ),
-            End::Failed(error) => match error.kind() {
+            ConnectionEnd::Failed(error) => match error.kind() {
                 ErrorKind::Io
                 | ErrorKind::Timeout
                 | ErrorKind::Unresponsive
@@ -191,10 +191,10 @@ impl Backoff {
 
     /// Decides what follows an end, and counts the attempt. `random` is asked for a number that is random over its whole
     /// range; without one, there is no attempt.
-    pub fn decide(&mut self, end: &End, random: impl FnOnce() -> Result<u64>) -> Decision {
+    pub fn decide(&mut self, end: &ConnectionEnd, random: impl FnOnce() -> Result<u64>) -> Decision {
         let Some(reconnect) = &self.reconnect else { return Decision::Stop };
         let has_attempts = reconnect.max_attempts.is_none_or(|most| self.attempts < most);
-        if !has_attempts || !(reconnect.worth)(end) {
+        if !has_attempts || !(reconnect.retry_if)(end) {
             return Decision::Stop;
         }
         let Ok(random) = random() else { return Decision::Stop };
@@ -218,8 +218,8 @@ mod tests {
         Backoff::new(Some(reconnect.first_delay(SECOND).max_delay(10 * SECOND).stable_after(60 * SECOND)))
     }
 
-    fn lost() -> End {
-        End::Failed(Error::new(ErrorKind::Io, "connection lost"))
+    fn lost() -> ConnectionEnd {
+        ConnectionEnd::Failed(Error::new(ErrorKind::Io, "connection lost"))
     }
 
     /// The delay of the next attempt.
@@ -275,22 +275,22 @@ mod tests {
         assert!(stops(&mut few));
         few.connection_ended(60 * SECOND);
         assert!(!stops(&mut few));
-        assert!(stops(&mut backoff(Reconnect::new().worth(|_| false))));
+        assert!(stops(&mut backoff(Reconnect::new().retry_if(|_| false))));
         let no_random = || Err(Error::new(ErrorKind::Io, "no random number"));
         assert_eq!(backoff(Reconnect::new()).decide(&lost(), no_random), Decision::Stop);
     }
 
     #[test]
     fn the_policy_is_not_asked_without_attempts_left() {
-        let mut none = backoff(Reconnect::new().max_attempts(Some(0)).worth(|_| panic!("asked")));
+        let mut none = backoff(Reconnect::new().max_attempts(Some(0)).retry_if(|_| panic!("asked")));
         assert_eq!(none.decide(&lost(), || Ok(0)), Decision::Stop);
     }
 
     #[test]
     fn the_default_policy_tries_again_what_may_get_better() {
-        let closed = |code: u16| End::Closed { code: code.into(), reason: String::new() };
-        let worth: Vec<u16> = (1000..5000).filter(|code| Reconnect::is_worth(&closed(*code))).collect();
-        assert_eq!(worth, [1001, 1011, 1012, 1013, 1014]);
+        let closed = |code: u16| ConnectionEnd::Closed { code: code.into(), reason: String::new() };
+        let retried: Vec<u16> = (1000..5000).filter(|code| Reconnect::retries_by_default(&closed(*code))).collect();
+        assert_eq!(retried, [1001, 1011, 1012, 1013, 1014]);
         use ErrorKind::*;
         let kinds = [
             Url,
@@ -312,11 +312,16 @@ mod tests {
             Closed,
             Io,
         ];
-        let worth: Vec<ErrorKind> =
-            kinds.into_iter().filter(|kind| Reconnect::is_worth(&End::Failed(Error::new(*kind, "")))).collect();
-        assert_eq!(worth, [Resolve, Connect, Timeout, Unresponsive, Io]);
-        let through_proxy = |kind| End::Failed(Error::new(kind, "").in_context(Proxy, ""));
-        assert!(Reconnect::is_worth(&through_proxy(Connect)) && Reconnect::is_worth(&through_proxy(Resolve)));
-        assert!(!Reconnect::is_worth(&through_proxy(Proxy)));
+        let retried: Vec<ErrorKind> = kinds
+            .into_iter()
+            .filter(|kind| Reconnect::retries_by_default(&ConnectionEnd::Failed(Error::new(*kind, ""))))
+            .collect();
+        assert_eq!(retried, [Resolve, Connect, Timeout, Unresponsive, Io]);
+        let through_proxy = |kind| ConnectionEnd::Failed(Error::new(kind, "").in_context(Proxy, ""));
+        assert!(
+            Reconnect::retries_by_default(&through_proxy(Connect))
+                && Reconnect::retries_by_default(&through_proxy(Resolve))
+        );
+        assert!(!Reconnect::retries_by_default(&through_proxy(Proxy)));
     }
 }

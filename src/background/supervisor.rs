@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
-use super::event::{End, Event};
+use super::event::{ConnectionEnd, Event};
 use super::event_queue::Queue;
 use super::reader_thread::read_into;
 use super::reconnect::{Backoff, Decision, random};
@@ -199,7 +199,7 @@ impl Supervisor {
                     backoff.connection_ended(since.elapsed());
                     end
                 }
-                Err(error) => End::Failed(error),
+                Err(error) => ConnectionEnd::Failed(error),
             };
             let decision = if self.is_closing() { Decision::Stop } else { backoff.decide(&end, random) };
             if !self.follow(decision, end) {
@@ -218,7 +218,7 @@ impl Supervisor {
     }
 
     /// Passes on all that comes on a new connection. `None` when nobody wants events any more.
-    fn receive(&self, ws: WebSocket) -> Option<End> {
+    fn receive(&self, ws: WebSocket) -> Option<ConnectionEnd> {
         self.queue.watch(&ws);
         if !self.open(&ws) {
             ws.close_now();
@@ -236,7 +236,9 @@ impl Supervisor {
             return None;
         };
         Some(match (end, self.stop_sending(&ws)) {
-            (End::Failed(error), Some(failure)) if error.kind() == ErrorKind::Closed => End::Failed(failure),
+            (ConnectionEnd::Failed(error), Some(failure)) if error.kind() == ErrorKind::Closed => {
+                ConnectionEnd::Failed(failure)
+            }
             (end, _) => end,
         })
     }
@@ -281,7 +283,7 @@ impl Supervisor {
     }
 
     /// Does what was decided; returns whether to connect again, now.
-    fn follow(&self, decision: Decision, end: End) -> bool {
+    fn follow(&self, decision: Decision, end: ConnectionEnd) -> bool {
         let (attempt, delay) = match decision {
             Decision::Retry { attempt, delay } if self.disconnect() => (attempt, delay),
             Decision::Retry { .. } | Decision::Stop => {
@@ -382,7 +384,9 @@ impl Supervisor {
         match self.wait_until_sent(&deadline) {
             // The supervisor receives how this ends.
             Some(ws) => drop(ws.close_by(code, &reason, deadline)),
-            None => self.end(End::Failed(Error::new(ErrorKind::Closed, "closed by this side before it was open"))),
+            None => {
+                self.end(ConnectionEnd::Failed(Error::new(ErrorKind::Closed, "closed by this side before it was open")))
+            }
         }
     }
 
@@ -417,7 +421,7 @@ impl Supervisor {
     // The end
 
     /// Delivers the end, unless it is over already.
-    fn end(&self, end: End) {
+    fn end(&self, end: ConnectionEnd) {
         if let Some(before) = self.finish() {
             drop(before);
             self.queue.push(Event::End(end));
@@ -427,7 +431,7 @@ impl Supervisor {
     /// Ends everything because a function of the program has panicked.
     fn fail(&self, error: Error) {
         self.drop_connection();
-        self.queue.push(Event::End(End::Failed(error)));
+        self.queue.push(Event::End(ConnectionEnd::Failed(error)));
     }
 
     fn drop_connection(&self) {

@@ -69,7 +69,7 @@ fn closing_before_it_is_open_needs_no_thread_and_wakes_on_another() {
         Err(Error::new(ErrorKind::Connect, "too late"))
     });
     limit::with(0, || chat.close(CloseCode::NORMAL, "")).unwrap();
-    let Event::End(End::Failed(error)) = next(&chat) else { panic!() };
+    let Event::End(ConnectionEnd::Failed(error)) = next(&chat) else { panic!() };
     assert_eq!((error.kind(), chat.ready_state()), (ErrorKind::Closed, ReadyState::Closed), "{error}");
     assert_ne!(wakes.recv_timeout(LONG).unwrap(), thread::current().id());
     drop((go_on, chat));

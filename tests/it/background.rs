@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::support::{Layer, both_ends};
 use wsync::{
-    AcceptOptions, Background, BackgroundOptions, CloseCode, Compression, ConnectOptions, End, ErrorKind, Event,
-    Events, Message, ReadyState, Reconnect, Response, WebSocket,
+    AcceptOptions, Background, BackgroundOptions, CloseCode, Compression, ConnectOptions, ConnectionEnd, ErrorKind,
+    Event, Events, Message, ReadyState, Reconnect, Response, WebSocket,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ fn uncompressed() -> ConnectOptions {
 
 fn background_options() -> BackgroundOptions {
     let immediately = Reconnect::new().first_delay(Duration::ZERO);
-    Background::options().via(uncompressed()).reconnect(immediately)
+    Background::options().connect_options(uncompressed()).reconnect(immediately)
 }
 
 /// A wake function that sends to this channel.
@@ -61,7 +61,7 @@ pub fn opened(events: &Events) -> WebSocket {
     }
 }
 
-fn ended(events: &Events) -> End {
+fn ended(events: &Events) -> ConnectionEnd {
     match next(events) {
         Event::End(end) => {
             assert!(events.recv().is_none(), "an event after the end");
@@ -71,10 +71,10 @@ fn ended(events: &Events) -> End {
     }
 }
 
-fn failed(end: &End) -> ErrorKind {
+fn failed(end: &ConnectionEnd) -> ErrorKind {
     match end {
-        End::Failed(error) => error.kind(),
-        End::Closed { .. } => panic!("{end}"),
+        ConnectionEnd::Failed(error) => error.kind(),
+        ConnectionEnd::Closed { .. } => panic!("{end}"),
     }
 }
 
@@ -190,7 +190,9 @@ fn a_detached_reader_keeps_the_connection_open() {
     server.send("one").unwrap();
     assert_eq!(event_text(events.recv().unwrap()), "one");
     server.abort();
-    assert!(matches!(events.recv().unwrap(), Event::End(End::Failed(error)) if error.kind() == ErrorKind::Io));
+    assert!(
+        matches!(events.recv().unwrap(), Event::End(ConnectionEnd::Failed(error)) if error.kind() == ErrorKind::Io)
+    );
     assert!(events.recv().is_err());
 }
 
@@ -245,7 +247,7 @@ fn the_thread_of_a_full_queue_ends_with_the_connection_and_loses_nothing() {
     (0..2).for_each(|_| woken.recv_timeout(LONG).unwrap());
     assert_eq!(event_text(next(&events)), "one");
     assert_eq!(event_text(next(&events)), "two");
-    assert!(matches!(ended(&events), End::Closed { .. }));
+    assert!(matches!(ended(&events), ConnectionEnd::Closed { .. }));
 }
 
 #[test]
@@ -257,7 +259,7 @@ fn the_thread_of_a_full_queue_ends_with_an_abort() {
     let last = events.recv_timeout(LONG);
     assert_eq!(event_text(last.unwrap()), "one");
     let rest: Vec<Event> = events.iter().collect();
-    assert!(matches!(rest.last(), Some(Event::End(End::Failed(error))) if error.kind() == ErrorKind::Closed));
+    assert!(matches!(rest.last(), Some(Event::End(ConnectionEnd::Failed(error))) if error.kind() == ErrorKind::Closed));
     drop(events);
     while woken.recv_timeout(LONG).is_ok() {}
     drop(client);
@@ -370,8 +372,8 @@ fn a_partly_sent_message_is_sent_first_on_the_next_connection() {
 #[test]
 fn a_send_that_times_out_ends_the_connection_and_is_the_cause() {
     let (listener, url) = listen();
-    let via = uncompressed().send_timeout(Some(Duration::from_millis(50)));
-    let chat = background_options().via(via).connect(&url, || {}).unwrap();
+    let connect_options = uncompressed().send_timeout(Some(Duration::from_millis(50)));
+    let chat = background_options().connect_options(connect_options).connect(&url, || {}).unwrap();
     let _server = accept(&listener);
     opened(chat.events());
     chat.send(vec![7; 12 << 20]).unwrap();
@@ -394,9 +396,9 @@ fn a_full_send_queue_returns_the_message() {
 #[test]
 fn closing_while_connecting_ends_immediately_and_returns_unsent_messages() {
     let (listener, url) = listen();
-    let via = uncompressed().connect_timeout(None);
+    let connect_options = uncompressed().connect_timeout(None);
     let (sender, wakes) = channel();
-    let chat = background_options().via(via).connect(&url, wake_by(sender)).unwrap();
+    let chat = background_options().connect_options(connect_options).connect(&url, wake_by(sender)).unwrap();
     let handshake = listener.accept().unwrap().0;
     chat.send("one").unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
@@ -466,15 +468,15 @@ fn dropping_a_background_connection_ends_its_threads_in_every_state() {
 #[test]
 fn closing_ends_within_close_timeout_when_the_peer_reads_nothing() {
     let (listener, url) = listen();
-    let via = uncompressed().close_timeout(Some(Duration::from_millis(100)));
-    let chat = background_options().via(via).connect(&url, || {}).unwrap();
+    let connect_options = uncompressed().close_timeout(Some(Duration::from_millis(100)));
+    let chat = background_options().connect_options(connect_options).connect(&url, || {}).unwrap();
     let _server = accept(&listener);
     opened(chat.events());
     let large = Message::from(vec![7; 12 << 20]);
     chat.send(large.clone()).unwrap();
     chat.send("next").unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
-    assert!(matches!(ended(chat.events()), End::Failed(_)));
+    assert!(matches!(ended(chat.events()), ConnectionEnd::Failed(_)));
     assert!(chat.unsent() == [large, "next".into()], "not returned in order");
 }
 
@@ -531,7 +533,7 @@ fn panics_in_the_wake_function_and_the_policy_end_the_connection() {
     opened(chat.events());
     assert_eq!(ended(chat.events()).to_string(), "the wake function panicked: no window");
 
-    let broken = Reconnect::new().worth(|_| panic!("no policy"));
+    let broken = Reconnect::new().retry_if(|_| panic!("no policy"));
     let chat = background_options().reconnect(broken).connect(&url, || {}).unwrap();
     let server: TcpStream = listener.accept().unwrap().0;
     drop(server);

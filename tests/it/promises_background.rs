@@ -27,7 +27,7 @@ fn accept(listener: &TcpListener) -> (WebSocket, TcpStream) {
 /// Without compression, so that a large message is large on its way.
 fn in_background(reconnect: Reconnect) -> BackgroundOptions {
     let connect = WebSocket::options().no_proxy().compression(Compression::off());
-    Background::options().via(connect).reconnect(reconnect.first_delay(Duration::ZERO))
+    Background::options().connect_options(connect).reconnect(reconnect.first_delay(Duration::ZERO))
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_policy_may_use_the_connection() {
         assert_eq!(chat.ready_state(), ReadyState::Open);
         chat.send("from the policy").is_ok()
     };
-    let chat = in_background(Reconnect::new().worth(policy)).connect(&url, || {}).unwrap();
+    let chat = in_background(Reconnect::new().retry_if(policy)).connect(&url, || {}).unwrap();
     let chat = slot.get_or_init(|| chat);
     accept(&listener).0.abort();
     opened(chat.events());

@@ -84,8 +84,11 @@ impl Window {
 
     fn connect(&mut self, context: &Context) {
         let context = context.clone();
-        let via = WebSocket::options().ping_interval(Some(Duration::from_secs(10)));
-        match BackgroundOptions::new().via(via).connect(&self.url, move || context.request_repaint()) {
+        let connect_options = WebSocket::options().ping_interval(Some(Duration::from_secs(10)));
+        match BackgroundOptions::new()
+            .connect_options(connect_options)
+            .connect(&self.url, move || context.request_repaint())
+        {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.state = "connecting".into();

@@ -13,8 +13,8 @@ use shuttle::sync::mpsc::{Receiver, Sender, channel};
 use shuttle::thread::{JoinHandle, spawn};
 use wsync_explored::internals::explored::{self, Time, elapsed, sleep, start_clock, stop_clock, wait_for_threads};
 use wsync_explored::{
-    Background, BackgroundOptions, CloseCode, Compression, End, ErrorKind, Event, Group, Message, MessageKind,
-    Prepared, ReadyState, Reconnect, Role, Stream, WebSocket,
+    Background, BackgroundOptions, CloseCode, Compression, ConnectionEnd, ErrorKind, Event, Group, Message,
+    MessageKind, Prepared, ReadyState, Reconnect, Role, Stream, WebSocket,
 };
 
 pub struct Scenario {
@@ -467,7 +467,9 @@ fn events() {
     let mut events = taker.join().unwrap();
     wait_for_threads();
     assert_eq!(wakes.load(std::sync::atomic::Ordering::Relaxed), events.len());
-    let Some(Event::End(End::Closed { code: CloseCode::NORMAL, .. })) = events.pop() else { panic!("{events:?}") };
+    let Some(Event::End(ConnectionEnd::Closed { code: CloseCode::NORMAL, .. })) = events.pop() else {
+        panic!("{events:?}")
+    };
     check_all(&events.iter().map(message_of).collect::<Vec<_>>(), &[accepted]);
 }
 
@@ -505,7 +507,7 @@ fn events_held() {
     receiver.join().unwrap();
     wait_for_threads();
     let mut events: Vec<Event> = events.iter().collect();
-    assert!(matches!(events.pop(), Some(Event::End(End::Failed(_)))));
+    assert!(matches!(events.pop(), Some(Event::End(ConnectionEnd::Failed(_)))));
     check_beginning(&events.iter().map(message_of).collect::<Vec<_>>(), &[(0, vec![0, 1, 2])]);
 }
 
@@ -825,7 +827,7 @@ fn in_background() -> BackgroundOptions {
     let connect = WebSocket::options().close_timeout(None);
     let reconnect = Reconnect::new().first_delay(Duration::ZERO).max_delay(Duration::ZERO);
     Background::options()
-        .via(connect)
+        .connect_options(connect)
         .reconnect(reconnect)
         .event_capacity(pick(&[1, 2, 100]))
         .send_capacity(pick(&[1, 100]))
