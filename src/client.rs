@@ -1,12 +1,14 @@
 //! Connecting: URL, proxy, name, TCP, TLS, upgrade, redirect: one straight line under one deadline.
 
 mod addresses;
+pub(crate) mod cancel;
 mod credentials;
 pub(crate) mod options;
 mod proxy;
 mod redirect;
 mod target;
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use crate::deadline::Deadline;
@@ -14,10 +16,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Negotiated, UpgradeRequest};
 use crate::http::{Body, Head, HeadParser, Response, clip, is_informational};
 use crate::protocol::Role;
-use crate::transport::{Stream, TlsClient, Transport, connect_tls};
+use crate::transport::{ShutdownHandle, Stream, TlsClient, Transport, connect_tls};
 use crate::upgrade::{EXPECTS_TLS, Upgrade};
 use crate::websocket::{HandshakeInfo, WebSocket};
 use crate::ws_url::Url;
+use cancel::{CancellableWait, Cancellation};
 use options::{ConnectOptions, ProxyChoice};
 pub use proxy::Proxy;
 use redirect::Redirect;
@@ -53,22 +56,18 @@ impl WebSocket {
 /// All of [`ConnectOptions::connect`].
 fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> {
     let mut connecting = Connecting::new(options, url)?;
-    loop {
-        let stream = connecting.open()?;
-        match connecting.upgrade(stream.into())? {
-            Answer::Upgraded(websocket) => return Ok(*websocket),
-            Answer::Other(response) => connecting.follow(response)?,
-        }
-    }
+    let result = connecting.run();
+    connecting.unless_cancelled(result)
 }
 
 /// All of [`ConnectOptions::connect_over`].
 fn connect_over(options: &ConnectOptions, url: &str, stream: Stream) -> Result<WebSocket> {
     let connecting = Connecting::new(options, url)?;
-    match connecting.upgrade(stream)? {
+    let result = connecting.upgrade(stream).and_then(|answer| match answer {
         Answer::Upgraded(websocket) => Ok(*websocket),
         Answer::Other(response) => Err(connecting.rejected(response)),
-    }
+    });
+    connecting.unless_cancelled(result)
 }
 
 /// One call of connect: what stays the same over its redirects, and the target of the next attempt.
@@ -99,6 +98,35 @@ impl<'a> Connecting<'a> {
         Ok(Connecting { options, deadline, target, headers: options.headers.clone(), redirects: Vec::new() })
     }
 
+    fn run(&mut self) -> Result<WebSocket> {
+        loop {
+            let stream = self.open()?;
+            match self.upgrade(stream.into())? {
+                Answer::Upgraded(websocket) => return Ok(*websocket),
+                Answer::Other(response) => self.follow(response)?,
+            }
+        }
+    }
+
+    /// The result, unless a token has ended the call: then whatever failed, failed because of that.
+    fn unless_cancelled(&self, result: Result<WebSocket>) -> Result<WebSocket> {
+        if self.options.cancellation.is_cancelled() {
+            return Err(Cancellation::error(format_args!("connecting to {}", self.target.authority())));
+        }
+        result
+    }
+
+    /// Until the result is dropped, a token that is cancelled shuts the stream down, so that whoever waits for it goes on.
+    fn cancellable(&self, handle: impl FnOnce() -> io::Result<ShutdownHandle>) -> Result<Option<CancellableWait<'_>>> {
+        let cancellation = &self.options.cancellation;
+        if cancellation.is_none() {
+            return Ok(None);
+        }
+        let unusable = |error| Error::caused(ErrorKind::Io, "the system gives no second handle of the stream", error);
+        let handle = handle().map_err(unusable)?;
+        Ok(Some(cancellation.during(move || handle.shutdown())))
+    }
+
     /// A TCP connection to the target, or through a proxy to it.
     fn open(&self) -> Result<TcpStream> {
         let Connecting { options, target, deadline, .. } = self;
@@ -109,7 +137,10 @@ impl<'a> Connecting<'a> {
                 .map(|(proxy, variable)| (proxy, format!("the environment variable {variable}"))),
         };
         match proxy {
-            None => addresses::connect(&target.host, target.port, addresses_for(options, target), deadline),
+            None => {
+                let overrides = addresses_for(options, target);
+                addresses::connect(&target.host, target.port, overrides, deadline, &options.cancellation)
+            }
             Some((proxy, origin)) => {
                 self.open_through(&proxy).map_err(|error| in_proxy_context(error, &proxy, &origin, target))
             }
@@ -117,14 +148,16 @@ impl<'a> Connecting<'a> {
     }
 
     fn open_through(&self, proxy: &Proxy) -> Result<TcpStream> {
-        let stream = addresses::connect(&proxy.host, proxy.port, None, &self.deadline)?;
-        proxy::tunnel(proxy, &stream, &self.target, &self.deadline)?;
+        let stream = addresses::connect(&proxy.host, proxy.port, None, &self.deadline, &self.options.cancellation)?;
+        let _wait = self.cancellable(|| ShutdownHandle::of_tcp(&stream))?;
+        proxy::tunnel(proxy, &stream, &self.target, &self.deadline, &self.options.cancellation)?;
         Ok(stream)
     }
 
     /// TLS where the scheme asks for it, then the upgrade (RFC 6455 §4.1).
     fn upgrade(&self, stream: Stream) -> Result<Answer> {
         let request = self.request()?;
+        let _wait = self.cancellable(|| stream.shutdown_handle())?;
         let mut upgrade = Upgrade::new(self.secure(stream)?, Role::Client, self.target.authority());
         upgrade.explain_silence(self.silence_hint());
         upgrade.write(&request.to_bytes(), &self.deadline)?;

@@ -81,6 +81,10 @@ pub enum ErrorKind {
     /// A bound of time was reached. From a receiving call it always means: nothing yet, and the connection is still usable.
     /// From `connect`, `accept`, `send` and `close` the text says which bound, and what was waited for.
     Timeout,
+    /// The call was ended by a [`CancelToken`](crate::CancelToken).
+    Cancelled,
+    /// A function that the program has passed failed: [`Error::other`] makes such errors.
+    Other,
     /// A call that never waits could do nothing now: [`try_recv`](crate::WebSocket::try_recv) found no message, or
     /// [`try_send`](crate::WebSocket::try_send) a full queue or a message that is being sent in parts. A later one may.
     WouldBlock,
@@ -103,6 +107,19 @@ pub enum ErrorKind {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Repr::Shared(Arc::new(Inner { kind, message: message.into(), source: None, response: None })))
+    }
+
+    /// An error of the program's own, of kind [`Other`](ErrorKind::Other): for functions that it passes to this crate, such as
+    /// [`before_connect`](crate::BackgroundOptions::before_connect).
+    ///
+    /// ```
+    /// let error = wsync::Error::other("no token in the keyring");
+    /// assert_eq!((error.kind(), error.to_string()), (wsync::ErrorKind::Other, "no token in the keyring".to_string()));
+    /// ```
+    pub fn other(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        let source = error.into();
+        let message = source.to_string();
+        Error(Repr::Shared(Arc::new(Inner { kind: ErrorKind::Other, message, source: Some(source), response: None })))
     }
 
     /// An error with a cause, whose text becomes the end of this one's: most programs print only the outermost error.
@@ -246,6 +263,8 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Handshake => "invalid opening handshake",
             ErrorKind::Refused => "refused by this side",
             ErrorKind::Timeout => "timeout",
+            ErrorKind::Cancelled => "cancelled",
+            ErrorKind::Other => "other error",
             ErrorKind::WouldBlock => "would block",
             ErrorKind::Unresponsive => "peer unresponsive",
             ErrorKind::Protocol => "protocol violation",
@@ -291,6 +310,7 @@ impl From<Error> for std::io::Error {
             ErrorKind::Url | ErrorKind::InvalidInput => IoKind::InvalidInput,
             ErrorKind::Timeout | ErrorKind::Unresponsive => IoKind::TimedOut,
             ErrorKind::WouldBlock => IoKind::WouldBlock,
+            ErrorKind::Cancelled => IoKind::Interrupted,
             ErrorKind::Closed => IoKind::NotConnected,
             ErrorKind::Protocol | ErrorKind::Utf8 | ErrorKind::TooBig | ErrorKind::Handshake => IoKind::InvalidData,
             ErrorKind::Resolve => IoKind::NotFound,
@@ -300,6 +320,7 @@ impl From<Error> for std::io::Error {
             | ErrorKind::Rejected
             | ErrorKind::Redirect
             | ErrorKind::Refused
+            | ErrorKind::Other
             | ErrorKind::Io => IoKind::Other,
         });
         std::io::Error::new(kind, error)

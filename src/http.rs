@@ -4,6 +4,7 @@
 //! [`Response`] are what users see of them.
 
 mod body;
+mod date;
 mod head;
 mod headers;
 mod request;
@@ -12,6 +13,7 @@ mod response;
 mod tests;
 
 pub use body::Body;
+pub use date::parse_date;
 pub use head::{Head, HeadError, HeadParser, RequestLine, StartLine, is_informational};
 pub use headers::{Headers, clip, is_tchar, is_token, trim};
 pub use request::Request;

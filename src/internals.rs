@@ -42,10 +42,10 @@ pub mod explored {
     /// As `BackgroundOptions::connect`, with connections that `connect` makes.
     pub fn background(
         options: &BackgroundOptions,
-        connect: impl FnMut() -> Result<WebSocket> + Send + 'static,
+        mut connect: impl FnMut() -> Result<WebSocket> + Send + 'static,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Background> {
-        options.connect_by(connect, wake)
+        options.connect_by(move |_| connect(), wake)
     }
 }
 

@@ -218,6 +218,7 @@ mod prepared;
 #[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod protocol;
 mod server;
+mod sleep_detector;
 mod statistics;
 mod sync;
 mod transport;
@@ -225,8 +226,12 @@ mod upgrade;
 mod websocket;
 mod ws_url;
 
-pub use background::{Background, BackgroundOptions, ConnectionEnd, Event, EventIter, Events, ReaderThread, Reconnect};
+pub use background::{
+    Attempt, Background, BackgroundOptions, ConnectionEnd, Event, EventIter, Events, ReaderThread, Reconnect,
+    SendError, WhenFull,
+};
 pub use client::Proxy;
+pub use client::cancel::CancelToken;
 pub use client::options::ConnectOptions;
 pub use close_code::{CloseCode, ReadyState};
 pub use compression::Compression;

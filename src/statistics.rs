@@ -18,6 +18,13 @@ pub struct Statistics {
     pub received: Traffic,
 }
 
+impl std::ops::AddAssign for Statistics {
+    fn add_assign(&mut self, other: Statistics) {
+        self.sent += other.sent;
+        self.received += other.received;
+    }
+}
+
 /// What went through a connection in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,4 +35,12 @@ pub struct Traffic {
     pub payload_bytes: u64,
     /// Bytes of all frames, control frames and headers included, after compression and without TLS.
     pub wire_bytes: u64,
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Traffic) {
+        self.messages += other.messages;
+        self.payload_bytes += other.payload_bytes;
+        self.wire_bytes += other.wire_bytes;
+    }
 }

@@ -18,7 +18,7 @@ pub(crate) use explored::{
 pub(crate) use std::sync::Arc;
 /// Only connecting to an address uses it. That is not explored.
 pub(crate) use std::sync::mpsc;
-pub(crate) use std::{sync::atomic::Ordering, thread::Result as ThreadResult};
+pub(crate) use std::{sync::atomic::Ordering, thread::Result as ThreadResult, time::SystemTime};
 #[cfg(not(wsync_shuttle))]
 pub(crate) use std::{
     sync::atomic::{AtomicBool, AtomicU64},
@@ -37,6 +37,33 @@ pub(crate) fn wait<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, left: Opt
     match left {
         None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
         Some(left) => changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
+    }
+}
+
+/// The time of the day. Where schedules are explored, that moves as the steady clock does.
+pub(crate) fn wall_clock() -> SystemTime {
+    #[cfg(wsync_shuttle)]
+    return SystemTime::UNIX_EPOCH + explored::elapsed();
+    #[cfg(test)]
+    return SystemTime::now() + moved::wall_clock();
+    #[cfg(not(any(wsync_shuttle, test)))]
+    SystemTime::now()
+}
+
+/// Lets tests move the wall clock, as a sleep of the machine does.
+#[cfg(test)]
+pub(crate) mod moved {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    static SECONDS: AtomicU64 = AtomicU64::new(0);
+
+    pub fn wall_clock() -> Duration {
+        Duration::from_secs(SECONDS.load(Ordering::SeqCst))
+    }
+
+    pub fn sleep_of_the_machine(length: Duration) {
+        SECONDS.fetch_add(length.as_secs(), Ordering::SeqCst);
     }
 }
 

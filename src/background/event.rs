@@ -67,9 +67,35 @@ pub enum ConnectionEnd {
         reason: String,
     },
     /// In any other way: the error is what [`recv`](WebSocket::recv) returns, or
-    /// [`connect`](crate::ConnectOptions::connect). Of kind [`Closed`](crate::ErrorKind::Closed) when this side ended it:
-    /// by an abort, by a close before it was open, or because a function of the program panicked.
+    /// [`connect`](crate::ConnectOptions::connect), or that of a hook of the program. Of kind
+    /// [`Closed`](crate::ErrorKind::Closed) when this side ended it: by an abort, by
+    /// [`reconnect_now`](crate::Background::reconnect_now), by a close before it was open, or because a function of the program
+    /// panicked.
     Failed(Error),
+}
+
+impl ConnectionEnd {
+    /// Of a connection whose peer has closed.
+    pub(super) fn of_closed(ws: &WebSocket) -> ConnectionEnd {
+        let code = ws.close_code().unwrap_or(CloseCode::NO_STATUS_RECEIVED);
+        ConnectionEnd::Closed { code, reason: ws.close_reason().unwrap_or_default().to_string() }
+    }
+
+    /// The error, unless the peer closed cleanly.
+    ///
+    /// ```
+    /// # fn run(end: wsync::ConnectionEnd) {
+    /// if end.error().and_then(wsync::Error::status) == Some(401) {
+    ///     println!("log in again");
+    /// }
+    /// # }
+    /// ```
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            ConnectionEnd::Failed(error) => Some(error),
+            ConnectionEnd::Closed { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for ConnectionEnd {

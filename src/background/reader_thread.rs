@@ -112,10 +112,7 @@ pub(super) fn read_all(ws: &WebSocket, mut handler: impl FnMut(Message) -> Contr
                     return None;
                 }
             }
-            Ok(None) => {
-                let code = ws.close_code().unwrap_or(CloseCode::NO_STATUS_RECEIVED);
-                return Some(ConnectionEnd::Closed { code, reason: ws.close_reason().unwrap_or_default().to_string() });
-            }
+            Ok(None) => return Some(ConnectionEnd::of_closed(ws)),
             Err(error) => return Some(ConnectionEnd::Failed(error)),
         }
     }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::ConnectionEnd;
+use super::thread::naming;
 use crate::close_code::CloseCode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Response, parse_date};
+use crate::sync::SystemTime;
 
 /// When a [`Background`](crate::Background) connection is made again: after which ends, and after how long.
 ///
 /// The wait before each attempt is random between zero and a bound that doubles with each attempt, up to a maximum ("full
 /// jitter"), so that the clients of a server that went down do not all come back at the same moment. The bound starts from
-/// the beginning after a connection that was stable.
+/// the beginning after a connection that was stable. A server that answers 429 or 503 with `Retry-After` (RFC 9110 §10.2.3) is
+/// waited for as long as it says, up to the maximum.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,8 +33,11 @@ pub struct Reconnect {
     max_delay: Duration,
     stable_after: Duration,
     max_attempts: Option<u32>,
-    retry_if: Arc<dyn Fn(&ConnectionEnd) -> bool + Send + Sync>,
+    /// `None`: the default policy.
+    retry_if: Option<Arc<Policy>>,
 }
+
+type Policy = dyn Fn(&ConnectionEnd) -> bool + Send + Sync;
 
 impl Default for Reconnect {
     fn default() -> Reconnect {
@@ -39,7 +46,7 @@ impl Default for Reconnect {
             max_delay: Duration::from_secs(30),
             stable_after: Duration::from_secs(10),
             max_attempts: None,
-            retry_if: Arc::new(Reconnect::retries_by_default),
+            retry_if: None,
         }
     }
 }
@@ -79,10 +86,11 @@ impl Reconnect {
         self
     }
 
-    /// Which ends are worth another attempt (default: [`retries_by_default`](Reconnect::retries_by_default)). Called on a thread of the
-    /// connection. It is not asked after [`Background::close`](crate::Background::close).
+    /// After which ends another attempt is made (default: [`retries_by_default`](Reconnect::retries_by_default), and with a
+    /// [`before_connect`](crate::BackgroundOptions::before_connect) after every rejection, as that can change the request). Called
+    /// on a thread of the connection. It is not asked after [`Background::close`](crate::Background::close).
     pub fn retry_if(mut self, policy: impl Fn(&ConnectionEnd) -> bool + Send + Sync + 'static) -> Reconnect {
-        self.retry_if = Arc::new(policy);
+        self.retry_if = Some(Arc::new(policy));
         self
     }
 
@@ -91,9 +99,10 @@ impl Reconnect {
     /// - Yes: the connection was lost, also before the server's answer was complete ([`Io`](ErrorKind::Io)); no pong came
     ///   ([`Unresponsive`](ErrorKind::Unresponsive)); a bound was reached ([`Timeout`](ErrorKind::Timeout)); the name did not
     ///   resolve, or no address could be connected to, also the proxy's ([`Resolve`](ErrorKind::Resolve),
-    ///   [`Connect`](ErrorKind::Connect)); the server answered 408, 429 or 5xx; it closed with 1001, 1011, 1012, 1013 or 1014.
-    /// - No: everything else, such as a close with 1000 or a code of the server's own, a refusal by 401 or 403, a wrong
-    ///   certificate, a broken protocol, an unusable URL or option.
+    ///   [`Connect`](ErrorKind::Connect)); the server answered 408, 429 or 5xx; it closed with 1001, 1011, 1012, 1013 or 1014; a
+    ///   hook of the program failed with an error of its own ([`Other`](ErrorKind::Other)).
+    /// - No: everything else, such as a close with 1000 or a code of the server's own, a rejection with 400, 401, 403, 404 or 426,
+    ///   a wrong certificate or a missing one of the client, a broken protocol, an unusable URL or option.
     ///
     /// ```
     /// # use wsync::{CloseCode, ConnectionEnd, Reconnect};
@@ -115,7 +124,8 @@ impl Reconnect {
                 | ErrorKind::Timeout
                 | ErrorKind::Unresponsive
                 | ErrorKind::Resolve
-                | ErrorKind::Connect => true,
+                | ErrorKind::Connect
+                | ErrorKind::Other => true,
                 // The server ended the connection before its answer was complete, as when it restarts.
                 ErrorKind::Handshake => error.get_ref().is_some_and(|cause| cause.is::<std::io::Error>()),
                 // The proxy itself could not be resolved or connected to.
@@ -132,6 +142,7 @@ impl Reconnect {
                 | ErrorKind::Redirect
                 | ErrorKind::Refused
                 | ErrorKind::WouldBlock
+                | ErrorKind::Cancelled
                 | ErrorKind::Protocol
                 | ErrorKind::Utf8
                 | ErrorKind::TooBig
@@ -174,12 +185,19 @@ pub(super) enum Decision {
 /// Counts the attempts, and decides on the next one.
 pub(super) struct Backoff {
     reconnect: Option<Reconnect>,
+    /// The program has a hook before each attempt: a rejected request may be another one the next time.
+    may_change_request: bool,
     attempts: u32,
 }
 
 impl Backoff {
-    pub fn new(reconnect: Option<Reconnect>) -> Backoff {
-        Backoff { reconnect, attempts: 0 }
+    pub fn new(reconnect: Option<Reconnect>, may_change_request: bool) -> Backoff {
+        Backoff { reconnect, may_change_request, attempts: 0 }
+    }
+
+    /// How many attempts were decided on since the last stable connection.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     /// A connection has ended that lasted so long.
@@ -190,17 +208,46 @@ impl Backoff {
     }
 
     /// Decides what follows an end, and counts the attempt. `random` is asked for a number that is random over its whole
-    /// range; without one, there is no attempt.
-    pub fn decide(&mut self, end: &ConnectionEnd, random: impl FnOnce() -> Result<u64>) -> Decision {
+    /// range; without one, there is no attempt. `now`: the time of the day.
+    pub fn decide(&mut self, end: &ConnectionEnd, random: impl FnOnce() -> Result<u64>, now: SystemTime) -> Decision {
         let Some(reconnect) = &self.reconnect else { return Decision::Stop };
         let has_attempts = reconnect.max_attempts.is_none_or(|most| self.attempts < most);
-        if !has_attempts || !(reconnect.retry_if)(end) {
+        if !has_attempts || !self.is_worth_an_attempt(reconnect, end) {
             return Decision::Stop;
         }
         let Ok(random) = random() else { return Decision::Stop };
-        let delay = reconnect.delay(self.attempts, random);
+        let asked = end.error().and_then(Error::response).and_then(|response| retry_after(response, now));
+        let delay = reconnect.delay(self.attempts, random).max(asked.unwrap_or_default().min(reconnect.max_delay));
         self.attempts = self.attempts.saturating_add(1);
         Decision::Retry { attempt: self.attempts, delay }
+    }
+
+    /// The program asks for an attempt now: it counts, and no policy is asked.
+    pub fn retry_now(&mut self) -> Decision {
+        self.attempts = self.attempts.saturating_add(1);
+        Decision::Retry { attempt: self.attempts, delay: Duration::ZERO }
+    }
+
+    fn is_worth_an_attempt(&self, reconnect: &Reconnect, end: &ConnectionEnd) -> bool {
+        match &reconnect.retry_if {
+            Some(policy) => naming("the reconnect policy", || policy(end)),
+            None => {
+                let is_rejected = end.error().is_some_and(|error| error.kind() == ErrorKind::Rejected);
+                (is_rejected && self.may_change_request) || Reconnect::retries_by_default(end)
+            }
+        }
+    }
+}
+
+/// How long the server asks to wait, in seconds or until a date (RFC 9110 §10.2.3), with the statuses that say "later".
+fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
+    if !matches!(response.status(), 429 | 503) {
+        return None;
+    }
+    let value = response.header("Retry-After")?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => (SystemTime::UNIX_EPOCH + Duration::from_secs(parse_date(value)?)).duration_since(now).ok(),
     }
 }
 
@@ -215,7 +262,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn backoff(reconnect: Reconnect) -> Backoff {
-        Backoff::new(Some(reconnect.first_delay(SECOND).max_delay(10 * SECOND).stable_after(60 * SECOND)))
+        Backoff::new(Some(reconnect.first_delay(SECOND).max_delay(10 * SECOND).stable_after(60 * SECOND)), false)
     }
 
     fn lost() -> ConnectionEnd {
@@ -224,7 +271,7 @@ mod tests {
 
     /// The delay of the next attempt.
     fn next(backoff: &mut Backoff, random: u64) -> Duration {
-        match backoff.decide(&lost(), || Ok(random)) {
+        match backoff.decide(&lost(), || Ok(random), SystemTime::UNIX_EPOCH) {
             Decision::Retry { delay, .. } => delay,
             Decision::Stop => panic!("no attempt"),
         }
@@ -250,26 +297,26 @@ mod tests {
         let mut backoff = backoff(Reconnect::new());
         (0..3).for_each(|_| assert_eq!(next(&mut backoff, 0), Duration::ZERO));
         backoff.connection_ended(59 * SECOND);
-        let fourth = backoff.decide(&lost(), || Ok(1 << 63));
+        let fourth = backoff.decide(&lost(), || Ok(1 << 63), SystemTime::UNIX_EPOCH);
         assert_eq!(fourth, Decision::Retry { attempt: 4, delay: 4 * SECOND });
         backoff.connection_ended(60 * SECOND);
-        let first = backoff.decide(&lost(), || Ok(1 << 63));
+        let first = backoff.decide(&lost(), || Ok(1 << 63), SystemTime::UNIX_EPOCH);
         assert_eq!(first, Decision::Retry { attempt: 1, delay: SECOND / 2 });
     }
 
     #[test]
     fn extreme_lengths_do_not_overflow() {
         let reconnect = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
-        let mut backoff = Backoff::new(Some(reconnect));
+        let mut backoff = Backoff::new(Some(reconnect), false);
         (0..100).for_each(|_| assert!(next(&mut backoff, u64::MAX) <= Duration::MAX));
-        let mut none = Backoff::new(Some(Reconnect::new().first_delay(Duration::ZERO)));
+        let mut none = Backoff::new(Some(Reconnect::new().first_delay(Duration::ZERO)), false);
         assert_eq!(next(&mut none, u64::MAX), Duration::ZERO);
     }
 
     #[test]
     fn attempts_end_by_number_by_policy_and_for_want_of_randomness() {
-        let stops = |backoff: &mut Backoff| backoff.decide(&lost(), || Ok(0)) == Decision::Stop;
-        assert!(stops(&mut Backoff::new(None)));
+        let stops = |backoff: &mut Backoff| backoff.decide(&lost(), || Ok(0), SystemTime::UNIX_EPOCH) == Decision::Stop;
+        assert!(stops(&mut Backoff::new(None, false)));
         let mut few = backoff(Reconnect::new().max_attempts(Some(2)));
         (0..2).for_each(|_| assert!(!stops(&mut few)));
         assert!(stops(&mut few));
@@ -277,13 +324,13 @@ mod tests {
         assert!(!stops(&mut few));
         assert!(stops(&mut backoff(Reconnect::new().retry_if(|_| false))));
         let no_random = || Err(Error::new(ErrorKind::Io, "no random number"));
-        assert_eq!(backoff(Reconnect::new()).decide(&lost(), no_random), Decision::Stop);
+        assert_eq!(backoff(Reconnect::new()).decide(&lost(), no_random, SystemTime::UNIX_EPOCH), Decision::Stop);
     }
 
     #[test]
     fn the_policy_is_not_asked_without_attempts_left() {
         let mut none = backoff(Reconnect::new().max_attempts(Some(0)).retry_if(|_| panic!("asked")));
-        assert_eq!(none.decide(&lost(), || Ok(0)), Decision::Stop);
+        assert_eq!(none.decide(&lost(), || Ok(0), SystemTime::UNIX_EPOCH), Decision::Stop);
     }
 
     #[test]
@@ -306,6 +353,8 @@ mod tests {
             Timeout,
             WouldBlock,
             Unresponsive,
+            Cancelled,
+            Other,
             Protocol,
             Utf8,
             TooBig,
@@ -316,12 +365,61 @@ mod tests {
             .into_iter()
             .filter(|kind| Reconnect::retries_by_default(&ConnectionEnd::Failed(Error::new(*kind, ""))))
             .collect();
-        assert_eq!(retried, [Resolve, Connect, Timeout, Unresponsive, Io]);
+        assert_eq!(retried, [Resolve, Connect, Timeout, Unresponsive, Other, Io]);
         let through_proxy = |kind| ConnectionEnd::Failed(Error::new(kind, "").in_context(Proxy, ""));
         assert!(
             Reconnect::retries_by_default(&through_proxy(Connect))
                 && Reconnect::retries_by_default(&through_proxy(Resolve))
         );
         assert!(!Reconnect::retries_by_default(&through_proxy(Proxy)));
+    }
+
+    fn rejected(status: u16, retry_after: &str) -> ConnectionEnd {
+        let response = Response::new(status).header("Retry-After", retry_after).into();
+        ConnectionEnd::Failed(Error::with_response(ErrorKind::Rejected, "rejected", response))
+    }
+
+    #[test]
+    fn a_rejected_request_is_made_again_only_if_it_may_change_or_the_status_may() {
+        for (status, heals) in
+            [(400, false), (401, false), (403, false), (404, false), (426, false), (429, true), (503, true)]
+        {
+            for (may_change, is_retried) in [(false, heals), (true, true)] {
+                let mut backoff = Backoff::new(Some(Reconnect::new()), may_change);
+                let decision = backoff.decide(&rejected(status, ""), || Ok(0), SystemTime::UNIX_EPOCH);
+                assert_eq!(decision != Decision::Stop, is_retried, "{status} {may_change}");
+            }
+            let mut backoff = Backoff::new(Some(Reconnect::new().retry_if(|_| false)), true);
+            assert_eq!(backoff.decide(&rejected(status, ""), || Ok(0), SystemTime::UNIX_EPOCH), Decision::Stop);
+        }
+        let mut backoff = Backoff::new(Some(Reconnect::new()), true);
+        let untrusted = ConnectionEnd::Failed(Error::new(ErrorKind::Tls, "untrusted"));
+        assert_eq!(backoff.decide(&untrusted, || Ok(0), SystemTime::UNIX_EPOCH), Decision::Stop);
+    }
+
+    #[test]
+    fn retry_after_is_kept_up_to_the_longest_delay() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(parse_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap());
+        let delay =
+            |status, value: &str| match backoff(Reconnect::new()).decide(&rejected(status, value), || Ok(0), now) {
+                Decision::Retry { delay, .. } => delay,
+                Decision::Stop => panic!("no attempt"),
+            };
+        for status in [429, 503] {
+            assert_eq!(delay(status, "7"), 7 * SECOND);
+            assert_eq!(delay(status, "3600"), 10 * SECOND, "max_delay");
+            assert_eq!(delay(status, "Sun, 06 Nov 1994 08:49:40 GMT"), 3 * SECOND);
+            for past_or_wrong in ["Sun, 06 Nov 1994 08:49:30 GMT", "soon", "-1", ""] {
+                assert_eq!(delay(status, past_or_wrong), Duration::ZERO, "{past_or_wrong}");
+            }
+        }
+        assert_eq!(delay(500, "7"), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_attempt_that_is_asked_for_counts_and_does_not_wait() {
+        let mut backoff = backoff(Reconnect::new().retry_if(|_| panic!("asked")));
+        assert_eq!(backoff.retry_now(), Decision::Retry { attempt: 1, delay: Duration::ZERO });
+        assert_eq!(backoff.attempts(), 1);
     }
 }

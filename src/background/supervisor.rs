@@ -1,73 +1,93 @@
 //! The threads of a connection in the background, and what they share.
 //!
-//! - The supervisor connects, receives, and connects again. It decides what follows an end.
+//! - The supervisor connects, receives, and connects again. It decides what follows an end. The program's hooks and policy run
+//!   on it.
 //! - The sender sends the queued messages while there is a connection.
 //! - The closer waits for [`Supervisor::close`], then runs the closing handshake: at that time the supervisor may be
-//!   connecting, and the sender may be blocked.
+//!   in a hook of the program, and the sender may be blocked.
 //!
-//! All three run from the start to the end, so that a close cannot fail because no thread can be started. [`Phase::Over`]
-//! ends them; it is set once, by the thread that delivers the end.
+//! ```text
+//!              an attempt begins        connected            on_open is done
+//!   Waiting ───────────────────▶ Connecting ──────▶ Opening ─────────────────▶ Connected
+//!      ▲                             │ failed          │ failed                     │ ended
+//!      └─────────────────────────────┴─────────────────┴────────────────────────────┘
+//!   Each of them: `close` ─▶ Closing ─▶ Over; the last end, a panic, or dropping the Background ─▶ Over
+//! ```
+//!
+//! All three threads run from the start to the end, so that a close cannot fail because no thread can be started.
+//! [`Phase::Over`] ends them; it is set once, by the thread that delivers the end.
 //!
 //! The lock is not held while a function of the program runs, while a log line is written (a logger may send it through this
 //! very connection), or while a message, an event or a connection is dropped.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
+use super::attempt::AttemptInfo;
 use super::event::{ConnectionEnd, Event};
 use super::event_queue::Queue;
+use super::outbox::{Outbox, Queued, QueuedMessage};
 use super::reader_thread::read_into;
 use super::reconnect::{Backoff, Decision, random};
-use super::thread::{panicked, spawn};
+use super::send_error::SendError;
+use super::thread::{named, naming, spawn};
+use crate::client::cancel::CancelToken;
 use crate::close_code::{CloseCode, ReadyState};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::outgoing::Outgoing;
-use crate::sync::{Condvar, Instant, Mutex, lock, wait};
+use crate::sleep_detector::SleepDetector;
+use crate::statistics::Statistics;
+use crate::sync::{Condvar, Instant, Mutex, lock, wait, wall_clock};
 use crate::websocket::WebSocket;
+
+/// How often the wait for the next attempt looks whether the machine has slept.
+const SLEEP_LOOK: Duration = Duration::from_secs(2);
+/// How much longer than its bound `close_and_wait` waits for the end, which comes when the bound is over.
+const END_ALLOWANCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Supervisor {
     pub queue: Arc<Queue>,
-    send_capacity: usize,
     close_timeout: Option<Duration>,
+    /// `false`: the first end is the last.
+    reconnects: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
 
+/// The program's part in each connection.
+pub(super) struct Hooks {
+    /// Makes a connection, `before_connect` included.
+    pub connect: Box<dyn FnMut(AttemptInfo<'_>) -> Result<WebSocket> + Send>,
+    pub on_open: Option<Arc<OnOpen>>,
+}
+
+pub(super) type OnOpen = dyn Fn(&WebSocket) -> Result<()> + Send + Sync;
+
 struct State {
-    /// The message that the sender holds is not in here.
-    outgoing: VecDeque<QueuedMessage>,
-    delivery: Delivery,
+    outbox: Outbox,
     phase: Phase,
-}
-
-/// A message that waits to be sent.
-pub(super) struct QueuedMessage {
-    pub message: Message,
-    pub may_compress: bool,
-}
-
-impl QueuedMessage {
-    fn as_outgoing(&self) -> Outgoing<'_> {
-        let outgoing = Outgoing::from(&self.message);
-        if self.may_compress { outgoing } else { outgoing.uncompressed() }
-    }
+    /// `reconnect_now` was called, and no attempt has begun since.
+    is_reconnect_asked: bool,
+    /// What went through the connections that have ended.
+    past: Statistics,
 }
 
 enum Phase {
-    /// Connecting, or waiting to connect again.
-    Connecting,
+    /// Until the next attempt begins.
+    Waiting,
+    /// An attempt to connect is under way.
+    Connecting(CancelToken),
+    /// There is a connection, and `on_open` runs.
+    Opening(WebSocket),
     /// There is a connection: it is open, or what follows its end is not decided yet.
     Connected(WebSocket),
     /// `close` was called. `ws`: the connection, if there was one.
-    Closing { ws: Option<WebSocket>, request: CloseRequest },
-    /// The end is delivered, or the program has dropped the `Background`.
-    Over,
+    Closing { ws: Option<WebSocket>, was_opening: bool, request: CloseRequest },
+    /// The end is delivered, or the program has dropped the `Background`: then there is none.
+    Over(Option<ConnectionEnd>),
 }
 
 #[derive(Clone)]
@@ -77,60 +97,59 @@ struct CloseRequest {
     deadline: Deadline,
 }
 
-/// What the sender does.
-enum Delivery {
-    /// It waits for a connection. The error is why the last one was dropped, if a send was the reason.
-    Paused(Option<Error>),
-    /// It sends the next message as soon as there is one.
-    Ready,
-    /// It sends a message. If that fails, the message goes back to the front.
-    Sending,
-    /// The same, on a connection that has ended.
-    Failing,
+/// What the closer has to do.
+struct Closing {
+    ws: Option<WebSocket>,
+    was_opening: bool,
+    request: CloseRequest,
 }
 
 impl Phase {
     fn connection(&self) -> Option<&WebSocket> {
         match self {
-            Phase::Connected(ws) | Phase::Closing { ws: Some(ws), .. } => Some(ws),
-            Phase::Connecting | Phase::Closing { ws: None, .. } | Phase::Over => None,
+            Phase::Opening(ws) | Phase::Connected(ws) | Phase::Closing { ws: Some(ws), .. } => Some(ws),
+            Phase::Waiting | Phase::Connecting(_) | Phase::Closing { ws: None, .. } | Phase::Over(_) => None,
+        }
+    }
+
+    /// Whether the next end is the last.
+    fn is_ending(&self) -> bool {
+        match self {
+            Phase::Closing { .. } | Phase::Over(_) => true,
+            Phase::Waiting | Phase::Connecting(_) | Phase::Opening(_) | Phase::Connected(_) => false,
+        }
+    }
+
+    fn ready_state(&self) -> ReadyState {
+        match self {
+            Phase::Waiting | Phase::Connecting(_) | Phase::Opening(_) => ReadyState::Connecting,
+            Phase::Connected(_) => ReadyState::Open,
+            Phase::Closing { .. } => ReadyState::Closing,
+            Phase::Over(_) => ReadyState::Closed,
         }
     }
 }
 
-impl Delivery {
-    fn holds_message(&self) -> bool {
-        matches!(self, Delivery::Sending | Delivery::Failing)
-    }
-}
-
 impl Supervisor {
-    pub fn new(queue: Arc<Queue>, send_capacity: usize, close_timeout: Option<Duration>) -> Arc<Supervisor> {
-        let state = State { outgoing: VecDeque::new(), delivery: Delivery::Paused(None), phase: Phase::Connecting };
-        Arc::new(Supervisor {
-            queue,
-            send_capacity: send_capacity.max(1),
-            close_timeout,
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        })
+    pub fn new(
+        queue: Arc<Queue>,
+        outbox: Outbox,
+        close_timeout: Option<Duration>,
+        reconnects: bool,
+    ) -> Arc<Supervisor> {
+        let state = State { outbox, phase: Phase::Waiting, is_reconnect_asked: false, past: Statistics::default() };
+        Arc::new(Supervisor { queue, close_timeout, reconnects, state: Mutex::new(state), changed: Condvar::new() })
     }
 
     /// Starts the three threads, or none.
-    pub fn start(
-        self: &Arc<Supervisor>,
-        mut connect: impl FnMut() -> Result<WebSocket> + Send + 'static,
-        mut backoff: Backoff,
-    ) -> Result<()> {
+    pub fn start(self: &Arc<Supervisor>, mut hooks: Hooks, mut backoff: Backoff) -> Result<()> {
         let (sender, closer, supervisor) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         let started = spawn("wsync sender", move || sender.send_queued())
             .and_then(|_| spawn("wsync closer", move || closer.close_when_asked()))
             .and_then(|_| {
                 spawn("wsync supervisor", move || {
-                    // The program's policy runs in there.
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| supervisor.drive(&mut connect, &mut backoff)))
-                    {
-                        supervisor.fail(panicked("the reconnect policy", &*panic));
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| supervisor.drive(&mut hooks, &mut backoff))) {
+                        supervisor.fail(named(&*panic));
                     }
                 })
             });
@@ -141,92 +160,211 @@ impl Supervisor {
     }
 
     /// Queues a message, or returns it in the error. Never blocks.
-    pub fn send(&self, queued: QueuedMessage) -> Result<(), TrySendError<Message>> {
+    pub fn send(&self, queued: QueuedMessage) -> Result<(), SendError> {
         let mut state = lock(&self.state);
-        if matches!(state.phase, Phase::Closing { .. } | Phase::Over) {
-            return Err(TrySendError::Disconnected(queued.message));
+        if state.phase.is_ending() {
+            drop(state);
+            let text = "cannot send: the connection in the background is closing or closed";
+            return Err(SendError::new(queued.message, ErrorKind::Closed, text));
         }
-        if state.outgoing.len() + usize::from(state.delivery.holds_message()) >= self.send_capacity {
-            return Err(TrySendError::Full(queued.message));
-        }
-        state.outgoing.push_back(queued);
+        let result = state.outbox.push(queued);
         self.changed.notify_all();
-        Ok(())
+        drop(state);
+        match result {
+            Queued::Taken { dropped } => {
+                drop(dropped);
+                Ok(())
+            }
+            Queued::Refused(queued) => {
+                let text = "cannot send: as many messages as may (send_capacity) wait to be sent";
+                Err(SendError::new(queued.message, ErrorKind::WouldBlock, text))
+            }
+        }
     }
 
     pub fn take_unsent(&self) -> Vec<Message> {
-        let unsent = mem::take(&mut lock(&self.state).outgoing);
+        let unsent = lock(&self.state).outbox.take_all();
         self.changed.notify_all();
         unsent.into_iter().map(|queued| queued.message).collect()
     }
 
     pub fn ready_state(&self) -> ReadyState {
-        match lock(&self.state).phase {
-            Phase::Connecting => ReadyState::Connecting,
-            Phase::Connected(_) => ReadyState::Open,
-            Phase::Closing { .. } => ReadyState::Closing,
-            Phase::Over => ReadyState::Closed,
+        lock(&self.state).phase.ready_state()
+    }
+
+    /// The connection that there is now.
+    pub fn connection(&self) -> Option<WebSocket> {
+        lock(&self.state).phase.connection().cloned()
+    }
+
+    /// The bytes of the messages that wait to be sent, and of those that the connection has accepted.
+    pub fn buffered_amount(&self) -> usize {
+        let (ws, bytes) = {
+            let state = lock(&self.state);
+            (state.phase.connection().cloned(), state.outbox.bytes())
+        };
+        bytes + ws.map_or(0, |ws| ws.buffered_amount())
+    }
+
+    pub fn dropped(&self) -> u64 {
+        lock(&self.state).outbox.dropped()
+    }
+
+    /// Of all connections, those that have ended included.
+    pub fn statistics(&self) -> Statistics {
+        let state = lock(&self.state);
+        let mut statistics = state.past;
+        if let Some(ws) = state.phase.connection() {
+            statistics += ws.statistics();
+        }
+        statistics
+    }
+
+    /// Begins the next attempt now: ends the wait for it, the attempt that is under way, or the connection. Never blocks.
+    pub fn reconnect_now(&self) {
+        let (cancel, ws) = {
+            let mut state = lock(&self.state);
+            if state.phase.is_ending() || !self.reconnects {
+                return;
+            }
+            state.is_reconnect_asked = true;
+            self.changed.notify_all();
+            match &state.phase {
+                Phase::Connecting(cancel) => (Some(cancel.clone()), None),
+                phase => (None, phase.connection().cloned()),
+            }
+        };
+        if let Some(cancel) = cancel {
+            cancel.cancel();
+        }
+        if let Some(ws) = ws {
+            ws.close_now();
         }
     }
 
-    /// Asks the closer to close. Only the first call counts. Never blocks.
+    /// Asks the closer to close within `close_timeout`. Only the first call counts. Never blocks.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        let deadline = Deadline::after("close_timeout", self.close_timeout);
-        let request = CloseRequest { code, reason: reason.to_string(), deadline };
+        self.close_by(code, reason, Deadline::after("close_timeout", self.close_timeout));
+    }
+
+    /// The same, within `timeout`, and waits for the end.
+    pub fn close_and_wait(&self, code: CloseCode, reason: &str, timeout: Option<Duration>) -> Result<ConnectionEnd> {
+        let deadline = Deadline::after("timeout", timeout);
+        self.close_by(code, reason, deadline);
+        let patience = Deadline::after("timeout", timeout.map(|timeout| timeout.saturating_add(END_ALLOWANCE)));
         let mut state = lock(&self.state);
-        state.phase = match mem::replace(&mut state.phase, Phase::Over) {
-            Phase::Connecting => Phase::Closing { ws: None, request },
-            Phase::Connected(ws) => Phase::Closing { ws: Some(ws), request },
-            unchanged @ (Phase::Closing { .. } | Phase::Over) => unchanged,
+        loop {
+            if let Phase::Over(end) = &state.phase {
+                let unwanted = || {
+                    ConnectionEnd::Failed(Error::new(ErrorKind::Closed, "it has ended, and nobody takes its events"))
+                };
+                return Ok(end.clone().unwrap_or_else(unwanted));
+            }
+            let left = patience.left();
+            if left == Some(Duration::ZERO) {
+                return Err(deadline.error("closing: a function of the program does not return"));
+            }
+            state = wait(&self.changed, state, left);
+        }
+    }
+
+    fn close_by(&self, code: CloseCode, reason: &str, deadline: Deadline) {
+        let request = CloseRequest { code, reason: reason.to_string(), deadline };
+        let cancel = {
+            let mut state = lock(&self.state);
+            let before = mem::replace(&mut state.phase, Phase::Waiting);
+            let was_opening = matches!(before, Phase::Opening(_));
+            let (phase, cancel) = match before {
+                Phase::Waiting => (Phase::Closing { ws: None, was_opening, request }, None),
+                Phase::Connecting(cancel) => (Phase::Closing { ws: None, was_opening, request }, Some(cancel)),
+                Phase::Opening(ws) | Phase::Connected(ws) => {
+                    (Phase::Closing { ws: Some(ws), was_opening, request }, None)
+                }
+                unchanged @ (Phase::Closing { .. } | Phase::Over(_)) => (unchanged, None),
+            };
+            state.phase = phase;
+            self.changed.notify_all();
+            cancel
         };
-        self.changed.notify_all();
+        if let Some(cancel) = cancel {
+            cancel.cancel();
+        }
     }
 
     /// Ends everything without another event. Never blocks.
     pub fn abandon(&self) {
         self.queue.stop();
-        self.drop_connection();
+        self.drop_connection(None);
     }
 
     // The supervisor
 
-    fn drive(&self, connect: &mut dyn FnMut() -> Result<WebSocket>, backoff: &mut Backoff) {
-        while self.is_connecting() {
-            let end = match connect() {
+    fn drive(&self, hooks: &mut Hooks, backoff: &mut Backoff) {
+        let mut last_end: Option<ConnectionEnd> = None;
+        while let Some(cancel) = self.begin_attempt() {
+            let info = AttemptInfo { number: backoff.attempts(), last_end: last_end.as_ref(), cancel };
+            let end = match (hooks.connect)(info) {
                 Ok(ws) => {
-                    let since = Instant::now();
-                    let Some(end) = self.receive(ws) else { return };
-                    backoff.connection_ended(since.elapsed());
+                    let Some(end) = self.serve(ws, hooks.on_open.as_deref(), backoff) else { return };
                     end
                 }
                 Err(error) => ConnectionEnd::Failed(error),
             };
-            let decision = if self.is_closing() { Decision::Stop } else { backoff.decide(&end, random) };
-            if !self.follow(decision, end) {
+            let (decision, end) = self.decide(end, backoff);
+            if !self.follow(decision, &end) {
                 return;
             }
+            last_end = Some(end);
         }
     }
 
-    fn is_connecting(&self) -> bool {
-        matches!(lock(&self.state).phase, Phase::Connecting)
+    /// `None` when no attempt is wanted any more.
+    fn begin_attempt(&self) -> Option<CancelToken> {
+        let mut state = lock(&self.state);
+        if !matches!(state.phase, Phase::Waiting) {
+            return None;
+        }
+        let cancel = CancelToken::new();
+        state.phase = Phase::Connecting(cancel.clone());
+        state.is_reconnect_asked = false;
+        Some(cancel)
     }
 
-    /// Whether the next end is the last: no policy is asked.
-    fn is_closing(&self) -> bool {
-        matches!(lock(&self.state).phase, Phase::Closing { .. } | Phase::Over)
-    }
-
-    /// Passes on all that comes on a new connection. `None` when nobody wants events any more.
-    fn receive(&self, ws: WebSocket) -> Option<ConnectionEnd> {
+    /// Opens a new connection, and passes on all that comes on it, until its end. `None` when nobody wants that any more.
+    fn serve(&self, ws: WebSocket, on_open: Option<&OnOpen>, backoff: &mut Backoff) -> Option<ConnectionEnd> {
         self.queue.watch(&ws);
-        if !self.open(&ws) {
+        if !self.begin_opening(&ws) {
             ws.close_now();
             return None;
         }
-        let is_wanted = self.queue.push(Event::Open(ws.clone()));
-        let Some(end) = is_wanted.then(|| read_into(&self.queue, &ws)).flatten() else {
-            drop(self.finish());
+        if let Some(Err(error)) = on_open.map(|on_open| naming("on_open", || on_open(&ws))) {
+            if !lock(&self.state).phase.is_ending() {
+                log::debug!("on_open failed: {error}");
+                ws.close_now();
+                return Some(ConnectionEnd::Failed(error));
+            }
+        }
+        let since = Instant::now();
+        let end = self.receive(&ws)?;
+        backoff.connection_ended(since.elapsed());
+        Some(end)
+    }
+
+    fn begin_opening(&self, ws: &WebSocket) -> bool {
+        let mut state = lock(&self.state);
+        let is_wanted = matches!(state.phase, Phase::Connecting(_));
+        if is_wanted {
+            state.phase = Phase::Opening(ws.clone());
+        }
+        is_wanted
+    }
+
+    /// Passes on all that comes.
+    fn receive(&self, ws: &WebSocket) -> Option<ConnectionEnd> {
+        // A connection that is being closed already does not become an event.
+        let is_wanted = !self.open(ws) || self.queue.push(Event::Open(ws.clone()));
+        let Some(end) = is_wanted.then(|| read_into(&self.queue, ws)).flatten() else {
+            drop(self.finish(None));
             if self.queue.has_wake_panicked() {
                 let _ = ws.close(CloseCode::INTERNAL_ERROR, "");
             } else {
@@ -235,7 +373,7 @@ impl Supervisor {
             }
             return None;
         };
-        Some(match (end, self.stop_sending(&ws)) {
+        Some(match (end, self.stop_sending(ws)) {
             (ConnectionEnd::Failed(error), Some(failure)) if error.kind() == ErrorKind::Closed => {
                 ConnectionEnd::Failed(failure)
             }
@@ -243,57 +381,70 @@ impl Supervisor {
         })
     }
 
+    /// Lets the sender begin. `false` if the connection is being closed.
     fn open(&self, ws: &WebSocket) -> bool {
         let mut state = lock(&self.state);
-        if !matches!(state.phase, Phase::Connecting) {
-            return false;
+        let is_open = matches!(state.phase, Phase::Opening(_));
+        if is_open {
+            let before = mem::replace(&mut state.phase, Phase::Connected(ws.clone()));
+            state.outbox.resume();
+            self.changed.notify_all();
+            drop(state);
+            drop(before);
         }
-        state.phase = Phase::Connected(ws.clone());
-        state.delivery = Delivery::Ready;
-        self.changed.notify_all();
-        true
+        is_open
     }
 
     /// Pauses the sender after the end of a connection, and waits until the message that it could not send is back in its
     /// place. Returns why the connection was dropped, if a send was the reason.
     fn stop_sending(&self, ws: &WebSocket) -> Option<Error> {
-        if self.pause_sending() {
+        let holds_message = {
+            let mut state = lock(&self.state);
+            self.changed.notify_all();
+            state.outbox.pause()
+        };
+        if holds_message {
             // The peer may have ended only its own side: the send must not go on.
             ws.abort();
         }
         let mut state = lock(&self.state);
         loop {
-            if let Delivery::Paused(failure) = &mut state.delivery {
-                return failure.take();
+            if let Some(failure) = state.outbox.failure_once_paused() {
+                return failure;
             }
             state = wait(&self.changed, state, None);
         }
     }
 
-    /// Lets the sender begin no more messages; returns whether it holds one.
-    fn pause_sending(&self) -> bool {
-        let mut state = lock(&self.state);
-        match state.delivery {
-            Delivery::Sending => state.delivery = Delivery::Failing,
-            Delivery::Ready => state.delivery = Delivery::Paused(None),
-            Delivery::Failing | Delivery::Paused(_) => {}
+    /// What follows an end; the end as the program sees it.
+    fn decide(&self, end: ConnectionEnd, backoff: &mut Backoff) -> (Decision, ConnectionEnd) {
+        let (is_ending, is_asked) = {
+            let state = lock(&self.state);
+            (state.phase.is_ending(), state.is_reconnect_asked)
+        };
+        match (is_ending, is_asked) {
+            (true, _) => (Decision::Stop, end),
+            (false, true) => {
+                let asked = Error::new(ErrorKind::Closed, "given up for another attempt, by reconnect_now");
+                (backoff.retry_now(), ConnectionEnd::Failed(asked))
+            }
+            // The program's policy runs in there.
+            (false, false) => (backoff.decide(&end, random, wall_clock()), end),
         }
-        self.changed.notify_all();
-        state.delivery.holds_message()
     }
 
     /// Does what was decided; returns whether to connect again, now.
-    fn follow(&self, decision: Decision, end: ConnectionEnd) -> bool {
+    fn follow(&self, decision: Decision, end: &ConnectionEnd) -> bool {
         let (attempt, delay) = match decision {
             Decision::Retry { attempt, delay } if self.disconnect() => (attempt, delay),
             Decision::Retry { .. } | Decision::Stop => {
-                self.end(end);
+                self.end(end.clone());
                 return false;
             }
         };
         log::debug!("connecting again in {delay:?}: {end}");
-        if !self.queue.push(Event::Reconnecting { attempt, delay, cause: end }) {
-            drop(self.finish());
+        if !self.queue.push(Event::Reconnecting { attempt, delay, cause: end.clone() }) {
+            drop(self.finish(None));
             return false;
         }
         self.sleep(delay);
@@ -304,35 +455,44 @@ impl Supervisor {
     /// Forgets the connection, to make another; `false` when that is not wanted any more.
     fn disconnect(&self) -> bool {
         let mut state = lock(&self.state);
-        if matches!(state.phase, Phase::Closing { .. } | Phase::Over) {
+        if state.phase.is_ending() {
             return false;
         }
-        let before = mem::replace(&mut state.phase, Phase::Connecting);
+        let before = state.leave(Phase::Waiting);
         self.changed.notify_all();
         drop(state);
         drop(before);
         true
     }
 
-    /// Waits until the next attempt is due, or none is wanted.
+    /// Waits until the next attempt is due, or asked for, or none is wanted, or the machine has slept: then the network may be
+    /// another.
     fn sleep(&self, delay: Duration) {
         let deadline = Deadline::after("delay", Some(delay));
+        let mut sleep = SleepDetector::default();
         let mut state = lock(&self.state);
-        while matches!(state.phase, Phase::Connecting) && !deadline.is_over() {
-            state = wait(&self.changed, state, deadline.left());
+        while matches!(state.phase, Phase::Waiting)
+            && !state.is_reconnect_asked
+            && !deadline.is_over()
+            && !sleep.has_slept(Instant::now(), wall_clock())
+        {
+            state = wait(&self.changed, state, Some(deadline.left_at_most(SLEEP_LOOK)));
         }
     }
 
     // The sender
 
     fn send_queued(&self) {
-        while let Some((ws, message)) = self.next_to_send() {
-            match ws.send_through(&message.as_outgoing()) {
+        while let Some((ws, queued)) = self.next_to_send() {
+            match ws.send_through(&queued.as_outgoing()) {
                 Ok(()) => {
-                    drop(message);
-                    self.sent();
+                    let length = queued.message.len();
+                    drop(queued);
+                    let mut state = lock(&self.state);
+                    state.outbox.sent(length);
+                    self.changed.notify_all();
                 }
-                Err(error) => self.not_sent(&ws, message, error),
+                Err(error) => self.not_sent(&ws, queued, error),
             }
         }
     }
@@ -341,30 +501,19 @@ impl Supervisor {
     fn next_to_send(&self) -> Option<(WebSocket, QueuedMessage)> {
         let mut state = lock(&self.state);
         loop {
-            if matches!(state.phase, Phase::Over) {
+            if matches!(state.phase, Phase::Over(_)) {
                 return None;
             }
-            if matches!(state.delivery, Delivery::Ready) && !state.outgoing.is_empty() {
-                if let Some(ws) = state.phase.connection().cloned() {
-                    let message = state.outgoing.pop_front()?;
-                    state.delivery = Delivery::Sending;
-                    return Some((ws, message));
+            if let Some(ws) = state.phase.connection().cloned() {
+                if let Some(queued) = state.outbox.begin() {
+                    return Some((ws, queued));
                 }
             }
             state = wait(&self.changed, state, None);
         }
     }
 
-    fn sent(&self) {
-        let mut state = lock(&self.state);
-        state.delivery = match state.delivery {
-            Delivery::Failing => Delivery::Paused(None),
-            Delivery::Sending | Delivery::Ready | Delivery::Paused(_) => Delivery::Ready,
-        };
-        self.changed.notify_all();
-    }
-
-    fn not_sent(&self, ws: &WebSocket, message: QueuedMessage, error: Error) {
+    fn not_sent(&self, ws: &WebSocket, queued: QueuedMessage, error: Error) {
         log::debug!("kept a message that was not sent: {error}");
         let failure = (error.kind() == ErrorKind::Timeout).then_some(error);
         if failure.is_some() {
@@ -372,49 +521,65 @@ impl Supervisor {
             ws.abort();
         }
         let mut state = lock(&self.state);
-        state.outgoing.push_front(message);
-        state.delivery = Delivery::Paused(failure);
+        state.outbox.not_sent(queued, failure);
         self.changed.notify_all();
     }
 
     // The closer
 
     fn close_when_asked(&self) {
-        let Some(CloseRequest { code, reason, deadline }) = self.wait_for_close() else { return };
-        match self.wait_until_sent(&deadline) {
-            // The supervisor receives how this ends.
-            Some(ws) => drop(ws.close_by(code, &reason, deadline)),
-            None => {
-                self.end(ConnectionEnd::Failed(Error::new(ErrorKind::Closed, "closed by this side before it was open")))
-            }
+        let Some(Closing { ws, was_opening, request }) = self.wait_for_close() else { return };
+        let Some(ws) = ws else {
+            let text = "closed by this side before it was open";
+            return self.end(ConnectionEnd::Failed(Error::new(ErrorKind::Closed, text)));
+        };
+        self.wait_until_sent(&request.deadline);
+        // The supervisor receives how this ends, and delivers it.
+        let result = ws.close_by(request.code, &request.reason, request.deadline);
+        if was_opening && !self.wait_for_the_end(&request.deadline) {
+            // The supervisor does not come back from on_open.
+            self.end(match result {
+                Ok(()) => ConnectionEnd::of_closed(&ws),
+                Err(error) => ConnectionEnd::Failed(error),
+            });
         }
     }
 
-    fn wait_for_close(&self) -> Option<CloseRequest> {
+    fn wait_for_close(&self) -> Option<Closing> {
         let mut state = lock(&self.state);
         loop {
             match &state.phase {
-                Phase::Closing { request, .. } => return Some(request.clone()),
-                Phase::Over => return None,
-                Phase::Connecting | Phase::Connected(_) => state = wait(&self.changed, state, None),
+                Phase::Closing { ws, was_opening, request } => {
+                    return Some(Closing { ws: ws.clone(), was_opening: *was_opening, request: request.clone() });
+                }
+                Phase::Over(_) => return None,
+                Phase::Waiting | Phase::Connecting(_) | Phase::Opening(_) | Phase::Connected(_) => {
+                    state = wait(&self.changed, state, None);
+                }
             }
         }
     }
 
-    /// Waits until the queued messages are sent, or the deadline is over; returns the connection, if there is one.
-    fn wait_until_sent(&self, deadline: &Deadline) -> Option<WebSocket> {
+    /// Waits until the queued messages are sent, or the deadline is over.
+    fn wait_until_sent(&self, deadline: &Deadline) {
+        let mut state = lock(&self.state);
+        while state.outbox.has_more() && !deadline.is_over() && !matches!(state.phase, Phase::Over(_)) {
+            state = wait(&self.changed, state, deadline.left());
+        }
+    }
+
+    /// Waits until the end is delivered, by the deadline; returns whether it is.
+    fn wait_for_the_end(&self, deadline: &Deadline) -> bool {
         let mut state = lock(&self.state);
         loop {
-            let ws = state.phase.connection()?;
-            let has_more = match state.delivery {
-                Delivery::Sending => true,
-                Delivery::Ready => !state.outgoing.is_empty(),
-                Delivery::Paused(_) | Delivery::Failing => false,
-            };
-            if !has_more || deadline.is_over() {
-                return Some(ws.clone());
+            if matches!(state.phase, Phase::Over(_)) {
+                return true;
             }
-            state = wait(&self.changed, state, deadline.left());
+            let left = deadline.left();
+            if left == Some(Duration::ZERO) {
+                return false;
+            }
+            state = wait(&self.changed, state, left);
         }
     }
 
@@ -422,7 +587,7 @@ impl Supervisor {
 
     /// Delivers the end, unless it is over already.
     fn end(&self, end: ConnectionEnd) {
-        if let Some(before) = self.finish() {
+        if let Some(before) = self.finish(Some(end.clone())) {
             drop(before);
             self.queue.push(Event::End(end));
         }
@@ -430,24 +595,42 @@ impl Supervisor {
 
     /// Ends everything because a function of the program has panicked.
     fn fail(&self, error: Error) {
-        self.drop_connection();
-        self.queue.push(Event::End(ConnectionEnd::Failed(error)));
+        let end = ConnectionEnd::Failed(error);
+        self.drop_connection(Some(end.clone()));
+        self.queue.push(Event::End(end));
     }
 
-    fn drop_connection(&self) {
-        if let Some(ws) = self.finish().as_ref().and_then(Phase::connection) {
-            ws.close_now();
+    fn drop_connection(&self, end: Option<ConnectionEnd>) {
+        match self.finish(end) {
+            Some(Phase::Connecting(cancel)) => cancel.cancel(),
+            Some(before) => {
+                if let Some(ws) = before.connection() {
+                    ws.close_now();
+                }
+            }
+            None => {}
         }
     }
 
     /// Ends every thread, once; returns the phase before, to be dropped.
-    fn finish(&self) -> Option<Phase> {
+    fn finish(&self, end: Option<ConnectionEnd>) -> Option<Phase> {
         let mut state = lock(&self.state);
-        let before = mem::replace(&mut state.phase, Phase::Over);
-        self.changed.notify_all();
-        match before {
-            Phase::Over => None,
-            before @ (Phase::Connecting | Phase::Connected(_) | Phase::Closing { .. }) => Some(before),
+        if matches!(state.phase, Phase::Over(_)) {
+            return None;
         }
+        let before = state.leave(Phase::Over(end));
+        self.changed.notify_all();
+        Some(before)
+    }
+}
+
+impl State {
+    /// Goes on to a phase without a connection. Returns the one before, to be dropped without the lock.
+    fn leave(&mut self, next: Phase) -> Phase {
+        let before = mem::replace(&mut self.phase, next);
+        if let Some(ws) = before.connection() {
+            self.past += ws.statistics();
+        }
+        before
     }
 }

@@ -23,12 +23,13 @@ fn pair() -> (WebSocket, WebSocket) {
 }
 
 /// A connection in the background by `connect`, and the threads that call its wake function.
-fn in_background(connect: impl FnMut() -> Result<WebSocket> + Send + 'static) -> (Background, Receiver<ThreadId>) {
+fn in_background(mut connect: impl FnMut() -> Result<WebSocket> + Send + 'static) -> (Background, Receiver<ThreadId>) {
     let (sender, wakes) = channel();
     let queue = Queue::new(8, move || sender.send(thread::current().id()).unwrap());
-    let supervisor = Supervisor::new(Arc::clone(&queue), 8, Some(LONG));
-    supervisor.start(connect, Backoff::new(None)).unwrap();
-    (Background { supervisor, events: Events { queue, ws: None } }, wakes)
+    let supervisor = Supervisor::new(Arc::clone(&queue), Outbox::new(8, WhenFull::Refuse), Some(LONG), false);
+    let hooks = Hooks { connect: Box::new(move |_| connect()), on_open: None };
+    supervisor.start(hooks, Backoff::new(None, false)).unwrap();
+    (Background(Arc::new(Inner { supervisor, events: Events { queue, ws: None } })), wakes)
 }
 
 fn next(chat: &Background) -> Event {

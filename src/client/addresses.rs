@@ -5,28 +5,31 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use super::cancel::Cancellation;
 use super::target::authority;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use crate::sync::spawn;
+use crate::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use crate::sync::{Arc, spawn};
 
 /// The time between the starts of two attempts (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Connects to one of the host's addresses, or of `overrides` in place of them (port 0 there means `port`).
 ///
-/// With a single address no thread is started. With more, each attempt has one, because the standard library connects only
-/// in a blocking way. The threads of the other attempts end with them, at the deadline at the latest.
+/// With a single address, and if no token may cancel this, no thread is started. Otherwise each attempt has one, because the
+/// standard library connects only in a blocking way. The threads of attempts that nobody waits for end with them, at the
+/// deadline at the latest.
 pub(crate) fn connect(
     host: &str,
     port: u16,
     overrides: Option<&[SocketAddr]>,
     deadline: &Deadline,
+    cancellation: &Cancellation,
 ) -> Result<TcpStream> {
     let mut addresses = match overrides {
         Some(addresses) => addresses.to_vec(),
-        None => resolve(host, port, deadline)?,
+        None => resolve(host, port, deadline, cancellation)?,
     };
     for address in addresses.iter_mut().filter(|address| address.port() == 0) {
         address.set_port(port);
@@ -35,8 +38,8 @@ pub(crate) fn connect(
     let attempt = move |address| attempt(address, &whole);
     let stream = match interleaved(&addresses)[..] {
         [] => return Err(no_address(host, port)),
-        [address] => attempt(address).map_err(|error| vec![(address, error)]),
-        ref addresses => race(addresses, ATTEMPT_DELAY, deadline, attempt),
+        [address] if cancellation.is_none() => attempt(address).map_err(|error| vec![(address, error)]),
+        ref addresses => race(addresses, ATTEMPT_DELAY, deadline, cancellation, attempt),
     }
     .map_err(|failures| failed(&authority(host, port), failures, deadline))?;
     // Small frames are sent at once. A failure does not matter.
@@ -49,15 +52,22 @@ pub(crate) fn connect(
 }
 
 /// The addresses of a name or an IP literal, at least one, in the system's order.
-pub(crate) fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>> {
-    resolve_with(host, port, deadline, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
+pub(crate) fn resolve(
+    host: &str,
+    port: u16,
+    deadline: &Deadline,
+    cancellation: &Cancellation,
+) -> Result<Vec<SocketAddr>> {
+    resolve_with(host, port, deadline, cancellation, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
 }
 
-/// The system's resolver cannot be cancelled: it runs on a thread of its own, which is abandoned at the deadline.
+/// The system's resolver cannot be stopped: it runs on a thread of its own, which nobody waits for after the deadline or a
+/// cancellation.
 fn resolve_with(
     host: &str,
     port: u16,
     deadline: &Deadline,
+    cancellation: &Cancellation,
     lookup: impl FnOnce(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + 'static,
 ) -> Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -66,14 +76,17 @@ fn resolve_with(
     log::debug!("resolving {host}");
     let doing = || format!("resolving the host of {}", authority(host, port));
     let outcome = match deadline.check(doing())? {
-        None => lookup(host, port),
+        None if cancellation.is_none() => lookup(host, port),
         left => {
             let (sender, answer) = mpsc::channel();
+            let sender = Arc::new(sender);
+            let _wait = cancellation.during(stop_waiting(&sender));
             let name = host.to_owned();
             // Sending fails if the caller has stopped waiting.
-            spawn("wsync resolve", move || sender.send(lookup(&name, port)).ok()).and_then(|_| {
+            spawn("wsync resolve", move || sender.send(Some(lookup(&name, port))).ok()).and_then(|_| {
                 match receive(&answer, left) {
-                    Ok(outcome) => outcome,
+                    Ok(Some(outcome)) => outcome,
+                    Ok(None) => Err(io::ErrorKind::Interrupted.into()),
                     Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
                     Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the resolver panicked")),
                 }
@@ -114,16 +127,19 @@ fn race<S: Send + 'static>(
     addresses: &[SocketAddr],
     delay: Duration,
     deadline: &Deadline,
+    cancellation: &Cancellation,
     attempt: impl Fn(SocketAddr) -> io::Result<S> + Clone + Send + 'static,
 ) -> Result<S, Failures> {
     let (sender, results) = mpsc::channel();
+    let sender = Arc::new(sender);
+    let _wait = cancellation.during(stop_waiting(&sender));
     let mut waiting = addresses.iter().copied();
     let mut running = Vec::new();
     let mut failures = Failures::new();
     loop {
         if let Some(address) = waiting.next() {
-            let (sender, attempt) = (sender.clone(), attempt.clone());
-            let spawned = spawn("wsync connect", move || sender.send((address, attempt(address))).ok());
+            let (sender, attempt) = (Arc::clone(&sender), attempt.clone());
+            let spawned = spawn("wsync connect", move || sender.send(Some((address, attempt(address)))).ok());
             match spawned {
                 Ok(_) => running.push(address),
                 Err(error) => {
@@ -137,8 +153,9 @@ fn race<S: Send + 'static>(
         let left = deadline.left();
         let patience = if waiting.len() == 0 { left } else { Some(left.map_or(delay, |left| left.min(delay))) };
         match receive(&results, patience) {
-            Ok((_, Ok(stream))) => return Ok(stream),
-            Ok((address, Err(error))) => {
+            Ok(None) => return Err(failures),
+            Ok(Some((_, Ok(stream)))) => return Ok(stream),
+            Ok(Some((address, Err(error)))) => {
                 running.retain(|&other| other != address);
                 failures.push((address, error));
             }
@@ -159,6 +176,17 @@ fn attempt(address: SocketAddr, deadline: &Deadline) -> io::Result<TcpStream> {
         // `connect_timeout` rejects zero.
         Some(Duration::ZERO) => Err(io::Error::new(io::ErrorKind::TimedOut, "no time left to try")),
         Some(left) => TcpStream::connect_timeout(&address, left),
+    }
+}
+
+/// Tells the thread that waits for results, by `None`, that nobody wants them any more. It keeps the channel open no longer
+/// than those who send results.
+fn stop_waiting<T: Send + 'static>(sender: &Arc<Sender<Option<T>>>) -> impl Fn() + Send + Sync + 'static {
+    let sender = Arc::downgrade(sender);
+    move || {
+        if let Some(sender) = sender.upgrade() {
+            let _ = sender.send(None);
+        }
     }
 }
 

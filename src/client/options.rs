@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cancel::{CancelToken, Cancellation};
 use super::{Proxy, normalized_host};
 use crate::arguments::check_timeout;
 use crate::compression::Compression;
@@ -50,10 +51,13 @@ pub struct ConnectOptions {
     pub(crate) proxy: ProxyChoice,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) bounds: ConnectionConfig,
+    /// Whether the program has called `ping_interval`: if not, a connection in the background has another default.
+    pub(crate) is_ping_interval_chosen: bool,
     pub(crate) user_agent: Option<String>,
     pub(crate) max_redirects: u32,
     pub(crate) follow: Option<Arc<Follow>>,
     pub(crate) resolve: Vec<(String, Vec<SocketAddr>)>,
+    pub(crate) cancellation: Cancellation,
 }
 
 /// Whether to follow an answer's redirect to a URL.
@@ -77,10 +81,12 @@ impl Default for ConnectOptions {
             proxy: ProxyChoice::Environment,
             connect_timeout: Some(Duration::from_secs(30)),
             bounds: ConnectionConfig::default(),
+            is_ping_interval_chosen: false,
             user_agent: Some(concat!("wsync/", env!("CARGO_PKG_VERSION")).into()),
             max_redirects: 5,
             follow: None,
             resolve: Vec::new(),
+            cancellation: Cancellation::default(),
         }
     }
 }
@@ -236,8 +242,8 @@ impl ConnectOptions {
         self
     }
 
-    /// Keepalive: how long after the last pong a ping is sent (RFC 6455 §5.5.2; default: `None`, no pings; zero means the
-    /// same). Its pong may take as long, or [`pong_timeout`](ConnectOptions::pong_timeout). See
+    /// Keepalive: how long after the last pong a ping is sent (RFC 6455 §5.5.2; default: `None`, no pings, but 20 s for a
+    /// [`Background`](crate::Background) connection; zero means the same as `None`). Its pong may take as long, or [`pong_timeout`](ConnectOptions::pong_timeout). See
     /// [`WebSocket::set_ping_interval`].
     ///
     /// ```
@@ -246,6 +252,7 @@ impl ConnectOptions {
     /// ```
     pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> ConnectOptions {
         self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
+        self.is_ping_interval_chosen = true;
         self
     }
 
@@ -335,8 +342,16 @@ impl ConnectOptions {
         self
     }
 
-    /// Connects; blocks until the connection is open, at most [`connect_timeout`](ConnectOptions::connect_timeout). Nothing else
-    /// ends it early.
+    /// Lets another thread end the call of [`connect`](ConnectOptions::connect) or
+    /// [`connect_over`](ConnectOptions::connect_over), by the token's [`cancel`](CancelToken::cancel). May be called again: each
+    /// token ends it. [`CancelToken`] has an example.
+    pub fn cancel_token(mut self, token: &CancelToken) -> ConnectOptions {
+        self.cancellation.add(token.clone());
+        self
+    }
+
+    /// Connects; blocks until the connection is open, at most [`connect_timeout`](ConnectOptions::connect_timeout). A
+    /// [`cancel_token`](ConnectOptions::cancel_token) ends it early.
     ///
     /// # Errors
     /// By kind: [`Url`](crate::ErrorKind::Url) and [`InvalidInput`](crate::ErrorKind::InvalidInput) before anything is sent;
@@ -344,7 +359,7 @@ impl ConnectOptions {
     /// [`Tls`](crate::ErrorKind::Tls) for the stage that failed; [`Rejected`](crate::ErrorKind::Rejected) with
     /// [`Error::response`](crate::Error::response) for any status but 101; [`Redirect`](crate::ErrorKind::Redirect);
     /// [`Handshake`](crate::ErrorKind::Handshake) for an answer that RFC 6455 §4.1 forbids; [`Timeout`](crate::ErrorKind::Timeout) when
-    /// `connect_timeout` ends; [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
+    /// `connect_timeout` ends; [`Cancelled`](crate::ErrorKind::Cancelled) by a token; [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
     ///
     /// ```no_run
     /// let options = wsync::WebSocket::options().protocols(["v1.chat"]);

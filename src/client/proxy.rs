@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
+use super::cancel::Cancellation;
 use super::credentials::{Credentials, shown};
 use super::target::{Target, authority};
 use crate::deadline::Deadline;
@@ -116,14 +117,22 @@ impl Proxy {
 
 /// Asks the proxy at the other end of the stream for a connection to the target. Reads nothing that comes behind the proxy's
 /// answer.
-pub(crate) fn tunnel(proxy: &Proxy, stream: &TcpStream, target: &Target, deadline: &Deadline) -> Result<()> {
+pub(crate) fn tunnel(
+    proxy: &Proxy,
+    stream: &TcpStream,
+    target: &Target,
+    deadline: &Deadline,
+    cancellation: &Cancellation,
+) -> Result<()> {
     log::debug!("asking {proxy:?} for {}", target.authority());
     let unusable = |error| Error::caused(ErrorKind::Io, "the stream to the proxy is not usable", error);
     let own = stream.try_clone().and_then(|stream| DeadlineStream::new(stream, *deadline)).map_err(unusable)?;
     let wire = ProxyStream { proxy, stream: own, deadline };
     match proxy.scheme {
         Scheme::Http => http::connect(&wire, target)?,
-        Scheme::Socks5 => socks::connect(&wire, &socks::Destination::resolved(target, deadline)?, target.port)?,
+        Scheme::Socks5 => {
+            socks::connect(&wire, &socks::Destination::resolved(target, deadline, cancellation)?, target.port)?
+        }
         Scheme::Socks5h => socks::connect(&wire, &socks::Destination::named(target), target.port)?,
     }
     log::debug!("{proxy:?} leads to {}", target.authority());

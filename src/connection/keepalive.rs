@@ -7,16 +7,21 @@
 //!     └───────────── pong ────────────┴───────────────────────────────────┘
 //! ```
 //!
+//! When the machine has slept, the line may be gone without a trace: a ping is due at once, and its pong has a short bound.
+//!
 //! Progress renews the bound: while the ping waits to leave, bytes that the system takes; at all times, received bytes inside
 //! an unfinished frame, as no pong can stand inside a frame. A complete frame that is no pong does not renew it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::sync::Instant;
+use crate::sleep_detector::SleepDetector;
+use crate::sync::{Instant, SystemTime};
 
 /// Pings of which the pong is awaited; older ones are forgotten.
 const MAX_AWAITED: usize = 16;
+/// How long the first pong after a sleep of the machine may take: a line that has survived answers soon.
+const PONG_AFTER_SLEEP: Duration = Duration::from_secs(5);
 
 /// Bytes that the system has taken may still lie in buffers of the network, in front of the ping. Until a pong shows that
 /// they have arrived, the bound of the pong is longer by the time that these bytes need on a slow line. The most that such
@@ -29,6 +34,9 @@ pub(crate) struct Keepalive {
     /// `None`: as long as the interval.
     pong_timeout: Option<Duration>,
     phase: Phase,
+    sleep: SleepDetector,
+    /// The machine has slept, and no pong has come since.
+    is_doubted: bool,
     count: u64,
     sent: VecDeque<SentPing>,
     /// How many bytes the peer has received for sure, as a pong came back from behind them.
@@ -77,6 +85,8 @@ impl Keepalive {
             interval: interval.filter(|interval| !interval.is_zero()),
             pong_timeout: pong_timeout.filter(|timeout| !timeout.is_zero()),
             phase: Phase::Quiet { due: None },
+            sleep: SleepDetector::default(),
+            is_doubted: false,
             count: 0,
             sent: VecDeque::new(),
             arrived: 0,
@@ -88,9 +98,13 @@ impl Keepalive {
         self.interval
     }
 
-    /// The option that bounds the wait for a pong.
+    /// What bounds the wait for a pong.
     pub fn pong_bound(&self) -> &'static str {
-        if self.pong_timeout.is_some() { "pong_timeout" } else { "ping_interval" }
+        match (self.is_doubted, self.pong_timeout) {
+            (true, _) => "the bound after a sleep of the machine",
+            (false, Some(_)) => "pong_timeout",
+            (false, None) => "ping_interval",
+        }
     }
 
     pub fn latency(&self) -> Option<Duration> {
@@ -104,9 +118,18 @@ impl Keepalive {
     }
 
     /// What is due at `now`. After `Dead`, read once more before giving up: the pong may have come and not be read.
-    pub fn look(&mut self, now: Instant, progress: LineProgress) -> KeepaliveAction {
+    /// `wall_clock` is asked only while there is an interval.
+    pub fn look(
+        &mut self,
+        now: Instant,
+        wall_clock: impl FnOnce() -> SystemTime,
+        progress: LineProgress,
+    ) -> KeepaliveAction {
         let Some(interval) = self.interval else { return KeepaliveAction::Wait(None) };
-        let timeout = self.pong_timeout.unwrap_or(interval);
+        if self.sleep.has_slept(now, wall_clock()) {
+            self.doubt(now);
+        }
+        let timeout = self.timeout(interval);
         let until = match &mut self.phase {
             Phase::Quiet { due } => {
                 let due = *due.get_or_insert_with(|| after(now, interval));
@@ -131,6 +154,22 @@ impl Keepalive {
             }
         };
         if now < until { KeepaliveAction::Wait(Some(until - now)) } else { KeepaliveAction::Dead(timeout) }
+    }
+
+    /// The machine has slept: a ping is due, or the one under way gets the short bound.
+    fn doubt(&mut self, now: Instant) {
+        self.is_doubted = true;
+        match &mut self.phase {
+            Phase::Quiet { due } => *due = Some(now),
+            Phase::Leaving { since, .. } => *since = now,
+            Phase::Awaiting { until, .. } => *until = now + PONG_AFTER_SLEEP,
+        }
+    }
+
+    /// How long a pong may take now.
+    fn timeout(&self, interval: Duration) -> Duration {
+        let timeout = self.pong_timeout.unwrap_or(interval);
+        if self.is_doubted { timeout.min(PONG_AFTER_SLEEP) } else { timeout }
     }
 
     /// The payload of a ping that differs from every other.
@@ -160,7 +199,7 @@ impl Keepalive {
         if let Some(ping) = self.sent.iter_mut().rev().find(|ping| ping.payload == payload) {
             (ping.at, ping.sent) = (now, sent);
         }
-        let Some(timeout) = self.pong_timeout.or(self.interval) else { return };
+        let Some(timeout) = self.interval.map(|interval| self.timeout(interval)) else { return };
         if matches!(&self.phase, Phase::Leaving { payload: ours, .. } if ours == payload) {
             let on_the_way = sent.saturating_sub(self.arrived).min(MAX_BYTES_ON_THE_WAY);
             let allowance = Duration::from_micros(on_the_way * 1_000_000 / SLOW_LINE_BYTES_PER_SECOND);
@@ -184,6 +223,7 @@ impl Keepalive {
             (None, _) => awaited.is_some_and(|awaited| awaited == payload),
         };
         if is_answered {
+            self.is_doubted = false;
             self.phase = Phase::Quiet { due: self.interval.map(|interval| after(now, interval)) };
         }
         if let Some(position) = position {
@@ -207,6 +247,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const STILL: LineProgress = LineProgress { sent: 0, is_receiving_frame: false };
 
+    /// A wall clock that stands still: no sleep.
+    fn awake() -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+
     fn sent(bytes: u64) -> LineProgress {
         LineProgress { sent: bytes, ..STILL }
     }
@@ -214,8 +259,8 @@ mod tests {
     /// A keepalive of 10 s whose first ping is queued at `start` + 10 s.
     fn pinging(pong_timeout: Option<Duration>, start: Instant) -> (Keepalive, Vec<u8>) {
         let mut keepalive = Keepalive::new(Some(10 * SECOND), pong_timeout);
-        assert_eq!(keepalive.look(start, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
-        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, STILL) else { panic!() };
+        assert_eq!(keepalive.look(start, awake, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, awake, STILL) else { panic!() };
         keepalive.ping_queued(&payload, start + 10 * SECOND);
         (keepalive, payload)
     }
@@ -225,15 +270,15 @@ mod tests {
         let start = Instant::now();
         let (mut keepalive, payload) = pinging(None, start);
         keepalive.ping_left(&payload, start + 10 * SECOND, 0);
-        assert_eq!(keepalive.look(start + 11 * SECOND, STILL), KeepaliveAction::Wait(Some(9 * SECOND)));
+        assert_eq!(keepalive.look(start + 11 * SECOND, awake, STILL), KeepaliveAction::Wait(Some(9 * SECOND)));
         keepalive.pong_received(b"unsolicited", start + 11 * SECOND);
         assert_eq!(keepalive.latency(), None);
         keepalive.pong_received(&payload, start + 12 * SECOND);
         assert_eq!(keepalive.latency(), Some(2 * SECOND));
-        assert_eq!(keepalive.look(start + 12 * SECOND, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
-        let KeepaliveAction::Ping(payload) = keepalive.look(start + 22 * SECOND, STILL) else { panic!() };
+        assert_eq!(keepalive.look(start + 12 * SECOND, awake, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 22 * SECOND, awake, STILL) else { panic!() };
         keepalive.ping_left(&payload, start + 22 * SECOND, 0);
-        assert_eq!(keepalive.look(start + 32 * SECOND, STILL), KeepaliveAction::Dead(10 * SECOND));
+        assert_eq!(keepalive.look(start + 32 * SECOND, awake, STILL), KeepaliveAction::Dead(10 * SECOND));
     }
 
     #[test]
@@ -243,8 +288,8 @@ mod tests {
         let (mut keepalive, payload) = pinging(Some(2 * SECOND), start);
         assert_eq!(keepalive.pong_bound(), "pong_timeout");
         keepalive.ping_left(&payload, start + 11 * SECOND, 0);
-        assert_eq!(keepalive.look(start + 12 * SECOND, STILL), KeepaliveAction::Wait(Some(SECOND)));
-        assert_eq!(keepalive.look(start + 13 * SECOND, STILL), KeepaliveAction::Dead(2 * SECOND));
+        assert_eq!(keepalive.look(start + 12 * SECOND, awake, STILL), KeepaliveAction::Wait(Some(SECOND)));
+        assert_eq!(keepalive.look(start + 13 * SECOND, awake, STILL), KeepaliveAction::Dead(2 * SECOND));
     }
 
     #[test]
@@ -252,11 +297,11 @@ mod tests {
         let start = Instant::now();
         let (mut keepalive, _) = pinging(Some(2 * SECOND), start);
         for second in 11..100 {
-            let action = keepalive.look(start + second * SECOND, sent(second.into()));
+            let action = keepalive.look(start + second * SECOND, awake, sent(second.into()));
             assert_eq!(action, KeepaliveAction::Wait(Some(2 * SECOND)));
         }
-        assert_eq!(keepalive.look(start + 100 * SECOND, sent(99)), KeepaliveAction::Wait(Some(SECOND)));
-        assert_eq!(keepalive.look(start + 101 * SECOND, sent(99)), KeepaliveAction::Dead(2 * SECOND));
+        assert_eq!(keepalive.look(start + 100 * SECOND, awake, sent(99)), KeepaliveAction::Wait(Some(SECOND)));
+        assert_eq!(keepalive.look(start + 101 * SECOND, awake, sent(99)), KeepaliveAction::Dead(2 * SECOND));
     }
 
     #[test]
@@ -269,10 +314,10 @@ mod tests {
                 keepalive.ping_left(&payload, start + 10 * SECOND, 0);
             }
             for second in 11..50 {
-                let action = keepalive.look(start + second * SECOND, inside);
+                let action = keepalive.look(start + second * SECOND, awake, inside);
                 assert_eq!(action, KeepaliveAction::Wait(Some(2 * SECOND)));
             }
-            assert_eq!(keepalive.look(start + 51 * SECOND, STILL), KeepaliveAction::Dead(2 * SECOND));
+            assert_eq!(keepalive.look(start + 51 * SECOND, awake, STILL), KeepaliveAction::Dead(2 * SECOND));
         }
     }
 
@@ -281,13 +326,13 @@ mod tests {
         let start = Instant::now();
         let (mut keepalive, payload) = pinging(Some(SECOND), start);
         keepalive.ping_left(&payload, start + 10 * SECOND, 1_000_000);
-        assert_eq!(keepalive.look(start + 10 * SECOND, STILL), KeepaliveAction::Wait(Some(11 * SECOND)));
+        assert_eq!(keepalive.look(start + 10 * SECOND, awake, STILL), KeepaliveAction::Wait(Some(11 * SECOND)));
         keepalive.pong_received(&payload, start + 20 * SECOND);
-        let KeepaliveAction::Ping(payload) = keepalive.look(start + 30 * SECOND, STILL) else { panic!() };
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 30 * SECOND, awake, STILL) else { panic!() };
         keepalive.ping_queued(&payload, start + 30 * SECOND);
         keepalive.ping_left(&payload, start + 30 * SECOND, 1_000_000);
         // What the first pong has proved to have arrived needs no time any more.
-        assert_eq!(keepalive.look(start + 30 * SECOND, STILL), KeepaliveAction::Wait(Some(SECOND)));
+        assert_eq!(keepalive.look(start + 30 * SECOND, awake, STILL), KeepaliveAction::Wait(Some(SECOND)));
     }
 
     #[test]
@@ -297,7 +342,7 @@ mod tests {
         keepalive.pong_received(&payload, start + 11 * SECOND);
         keepalive.ping_left(&payload, start + 12 * SECOND, 7);
         assert_eq!(keepalive.latency(), Some(SECOND));
-        assert_eq!(keepalive.look(start + 12 * SECOND, STILL), KeepaliveAction::Wait(Some(9 * SECOND)));
+        assert_eq!(keepalive.look(start + 12 * SECOND, awake, STILL), KeepaliveAction::Wait(Some(9 * SECOND)));
     }
 
     #[test]
@@ -310,7 +355,7 @@ mod tests {
             keepalive.ping_left(&ours, start + 10 * SECOND, 0);
             keepalive.pong_received(if answered == 0 { &ours } else { &theirs[answered] }, start + 10 * SECOND);
             let is_forgotten = answered == 1;
-            let action = keepalive.look(start + 20 * SECOND, STILL);
+            let action = keepalive.look(start + 20 * SECOND, awake, STILL);
             assert_eq!(matches!(action, KeepaliveAction::Dead(_)), is_forgotten, "{answered}");
         }
     }
@@ -319,46 +364,85 @@ mod tests {
     fn a_ping_that_waits_already_may_take_the_keepalives_place() {
         let start = Instant::now();
         let mut keepalive = Keepalive::new(Some(10 * SECOND), None);
-        keepalive.look(start, STILL);
+        keepalive.look(start, awake, STILL);
         keepalive.ping_queued(b"own", start);
-        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, STILL) else { panic!() };
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, awake, STILL) else { panic!() };
         keepalive.await_instead(b"another", b"no");
         keepalive.ping_left(b"no", start + 10 * SECOND, 0);
-        assert_eq!(keepalive.look(start + 15 * SECOND, sent(1)), KeepaliveAction::Wait(Some(10 * SECOND)), "not left");
+        assert_eq!(
+            keepalive.look(start + 15 * SECOND, awake, sent(1)),
+            KeepaliveAction::Wait(Some(10 * SECOND)),
+            "not left"
+        );
         keepalive.await_instead(&payload, b"own");
         keepalive.ping_left(b"own", start + 16 * SECOND, 0);
-        assert_eq!(keepalive.look(start + 16 * SECOND, sent(1)), KeepaliveAction::Wait(Some(10 * SECOND)));
-        assert_eq!(keepalive.look(start + 26 * SECOND, sent(2)), KeepaliveAction::Dead(10 * SECOND));
+        assert_eq!(keepalive.look(start + 16 * SECOND, awake, sent(1)), KeepaliveAction::Wait(Some(10 * SECOND)));
+        assert_eq!(keepalive.look(start + 26 * SECOND, awake, sent(2)), KeepaliveAction::Dead(10 * SECOND));
         keepalive.pong_received(b"own", start + 26 * SECOND);
-        assert_eq!(keepalive.look(start + 26 * SECOND, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
+        assert_eq!(keepalive.look(start + 26 * SECOND, awake, STILL), KeepaliveAction::Wait(Some(10 * SECOND)));
     }
 
     #[test]
     fn no_interval_never_pings_and_a_new_one_starts_afresh() {
         let start = Instant::now();
         let mut keepalive = Keepalive::new(None, None);
-        assert_eq!(keepalive.look(start, STILL), KeepaliveAction::Wait(None));
+        assert_eq!(keepalive.look(start, awake, STILL), KeepaliveAction::Wait(None));
         keepalive.set_interval(Some(SECOND));
         assert_eq!(keepalive.interval(), Some(SECOND));
-        assert_eq!(keepalive.look(start + 9 * SECOND, STILL), KeepaliveAction::Wait(Some(SECOND)));
+        assert_eq!(keepalive.look(start + 9 * SECOND, awake, STILL), KeepaliveAction::Wait(Some(SECOND)));
         keepalive.set_interval(Some(Duration::ZERO));
         assert_eq!(keepalive.interval(), None);
         let mut endless = Keepalive::new(Some(Duration::MAX), None);
         let century = 3_000_000_000 * SECOND;
-        assert!(matches!(endless.look(start, STILL), KeepaliveAction::Wait(Some(left)) if left > century));
+        assert!(matches!(endless.look(start, awake, STILL), KeepaliveAction::Wait(Some(left)) if left > century));
     }
 
     #[test]
     fn the_pong_of_an_older_ping_does_not_answer_the_keepalives() {
         let start = Instant::now();
         let mut keepalive = Keepalive::new(Some(10 * SECOND), None);
-        keepalive.look(start, STILL);
+        keepalive.look(start, awake, STILL);
         keepalive.ping_queued(b"older", start);
-        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, STILL) else { panic!() };
+        let KeepaliveAction::Ping(payload) = keepalive.look(start + 10 * SECOND, awake, STILL) else { panic!() };
         keepalive.ping_queued(&payload, start + 10 * SECOND);
         keepalive.ping_left(&payload, start + 10 * SECOND, 0);
         keepalive.pong_received(b"older", start + 11 * SECOND);
-        assert_eq!(keepalive.look(start + 20 * SECOND, STILL), KeepaliveAction::Dead(10 * SECOND));
+        assert_eq!(keepalive.look(start + 20 * SECOND, awake, STILL), KeepaliveAction::Dead(10 * SECOND));
+    }
+
+    /// A look after the machine has slept for an hour.
+    fn woken(keepalive: &mut Keepalive, now: Instant) -> KeepaliveAction {
+        keepalive.look(now, || awake() + 3600 * SECOND, STILL)
+    }
+
+    #[test]
+    fn after_a_sleep_of_the_machine_a_ping_goes_at_once_and_its_pong_has_a_short_bound() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(Some(60 * SECOND), Some(20 * SECOND));
+        assert_eq!(keepalive.look(start, awake, STILL), KeepaliveAction::Wait(Some(60 * SECOND)));
+        let KeepaliveAction::Ping(payload) = woken(&mut keepalive, start + SECOND) else { panic!() };
+        keepalive.ping_queued(&payload, start + SECOND);
+        assert_eq!(woken(&mut keepalive, start + SECOND), KeepaliveAction::Wait(Some(PONG_AFTER_SLEEP)), "not left");
+        keepalive.ping_left(&payload, start + 2 * SECOND, 0);
+        assert_eq!(woken(&mut keepalive, start + 2 * SECOND), KeepaliveAction::Wait(Some(PONG_AFTER_SLEEP)));
+        assert_eq!(woken(&mut keepalive, start + 7 * SECOND), KeepaliveAction::Dead(PONG_AFTER_SLEEP));
+        assert_eq!(keepalive.pong_bound(), "the bound after a sleep of the machine");
+        keepalive.pong_received(&payload, start + 7 * SECOND);
+        assert_eq!(keepalive.pong_bound(), "pong_timeout");
+        assert_eq!(woken(&mut keepalive, start + 8 * SECOND), KeepaliveAction::Wait(Some(59 * SECOND)));
+    }
+
+    #[test]
+    fn a_ping_that_was_under_way_before_a_sleep_of_the_machine_gets_the_short_bound() {
+        let start = Instant::now();
+        let (mut keepalive, payload) = pinging(Some(60 * SECOND), start);
+        assert_eq!(woken(&mut keepalive, start + 30 * SECOND), KeepaliveAction::Wait(Some(PONG_AFTER_SLEEP)));
+        keepalive.ping_left(&payload, start + 31 * SECOND, 0);
+        assert_eq!(woken(&mut keepalive, start + 36 * SECOND), KeepaliveAction::Dead(PONG_AFTER_SLEEP));
+        let (mut keepalive, payload) = pinging(Some(60 * SECOND), start);
+        keepalive.ping_left(&payload, start + 11 * SECOND, 0);
+        assert_eq!(woken(&mut keepalive, start + 20 * SECOND), KeepaliveAction::Wait(Some(PONG_AFTER_SLEEP)));
+        assert_eq!(woken(&mut keepalive, start + 25 * SECOND), KeepaliveAction::Dead(PONG_AFTER_SLEEP));
     }
 
     #[test]

@@ -92,6 +92,10 @@ impl MemoryStream {
         }
     }
 
+    pub(super) fn shutdown_handle(&self) -> MemoryShutdown {
+        MemoryShutdown { incoming: Arc::clone(&self.incoming), outgoing: Arc::clone(&self.outgoing) }
+    }
+
     /// Ends one direction or both; calls that are blocked return.
     pub fn shutdown(&self, how: Shutdown) {
         if matches!(how, Shutdown::Write | Shutdown::Both) {
@@ -100,6 +104,19 @@ impl MemoryStream {
         if matches!(how, Shutdown::Read | Shutdown::Both) {
             self.incoming.change(|state| state.is_read_shut = true);
         }
+    }
+}
+
+/// Ends a stream from another thread.
+pub(super) struct MemoryShutdown {
+    incoming: Arc<Direction>,
+    outgoing: Arc<Direction>,
+}
+
+impl MemoryShutdown {
+    pub fn shutdown(&self) {
+        self.outgoing.change(|state| state.is_write_shut = true);
+        self.incoming.change(|state| state.is_read_shut = true);
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket, RawSocket};
 use std::time::Duration;
 
-use super::memory::MemoryStream;
+use super::memory::{MemoryShutdown, MemoryStream};
 
 /// A connected byte stream to run a WebSocket over: a [`TcpStream`], on Unix a `UnixStream`, or one end of a pair in memory
 /// ([`Stream::pair`]). The functions that take a stream convert it themselves.
@@ -73,8 +73,38 @@ impl Stream {
         (Stream { kind: StreamKind::Memory(one) }, Stream { kind: StreamKind::Memory(other) })
     }
 
+    /// A second handle, to end the stream from another thread.
+    pub(crate) fn shutdown_handle(&self) -> io::Result<ShutdownHandle> {
+        Ok(ShutdownHandle(match &self.kind {
+            StreamKind::System(stream) => ShutdownKind::System(stream.try_clone()?),
+            StreamKind::Memory(stream) => ShutdownKind::Memory(stream.shutdown_handle()),
+        }))
+    }
+
     pub(super) fn into_kind(self) -> StreamKind {
         self.kind
+    }
+}
+
+/// Ends a stream from another thread: every blocked read and write of it returns.
+pub(crate) struct ShutdownHandle(ShutdownKind);
+
+enum ShutdownKind {
+    System(SystemStream),
+    Memory(MemoryShutdown),
+}
+
+impl ShutdownHandle {
+    pub fn of_tcp(stream: &TcpStream) -> io::Result<ShutdownHandle> {
+        Ok(ShutdownHandle(ShutdownKind::System(SystemStream::Tcp(stream.try_clone()?))))
+    }
+
+    pub fn shutdown(&self) {
+        match &self.0 {
+            // It fails where the stream has ended already.
+            ShutdownKind::System(stream) => drop(stream.shutdown(Shutdown::Both)),
+            ShutdownKind::Memory(handle) => handle.shutdown(),
+        }
     }
 }
 
@@ -147,6 +177,14 @@ impl AsRawSocket for Pollable<'_> {
 impl SystemStream {
     pub(super) fn pollable(&self) -> Pollable<'_> {
         Pollable(self)
+    }
+
+    fn try_clone(&self) -> io::Result<SystemStream> {
+        Ok(match self {
+            SystemStream::Tcp(stream) => SystemStream::Tcp(stream.try_clone()?),
+            #[cfg(unix)]
+            SystemStream::Unix(stream) => SystemStream::Unix(stream.try_clone()?),
+        })
     }
 
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {

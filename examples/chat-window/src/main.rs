@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::sync::mpsc::TrySendError;
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 

@@ -41,15 +41,23 @@ fn families_take_turns_and_the_resolver_s_first_begins() {
 fn literals_need_no_resolver_and_names_do() {
     let never = |_: &str, _| unreachable!();
     let deadline = within(HOUR);
-    assert_eq!(resolve_with("127.0.0.1", 80, &deadline, never).unwrap(), addresses(&["127.0.0.1:80"]));
-    assert_eq!(resolve_with("::1", 80, &deadline, never).unwrap(), addresses(&["[::1]:80"]));
+    assert_eq!(
+        resolve_with("127.0.0.1", 80, &deadline, &Cancellation::default(), never).unwrap(),
+        addresses(&["127.0.0.1:80"])
+    );
+    assert_eq!(resolve_with("::1", 80, &deadline, &Cancellation::default(), never).unwrap(), addresses(&["[::1]:80"]));
     for deadline in [deadline, Deadline::NEVER] {
-        let found = resolve_with("a.example", 80, &deadline, |host, port| {
+        let found = resolve_with("a.example", 80, &deadline, &Cancellation::default(), |host, port| {
             assert_eq!((host, port), ("a.example", 80));
             Ok(addresses(&["1.1.1.1:80", "[::1]:80"]))
         });
         assert_eq!(found.unwrap(), addresses(&["1.1.1.1:80", "[::1]:80"]));
-        assert!(resolve("localhost", 80, &deadline).unwrap().iter().all(|address| address.ip().is_loopback()));
+        assert!(
+            resolve("localhost", 80, &deadline, &Cancellation::default())
+                .unwrap()
+                .iter()
+                .all(|address| address.ip().is_loopback())
+        );
     }
 }
 
@@ -60,27 +68,29 @@ fn a_name_that_does_not_resolve_is_an_error_that_names_it() {
     let empty: Lookup = |_, _| Ok(Vec::new());
     for deadline in [within(HOUR), Deadline::NEVER] {
         for (lookup, says) in [(fails, "no such name"), (empty, "has no address")] {
-            let error = resolve_with("a.example", 80, &deadline, lookup).unwrap_err();
+            let error = resolve_with("a.example", 80, &deadline, &Cancellation::default(), lookup).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Resolve);
             assert!(error.to_string().contains("a.example:80") && error.to_string().contains(says), "{error}");
         }
     }
-    let error = connect("a.example", 80, Some(&[]), &within(HOUR)).unwrap_err();
+    let error = connect("a.example", 80, Some(&[]), &within(HOUR), &Cancellation::default()).unwrap_err();
     assert_eq!(error.to_string(), "the host of a.example:80 has no address");
 }
 
 #[test]
 fn a_slow_resolver_does_not_outlast_the_deadline() {
     let (release, released) = mpsc::channel::<()>();
-    let error = resolve_with("a.example", 80, &within(Duration::from_millis(10)), move |_, _| {
-        let _ = released.recv();
-        Ok(Vec::new())
-    })
-    .unwrap_err();
+    let error =
+        resolve_with("a.example", 80, &within(Duration::from_millis(10)), &Cancellation::default(), move |_, _| {
+            let _ = released.recv();
+            Ok(Vec::new())
+        })
+        .unwrap_err();
     drop(release);
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("a.example:80") && error.to_string().contains("connect_timeout"), "{error}");
-    let error = resolve_with("a.example", 80, &within(Duration::ZERO), |_, _| unreachable!()).unwrap_err();
+    let error = resolve_with("a.example", 80, &within(Duration::ZERO), &Cancellation::default(), |_, _| unreachable!())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
@@ -123,7 +133,9 @@ fn the_first_that_connects_wins_and_late_losers_are_closed() {
     let (closed, closings) = mpsc::channel();
     outcomes[1].send(Ok(Closing("second", closed.clone()))).unwrap();
     // No delay: all are begun without waiting. The other two stay silent until the race is over.
-    let won = race(&addresses, Duration::ZERO, &within(HOUR), move |address| script.attempt(address));
+    let won = race(&addresses, Duration::ZERO, &within(HOUR), &Cancellation::default(), move |address| {
+        script.attempt(address)
+    });
     let won = won.unwrap_or_else(|_| panic!("the second connects"));
     assert_eq!(won.0, "second");
     // The first was begun before the second, so its thread is still there, but nobody waits for it.
@@ -141,7 +153,8 @@ fn after_a_failure_the_next_is_tried_at_once() {
     outcomes[0].send(refused()).unwrap();
     outcomes[1].send(Ok(Closing("second", closed))).unwrap();
     // Waiting for the delay would take an hour.
-    let won = race(&addresses, HOUR, &Deadline::NEVER, move |address| script.attempt(address));
+    let won =
+        race(&addresses, HOUR, &Deadline::NEVER, &Cancellation::default(), move |address| script.attempt(address));
     assert_eq!(won.unwrap_or_else(|_| panic!("the second connects")).0, "second");
 }
 
@@ -149,7 +162,7 @@ fn after_a_failure_the_next_is_tried_at_once() {
 fn when_the_first_connects_no_other_is_tried() {
     let addresses = addresses(&["[::1]:1", "1.1.1.1:1"]);
     let (closed, _closings) = mpsc::channel();
-    let won = race(&addresses, HOUR, &within(HOUR), move |address| {
+    let won = race(&addresses, HOUR, &within(HOUR), &Cancellation::default(), move |address| {
         Ok(Closing(if address.is_ipv6() { "first" } else { "other" }, closed.clone()))
     });
     assert_eq!(won.unwrap_or_else(|_| panic!("the first connects")).0, "first");
@@ -159,10 +172,11 @@ fn when_the_first_connects_no_other_is_tried() {
 fn when_all_fail_each_one_is_named_with_its_end() {
     let addresses = addresses(&["[::1]:1", "1.1.1.1:1", "2.2.2.2:1"]);
     let deadline = within(HOUR);
-    let failures = race::<TcpStream>(&addresses, HOUR, &deadline, move |address| match address.port() {
-        1 if address.is_ipv6() => Err(io::Error::other("no route")),
-        _ => refused(),
-    });
+    let failures =
+        race::<TcpStream>(&addresses, HOUR, &deadline, &Cancellation::default(), move |address| match address.port() {
+            1 if address.is_ipv6() => Err(io::Error::other("no route")),
+            _ => refused(),
+        });
     let error = failed("h:1", failures.unwrap_err(), &deadline);
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert_eq!(
@@ -176,7 +190,9 @@ fn when_time_is_up_the_unanswered_are_named_too() {
     let addresses = addresses(&["[::1]:1", "1.1.1.1:1"]);
     let (script, _silent) = Script::of(&addresses);
     let deadline = within(Duration::from_millis(10));
-    let failures = race(&addresses, HOUR, &deadline, move |address| script.attempt(address)).err().unwrap();
+    let failures = race(&addresses, HOUR, &deadline, &Cancellation::default(), move |address| script.attempt(address))
+        .err()
+        .unwrap();
     let error = failed("h:1", failures, &deadline);
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(error.to_string(), "connecting to h:1 ([::1]:1: no answer): not done within 10ms (connect_timeout)");
@@ -201,7 +217,7 @@ fn a_connection_comes_about_over_loopback() {
             Some(addresses(&["127.0.0.1:0"])), // the URL's port
             Some(vec![refusing(), listening]),
         ] {
-            let stream = connect("localhost", port, overrides.as_deref(), &deadline).unwrap();
+            let stream = connect("localhost", port, overrides.as_deref(), &deadline, &Cancellation::default()).unwrap();
             assert_eq!(stream.peer_addr().unwrap(), listening);
             assert!(stream.nodelay().unwrap());
         }
@@ -212,12 +228,12 @@ fn a_connection_comes_about_over_loopback() {
 fn a_refused_connection_is_an_error_that_names_host_and_address() {
     let (one, other) = (refusing(), refusing());
     for deadline in [within(HOUR), Deadline::NEVER] {
-        let error = connect("h.example", 7, Some(&[one]), &deadline).unwrap_err();
+        let error = connect("h.example", 7, Some(&[one]), &deadline, &Cancellation::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert!(error.to_string().starts_with(&format!("cannot connect to h.example:7: {one}: ")), "{error}");
         assert!(error.get_ref().is_some());
     }
-    let error = connect("h.example", 7, Some(&[one, other]), &within(HOUR)).unwrap_err();
+    let error = connect("h.example", 7, Some(&[one, other]), &within(HOUR), &Cancellation::default()).unwrap_err();
     assert!(error.to_string().contains(&one.to_string()) && error.to_string().contains(&other.to_string()), "{error}");
 }
 
@@ -226,7 +242,8 @@ fn no_time_left_is_a_timeout_and_never_a_panic() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let listening = listener.local_addr().unwrap();
     for overrides in [vec![listening], vec![listening, refusing()]] {
-        let error = connect("h.example", 7, Some(&overrides), &within(Duration::ZERO)).unwrap_err();
+        let error =
+            connect("h.example", 7, Some(&overrides), &within(Duration::ZERO), &Cancellation::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(error.to_string().contains("h.example:7"), "{error}");
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::addresses;
+use super::super::cancel::Cancellation;
 use super::super::credentials::Credentials;
 use super::super::target::Target;
 use super::ProxyStream;
@@ -30,8 +31,8 @@ impl Destination<'_> {
     }
 
     /// This machine does. The proxy tries only the one address it is given, and IPv4 is what it has most likely.
-    pub fn resolved(target: &Target, deadline: &Deadline) -> Result<Destination<'static>> {
-        let addresses = addresses::resolve(&target.host, target.port, deadline)?;
+    pub fn resolved(target: &Target, deadline: &Deadline, cancellation: &Cancellation) -> Result<Destination<'static>> {
+        let addresses = addresses::resolve(&target.host, target.port, deadline, cancellation)?;
         let best = addresses.iter().find(|address| address.is_ipv4()).unwrap_or(&addresses[0]);
         Ok(Destination::Address(best.ip()))
     }

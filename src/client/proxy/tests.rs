@@ -67,7 +67,7 @@ fn play(proxy: &str, target: &str, script: Script, sent: Sent) -> (Result<()>, V
             let _ = server.read_to_end(&mut requests);
             requests
         });
-        let outcome = tunnel(&proxy, &client, &target, &deadline);
+        let outcome = tunnel(&proxy, &client, &target, &deadline, &Cancellation::default());
         if outcome.is_ok() {
             let mut rest = [0; GLUED.len()];
             (&client).read_exact(&mut rest).unwrap();

@@ -10,7 +10,7 @@ use crate::connection::keepalive::{KeepaliveAction, LineProgress};
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::protocol::{FrameEvent, MessageKind, Sink, Violation};
-use crate::sync::{Instant, bound, lock};
+use crate::sync::{Instant, bound, lock, wall_clock};
 use crate::transport::Received;
 
 /// Longest single socket wait, so that a receiver notices a changed keepalive or a begun close within 1 s.
@@ -189,12 +189,12 @@ impl ReceiveHalf {
         let is_inside = reader.is_inside_record || reader.decoder.is_mid_frame();
         let is_receiving_frame = std::mem::take(&mut reader.has_moved) && is_inside;
         let progress = LineProgress { sent: self.send.core.sent(), is_receiving_frame };
-        let action = lock(&self.send.core.keepalive).look(Instant::now(), progress);
+        let action = lock(&self.send.core.keepalive).look(Instant::now(), wall_clock, progress);
         match action {
             KeepaliveAction::Ping(payload) => {
                 self.send.queue_ping(&payload);
                 self.send.flush_what_fits();
-                lock(&self.send.core.keepalive).look(Instant::now(), progress)
+                lock(&self.send.core.keepalive).look(Instant::now(), wall_clock, progress)
             }
             KeepaliveAction::Wait(_) | KeepaliveAction::Dead(_) => action,
         }
