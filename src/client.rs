@@ -57,7 +57,7 @@ impl WebSocket {
 fn connect(options: &ConnectOptions, url: &str) -> Result<WebSocket> {
     let mut connecting = Connecting::new(options, url)?;
     let result = connecting.run();
-    connecting.unless_cancelled(result)
+    connecting.check_not_cancelled().and(result)
 }
 
 /// All of [`ConnectOptions::connect_over`].
@@ -67,7 +67,7 @@ fn connect_over(options: &ConnectOptions, url: &str, stream: Stream) -> Result<W
         Answer::Upgraded(websocket) => Ok(*websocket),
         Answer::Other(response) => Err(connecting.rejected(response)),
     });
-    connecting.unless_cancelled(result)
+    connecting.check_not_cancelled().and(result)
 }
 
 /// One call of connect: what stays the same over its redirects, and the target of the next attempt.
@@ -95,7 +95,10 @@ impl<'a> Connecting<'a> {
         if target.secure {
             TlsClient::check_available()?;
         }
-        Ok(Connecting { options, deadline, target, headers: options.headers.clone(), redirects: Vec::new() })
+        let headers = options.headers.clone();
+        let connecting = Connecting { options, deadline, target, headers, redirects: Vec::new() };
+        connecting.check_not_cancelled()?;
+        Ok(connecting)
     }
 
     fn run(&mut self) -> Result<WebSocket> {
@@ -108,12 +111,12 @@ impl<'a> Connecting<'a> {
         }
     }
 
-    /// The result, unless a token has ended the call: then whatever failed, failed because of that.
-    fn unless_cancelled(&self, result: Result<WebSocket>) -> Result<WebSocket> {
+    /// The error if a token has ended the call: then whatever else failed, failed because of that.
+    fn check_not_cancelled(&self) -> Result<()> {
         if self.options.cancellation.is_cancelled() {
             return Err(Cancellation::error(format_args!("connecting to {}", self.target.authority())));
         }
-        result
+        Ok(())
     }
 
     /// Until the result is dropped, a token that is cancelled shuts the stream down, so that whoever waits for it goes on.

@@ -1,6 +1,7 @@
 //! Whether and when to connect again. Randomness and time are arguments.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +97,9 @@ impl Reconnect {
 
     /// The default policy: ends after which another attempt may succeed.
     ///
-    /// - Yes: the connection was lost, also before the server's answer was complete ([`Io`](ErrorKind::Io)); no pong came
+    /// - Yes: the connection was lost, also before the server's answer or its TLS handshake was complete ([`Io`](ErrorKind::Io),
+    ///   or a [`Handshake`](ErrorKind::Handshake) or [`Tls`](ErrorKind::Tls) whose cause is an
+    ///   [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof)); no pong came
     ///   ([`Unresponsive`](ErrorKind::Unresponsive)); a bound was reached ([`Timeout`](ErrorKind::Timeout)); the name did not
     ///   resolve, or no address could be connected to, also the proxy's ([`Resolve`](ErrorKind::Resolve),
     ///   [`Connect`](ErrorKind::Connect)); the server answered 408, 429 or 5xx; it closed with 1001, 1011, 1012, 1013 or 1014; a
@@ -126,8 +129,11 @@ impl Reconnect {
                 | ErrorKind::Resolve
                 | ErrorKind::Connect
                 | ErrorKind::Other => true,
-                // The server ended the connection before its answer was complete, as when it restarts.
-                ErrorKind::Handshake => error.get_ref().is_some_and(|cause| cause.is::<std::io::Error>()),
+                // The server ended the connection before its answer or its TLS handshake was complete, as when it restarts.
+                ErrorKind::Handshake | ErrorKind::Tls => error
+                    .get_ref()
+                    .and_then(|cause| cause.downcast_ref::<io::Error>())
+                    .is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof),
                 // The proxy itself could not be resolved or connected to.
                 ErrorKind::Proxy => error
                     .get_ref()
@@ -138,7 +144,6 @@ impl Reconnect {
                 }
                 ErrorKind::Url
                 | ErrorKind::InvalidInput
-                | ErrorKind::Tls
                 | ErrorKind::Redirect
                 | ErrorKind::Refused
                 | ErrorKind::WouldBlock
@@ -393,8 +398,12 @@ mod tests {
             assert_eq!(backoff.decide(&rejected(status, ""), || Ok(0), SystemTime::UNIX_EPOCH), Decision::Stop);
         }
         let mut backoff = Backoff::new(Some(Reconnect::new()), true);
-        let untrusted = ConnectionEnd::Failed(Error::new(ErrorKind::Tls, "untrusted"));
-        assert_eq!(backoff.decide(&untrusted, || Ok(0), SystemTime::UNIX_EPOCH), Decision::Stop);
+        let mut tls = |cause: io::Error| {
+            let error = ConnectionEnd::Failed(Error::caused(ErrorKind::Tls, "TLS handshake failed", cause));
+            backoff.decide(&error, || Ok(0), SystemTime::UNIX_EPOCH) != Decision::Stop
+        };
+        assert!(!tls(io::Error::other("untrusted, or an alert")));
+        assert!(tls(io::ErrorKind::UnexpectedEof.into()), "lost");
     }
 
     #[test]

@@ -418,19 +418,21 @@ impl Supervisor {
 
     /// What follows an end; the end as the program sees it.
     fn decide(&self, end: ConnectionEnd, backoff: &mut Backoff) -> (Decision, ConnectionEnd) {
-        let (is_ending, is_asked) = {
+        {
             let state = lock(&self.state);
-            (state.phase.is_ending(), state.is_reconnect_asked)
-        };
-        match (is_ending, is_asked) {
-            (true, _) => (Decision::Stop, end),
-            (false, true) => {
-                let asked = Error::new(ErrorKind::Closed, "given up for another attempt, by reconnect_now");
-                (backoff.retry_now(), ConnectionEnd::Failed(asked))
+            match &state.phase {
+                // The attempt failed because it was cancelled.
+                Phase::Closing { ws: None, .. } => return (Decision::Stop, closed_before_open()),
+                phase if phase.is_ending() => return (Decision::Stop, end),
+                _ if state.is_reconnect_asked => {
+                    let asked = Error::new(ErrorKind::Closed, "given up for another attempt, by reconnect_now");
+                    return (backoff.retry_now(), ConnectionEnd::Failed(asked));
+                }
+                _ => {}
             }
-            // The program's policy runs in there.
-            (false, false) => (backoff.decide(&end, random, wall_clock()), end),
         }
+        // The program's policy runs in there.
+        (backoff.decide(&end, random, wall_clock()), end)
     }
 
     /// Does what was decided; returns whether to connect again, now.
@@ -530,8 +532,7 @@ impl Supervisor {
     fn close_when_asked(&self) {
         let Some(Closing { ws, was_opening, request }) = self.wait_for_close() else { return };
         let Some(ws) = ws else {
-            let text = "closed by this side before it was open";
-            return self.end(ConnectionEnd::Failed(Error::new(ErrorKind::Closed, text)));
+            return self.end(closed_before_open());
         };
         self.wait_until_sent(&request.deadline);
         // The supervisor receives how this ends, and delivers it.
@@ -622,6 +623,10 @@ impl Supervisor {
         self.changed.notify_all();
         Some(before)
     }
+}
+
+fn closed_before_open() -> ConnectionEnd {
+    ConnectionEnd::Failed(Error::new(ErrorKind::Closed, "closed by this side before it was open"))
 }
 
 impl State {

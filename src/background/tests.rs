@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::thread::limit;
 use super::*;
 use crate::error::{Error, ErrorKind};
+use crate::sync::moved::sleep_of_the_machine;
 use crate::transport::Stream;
 use crate::websocket::WebSocket;
 
@@ -99,4 +100,38 @@ fn closing_an_open_connection_needs_no_thread_and_wakes_on_another() {
 fn options_begin_with_the_defaults() {
     let options = BackgroundOptions::new();
     assert_eq!((options.event_capacity, options.send_capacity, options.reconnect.is_some()), (64, 64, true));
+}
+
+#[test]
+fn a_wait_for_the_next_attempt_ends_when_the_machine_has_slept() {
+    let (sender, attempts) = channel();
+    let connect = move |_: AttemptInfo<'_>| {
+        sender.send(()).unwrap();
+        Err(Error::new(ErrorKind::Connect, "no network"))
+    };
+    let for_ever = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
+    let _chat = BackgroundOptions::new().reconnect(for_ever).connect_by(connect, || {}).unwrap();
+    attempts.recv_timeout(LONG).unwrap();
+    // Moved again until it is noticed: the wait may not have begun.
+    while attempts.recv_timeout(Duration::from_millis(100)).is_err() {
+        sleep_of_the_machine(Duration::from_secs(3600));
+    }
+}
+
+#[test]
+fn a_connection_is_asked_whether_it_is_still_there_when_the_machine_has_slept() {
+    let (client, server) = pair();
+    client.set_ping_interval(Duration::from_secs(86_400));
+    let receiving = thread::spawn(move || server.recv());
+    let mut connection = Some(client.clone());
+    let (chat, _wakes) = in_background(move || Ok(connection.take().unwrap()));
+    assert!(matches!(next(&chat), Event::Open(_)));
+    let start = std::time::Instant::now();
+    while client.latency().is_none() {
+        sleep_of_the_machine(Duration::from_secs(3600));
+        assert!(start.elapsed() < LONG, "no ping");
+        thread::yield_now();
+    }
+    drop((chat, client));
+    receiving.join().unwrap().unwrap();
 }

@@ -14,12 +14,12 @@ pub fn parse_date(text: &str) -> Option<u64> {
         _ => return None,
     };
     let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
-    let (day, year) = (number(day, 31)?, number(year, 9999)?);
-    let year = match year {
+    let day = number(day, 31)?;
+    let year = match (number(year, 9999)?, year.len()) {
         // Of two digits: the century is the one that is not far in the future, and 1970 is the earliest year here.
-        0..70 => year + 2000,
-        70..100 => year + 1900,
-        year => year,
+        (short @ 0..70, 2) => short + 2000,
+        (short, 2) => short + 1900,
+        (year, _) => year,
     };
     let mut parts = time.split(':');
     let (hours, minutes) = (number(parts.next()?, 23)?, number(parts.next()?, 59)?);

@@ -18,6 +18,7 @@ use super::stream::Stream;
 use super::wait::Socket;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, AtomicBool, Ordering};
 pub(super) use engine::Engine;
 use engine_io::EngineIo;
 
@@ -115,7 +116,8 @@ fn handshake(
 ) -> Result<(Socket, Engine)> {
     let failed = |error: io::Error| Error::caused(ErrorKind::Io, doing, error);
     let stream = DeadlineStream::new(stream, *deadline).map_err(failed)?;
-    match start_handshake(EngineIo::over_stream(stream)) {
+    let is_stream_lost = Arc::new(AtomicBool::new(false));
+    match start_handshake(EngineIo::over_stream(stream, Arc::clone(&is_stream_lost))) {
         Ok(mut tls) => {
             let stream = tls.get_mut().switch_to_memory().expect("the handshake was over a stream");
             Ok((stream.into_socket(), Engine::new(tls)))
@@ -124,8 +126,14 @@ fn handshake(
         Err(HandshakeError::WouldBlock(_)) => Err(deadline.error(doing)),
         Err(HandshakeError::Failure(_)) if deadline.is_over() => Err(deadline.error(doing)),
         Err(HandshakeError::Failure(error)) => {
-            let hint = hint(&error.to_string());
-            Err(Error::caused(ErrorKind::Tls, format!("{doing} failed{hint}"), error))
+            let failed = format!("{doing} failed{}", hint(&error.to_string()));
+            Err(if is_stream_lost.load(Ordering::Relaxed) {
+                // The source tells it from a refusal: here another attempt may succeed.
+                let lost = io::Error::new(io::ErrorKind::UnexpectedEof, error);
+                Error::caused(ErrorKind::Tls, failed, lost)
+            } else {
+                Error::caused(ErrorKind::Tls, failed, error)
+            })
         }
     }
 }

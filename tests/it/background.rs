@@ -18,7 +18,7 @@ use wsync::{
 const LONG: Duration = Duration::from_secs(30);
 
 /// A listener, and its address as a URL.
-fn listen() -> (TcpListener, String) {
+pub fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     (listener, url)
@@ -415,9 +415,7 @@ fn closing_while_connecting_ends_immediately_and_returns_unsent_messages() {
     assert_eq!((failed(&end), end.to_string()), (ErrorKind::Closed, "closed by this side before it was open".into()));
     assert_eq!(chat.unsent(), [Message::from("one")]);
     // The attempt ends, too.
-    let mut request = Vec::new();
-    handshake.take(100_000).read_to_end(&mut request).unwrap();
-    assert!(request.starts_with(b"GET /"));
+    handshake.take(100_000).read_to_end(&mut Vec::new()).unwrap();
     drop(chat);
     assert_eq!(wakes.iter().count(), 1, "the wake function was called again after the end");
 }

@@ -9,6 +9,9 @@ mod accept;
 #[cfg(target_os = "linux")] // the certificates are made with OpenSSL
 mod addresses;
 mod background;
+#[cfg(target_os = "linux")] // the certificates are made with OpenSSL
+mod background_breaks;
+mod background_hooks;
 mod batch;
 mod close;
 mod connect;

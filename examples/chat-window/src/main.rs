@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use eframe::egui::{self, CentralPanel, Context, Key, ScrollArea, TextEdit, TopBottomPanel, ViewportCommand};
-use wsync::{Background, BackgroundOptions, CloseCode, Event, Message, ReadyState, WebSocket};
+use wsync::{Background, BackgroundOptions, CloseCode, ErrorKind, Event, Message, ReadyState, WebSocket};
 
 const HELP: &str = "\
 A chat window.
@@ -57,8 +57,7 @@ struct Window {
     /// What the connection is doing, in words.
     state: String,
     connection: Option<Background>,
-    /// While it is open: for the latency.
-    open: Option<WebSocket>,
+    is_open: bool,
     hello: Option<Vec<u8>>,
     frame_times: Option<BufWriter<File>>,
     start: Instant,
@@ -74,7 +73,7 @@ impl Window {
             title: String::new(),
             state: "not connected".into(),
             connection: None,
-            open: None,
+            is_open: false,
             hello: None,
             frame_times: None,
             start: Instant::now(),
@@ -83,7 +82,7 @@ impl Window {
 
     fn connect(&mut self, context: &Context) {
         let context = context.clone();
-        let connect_options = WebSocket::options().ping_interval(Some(Duration::from_secs(10)));
+        let connect_options = WebSocket::options().ping_interval(Duration::from_secs(10));
         match BackgroundOptions::new()
             .connect_options(connect_options)
             .connect(&self.url, move || context.request_repaint())
@@ -109,9 +108,9 @@ impl Window {
     fn take_events(&mut self) {
         while let Some(event) = self.connection.as_ref().and_then(|connection| connection.events().try_recv()) {
             match event {
-                Event::Open(ws) => {
+                Event::Open(_) => {
                     self.state = "open".into();
-                    self.open = Some(ws);
+                    self.is_open = true;
                     if let Some(hello) = &self.hello {
                         self.send(Message::from(&hello[..]));
                     }
@@ -124,11 +123,11 @@ impl Window {
                     });
                 }
                 Event::Reconnecting { attempt, delay, cause } => {
-                    self.open = None;
+                    self.is_open = false;
                     self.state = format!("reconnecting (attempt {attempt} in {delay:.1?}): {cause}");
                 }
                 Event::End(end) => {
-                    self.open = None;
+                    self.is_open = false;
                     self.state = end.to_string();
                     let connection = self.connection.take().expect("it had an event");
                     for message in connection.unsent() {
@@ -145,11 +144,11 @@ impl Window {
         let Some(connection) = &self.connection else { return false };
         match connection.send(message) {
             Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.state = "the peer does not take what was sent; try again later".into();
                 false
             }
-            Err(TrySendError::Disconnected(_)) => false,
+            Err(_) => false,
         }
     }
 
@@ -162,9 +161,14 @@ impl Window {
                 if ui.add_enabled(!is_closing, button).clicked() {
                     if is_up { self.disconnect() } else { self.connect(context) }
                 }
+                if let Some(connection) = self.connection.as_ref().filter(|_| !self.is_open) {
+                    if ui.add_enabled(!is_closing, egui::Button::new("Now")).clicked() {
+                        connection.reconnect_now();
+                    }
+                }
                 ui.add_enabled(!is_up, TextEdit::singleline(&mut self.url).desired_width(f32::INFINITY));
             });
-            let latency = self.open.as_ref().and_then(WebSocket::latency);
+            let latency = self.connection.as_ref().and_then(Background::latency);
             ui.label(match latency {
                 Some(latency) => format!("{} ({latency:.1?})", self.state),
                 None => self.state.clone(),

@@ -4,11 +4,14 @@ use std::io::{self, Read, Write};
 
 use super::super::deadline_stream::DeadlineStream;
 use super::super::read_buffer::ReadBuffer;
+use crate::sync::{Arc, AtomicBool, Ordering};
 
 #[derive(Default)]
 pub(super) struct EngineIo {
     /// The socket, until the TLS handshake is done.
     stream: Option<DeadlineStream>,
+    /// The stream has ended or failed during the handshake. Shared, as a TLS library keeps the stream of a handshake that failed.
+    is_stream_lost: Arc<AtomicBool>,
     /// Encrypted bytes that came and that TLS has not read.
     pub inbound: ReadBuffer,
     /// Encrypted bytes that TLS has written.
@@ -24,8 +27,9 @@ pub(super) struct EngineIo {
 }
 
 impl EngineIo {
-    pub fn over_stream(stream: DeadlineStream) -> EngineIo {
-        EngineIo { stream: Some(stream), ..EngineIo::default() }
+    /// `is_stream_lost` tells whether the stream has ended or failed before the handshake was done.
+    pub fn over_stream(stream: DeadlineStream, is_stream_lost: Arc<AtomicBool>) -> EngineIo {
+        EngineIo { stream: Some(stream), is_stream_lost, ..EngineIo::default() }
     }
 
     /// From now on it is memory; returns the stream.
@@ -37,7 +41,7 @@ impl EngineIo {
 impl Read for EngineIo {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if let Some(stream) = &self.stream {
-            return stream.read(into);
+            return self.note_loss(stream.read(into), into.len());
         }
         if self.in_write {
             return self.starve();
@@ -58,6 +62,18 @@ impl Read for EngineIo {
 }
 
 impl EngineIo {
+    /// Notes the end of the stream, or an error of it, in a call for so many bytes.
+    fn note_loss(&self, result: io::Result<usize>, asked: usize) -> io::Result<usize> {
+        let is_lost = match &result {
+            Ok(count) => *count == 0 && asked > 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        if is_lost {
+            self.is_stream_lost.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
     fn starve(&mut self) -> io::Result<usize> {
         self.is_starved = true;
         Err(io::ErrorKind::WouldBlock.into())
@@ -67,7 +83,7 @@ impl EngineIo {
 impl Write for EngineIo {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(stream) = &self.stream {
-            return stream.write(bytes);
+            return self.note_loss(stream.write(bytes), bytes.len());
         }
         self.outbound.extend_from_slice(bytes);
         Ok(bytes.len())
