@@ -212,9 +212,11 @@ impl Supervisor {
 
     /// Of all connections, those that have ended included.
     pub fn statistics(&self) -> Statistics {
-        let state = lock(&self.state);
-        let mut statistics = state.past;
-        if let Some(ws) = state.phase.connection() {
+        let (mut statistics, ws) = {
+            let state = lock(&self.state);
+            (state.past, state.phase.connection().cloned())
+        };
+        if let Some(ws) = ws {
             statistics += ws.statistics();
         }
         statistics
@@ -456,11 +458,13 @@ impl Supervisor {
 
     /// Forgets the connection, to make another; `false` when that is not wanted any more.
     fn disconnect(&self) -> bool {
+        let ended = self.connection().map(|ws| ws.statistics()).unwrap_or_default();
         let mut state = lock(&self.state);
         if state.phase.is_ending() {
             return false;
         }
-        let before = state.leave(Phase::Waiting);
+        state.past += ended;
+        let before = mem::replace(&mut state.phase, Phase::Waiting);
         self.changed.notify_all();
         drop(state);
         drop(before);
@@ -615,11 +619,13 @@ impl Supervisor {
 
     /// Ends every thread, once; returns the phase before, to be dropped.
     fn finish(&self, end: Option<ConnectionEnd>) -> Option<Phase> {
+        let ended = self.connection().map(|ws| ws.statistics()).unwrap_or_default();
         let mut state = lock(&self.state);
         if matches!(state.phase, Phase::Over(_)) {
             return None;
         }
-        let before = state.leave(Phase::Over(end));
+        state.past += ended;
+        let before = mem::replace(&mut state.phase, Phase::Over(end));
         self.changed.notify_all();
         Some(before)
     }
@@ -627,15 +633,4 @@ impl Supervisor {
 
 fn closed_before_open() -> ConnectionEnd {
     ConnectionEnd::Failed(Error::new(ErrorKind::Closed, "closed by this side before it was open"))
-}
-
-impl State {
-    /// Goes on to a phase without a connection. Returns the one before, to be dropped without the lock.
-    fn leave(&mut self, next: Phase) -> Phase {
-        let before = mem::replace(&mut self.phase, next);
-        if let Some(ws) = before.connection() {
-            self.past += ws.statistics();
-        }
-        before
-    }
 }

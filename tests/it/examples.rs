@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
-use wsync::{CloseCode, WebSocket};
+use wsync::{AcceptOptions, CloseCode, WebSocket};
 
 /// The command that runs this example.
 fn example(name: &str) -> Command {
@@ -67,6 +67,46 @@ fn echo_runs_to_its_end() {
     let output = example("echo").output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().contains("closed with 1000"));
+}
+
+/// A feed that breaks once, and a token that is refused once.
+fn serve_feed(listener: &TcpListener, token_file: &std::path::Path) -> wsync::Result<()> {
+    let accept = |after: &'static str, token: &'static str| {
+        let check = move |request: &wsync::Request| {
+            assert_eq!(request.query("after").as_deref(), Some(after));
+            if request.header("Authorization") == Some(token) {
+                Ok(Default::default())
+            } else {
+                Err(wsync::Response::new(401).into())
+            }
+        };
+        AcceptOptions::new().on_request(check).accept(listener.accept().unwrap().0)
+    };
+    let ws = accept("0", "Bearer old")?;
+    assert_eq!(ws.recv()?, Some("subscribe".into()));
+    ws.send_all(["1 one", "2 two"])?;
+    ws.close(CloseCode::SERVICE_RESTART, "")?;
+    assert_eq!(accept("2", "Bearer new").unwrap_err().status(), Some(401));
+    std::fs::write(token_file, "new\n").unwrap();
+    let ws = accept("2", "Bearer new")?;
+    assert_eq!(ws.recv()?, Some("subscribe".into()));
+    ws.send("3 three")?;
+    ws.close(CloseCode::NORMAL, "")
+}
+
+#[test]
+fn a_feed_is_resumed_with_a_fresh_token() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let token_file = std::env::temp_dir().join(format!("wsync-feed-{}", std::process::id()));
+    std::fs::write(&token_file, "old\n").unwrap();
+    let mut feed = example("feed");
+    feed.arg(&url).env("TOKEN_FILE", &token_file).env("no_proxy", "*").stderr(Stdio::null());
+    let feed = thread::spawn(move || feed.output().unwrap());
+    serve_feed(&listener, &token_file).unwrap();
+    let output = feed.join().unwrap();
+    std::fs::remove_file(token_file).unwrap();
+    assert_eq!((output.status.success(), output.stdout.as_slice()), (true, &b"one\ntwo\nthree\n"[..]));
 }
 
 #[test]

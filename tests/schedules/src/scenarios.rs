@@ -48,7 +48,7 @@ scenarios! {
         both_close several_close close_while_sending violation abort abort_behind_idle_holders
         peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver
         several_receivers group events events_dropped events_held reader_thread background_loses_nothing background_closes
-        background_is_dropped
+        background_is_dropped background_hooks background_reconnects_now
         background_is_dropped_with_a_silent_peer background_with_a_sender_of_its_own;
     Passes: send_timeout send_timeout_behind_parts close_timeout keepalive_of_a_dead_line keepalive_of_a_live_line group_with_a_stuck_member;
 }
@@ -947,6 +947,69 @@ fn background_is_dropped_with_a_silent_peer() {
     drop(background);
     wait_for_threads();
     drop(connections);
+}
+
+/// `on_open` waits for an answer, and meanwhile the program closes, or asks for another attempt, or nothing. What `on_open`
+/// sends is first on each connection.
+fn background_hooks() {
+    let (connect, connections) = connections(2, pick(&[5, 40, 1000]));
+    let options = in_background().on_open(|ws| {
+        ws.send("login")?;
+        ws.recv()?.map(drop).ok_or_else(|| wsync_explored::Error::other("no welcome"))
+    });
+    let background = explored::background(&options, connect, || {}).unwrap();
+    let server = spawn(move || {
+        let mut received = Vec::new();
+        for ws in connections {
+            match ws.recv() {
+                Ok(Some(first)) => assert_eq!(first.as_text(), Some("login")),
+                _ => continue,
+            }
+            let _ = ws.send("welcome");
+            received.extend(receive_until_end(&ws).into_iter().map(|(_, number)| number));
+        }
+        received
+    });
+    let accepted = send_in_background(&background, 2);
+    let closing = background.clone();
+    let closer = spawn(move || {
+        if flip() {
+            closing.reconnect_now();
+        }
+        closing.close_and_wait(CloseCode::NORMAL, "", None).unwrap()
+    });
+    take_until_end(&background);
+    closer.join().unwrap();
+    let unsent = numbers(&background.unsent());
+    drop(background);
+    let known = [server.join().unwrap(), unsent.clone()].concat();
+    assert!(known.is_sorted_by(|one, other| one < other), "{known:?}");
+    assert!(accepted.ends_with(&unsent), "unsent {unsent:?} of {accepted:?}");
+}
+
+/// `reconnect_now` at any time gives another connection, as long as there are any.
+fn background_reconnects_now() {
+    let (connect, connections) = connections(3, 1000);
+    let background = explored::background(&in_background(), connect, || {}).unwrap();
+    let server = spawn(move || connections.iter().map(|ws| receive_until_end(&ws)).collect::<Vec<_>>().concat());
+    let asking = (0..2).map(|_| {
+        let background = background.clone();
+        spawn(move || background.reconnect_now())
+    });
+    let asking: Vec<_> = asking.collect();
+    let accepted = send_in_background(&background, 2);
+    join(asking);
+    background.reconnect_now();
+    let closing = background.clone();
+    let closer = spawn(move || drop(closing.close(CloseCode::NORMAL, "")));
+    take_until_end(&background);
+    closer.join().unwrap();
+    let unsent = numbers(&background.unsent());
+    drop(background);
+    let received = server.join().unwrap().into_iter().map(|(_, number)| number).collect();
+    let known = [received, unsent.clone()].concat();
+    assert!(known.is_sorted_by(|one, other| one < other), "{known:?}");
+    assert!(accepted.ends_with(&unsent), "unsent {unsent:?} of {accepted:?}");
 }
 
 /// The program sends on the handle of the event, too, and a lost connection takes neither more nor less than it should.
