@@ -50,23 +50,6 @@ pub(crate) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 
-/// Lets tests move the wall clock, as a sleep of the machine does.
-#[cfg(test)]
-pub(crate) mod moved {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
-
-    static SECONDS: AtomicU64 = AtomicU64::new(0);
-
-    pub fn wall_clock() -> Duration {
-        Duration::from_secs(SECONDS.load(Ordering::SeqCst))
-    }
-
-    pub fn sleep_of_the_machine(length: Duration) {
-        SECONDS.fetch_add(length.as_secs(), Ordering::SeqCst);
-    }
-}
-
 /// Runs `body` on a thread of its own, which ends with it.
 pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
@@ -87,4 +70,21 @@ pub(crate) fn this_thread() -> ThreadId {
 /// A bound of the usual size, or a small one where schedules are explored: there, few bytes have to reach it.
 pub(crate) const fn bound(usual: usize, explored: usize) -> usize {
     if cfg!(wsync_shuttle) { explored } else { usual }
+}
+
+/// Lets tests move the wall clock, as a sleep of the machine does.
+#[cfg(test)]
+pub(crate) mod moved {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    static SECONDS: AtomicU64 = AtomicU64::new(0);
+
+    pub fn wall_clock() -> Duration {
+        Duration::from_secs(SECONDS.load(Ordering::SeqCst))
+    }
+
+    pub fn sleep_of_the_machine(length: Duration) {
+        SECONDS.fetch_add(length.as_secs(), Ordering::SeqCst);
+    }
 }

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -90,7 +91,8 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream, mut bytes: usize) {
     }
 }
 
-/// Serves one connection after the other, until one is closed with 1000; returns all that came, by sender.
+/// Serves one connection after the other, until one is closed with 1000: answers each message with its number, and returns all
+/// that came, by sender.
 fn serve(listener: &TcpListener, options: &AcceptOptions) -> [Vec<usize>; 2] {
     let mut received = [vec![], vec![]];
     loop {
@@ -98,8 +100,11 @@ fn serve(listener: &TcpListener, options: &AcceptOptions) -> [Vec<usize>; 2] {
         while let Ok(Some(message)) = ws.recv() {
             let text = message.as_text().unwrap();
             let (sender, rest) = text.split_once(' ').unwrap();
-            let number = rest.split_once(' ').unwrap().0.parse().unwrap();
-            received[usize::from(sender == "own")].push(number);
+            let number = rest.split_once(' ').unwrap().0;
+            received[usize::from(sender == "own")].push(number.parse().unwrap());
+            if sender == "queued" {
+                let _ = ws.send(number);
+            }
         }
         if ws.close_code() == Some(CloseCode::NORMAL) {
             return received;
@@ -135,9 +140,10 @@ fn run(layer: Layer, compression: Compression, seed: u64) {
         .reconnect(at_once)
         .connect(&url, || {});
     let chat = chat.unwrap();
+    let (arrived, arrivals) = channel();
     let taking = thread::spawn({
         let chat = chat.clone();
-        move || take_events(&chat)
+        move || take_events(&chat, &arrived)
     });
     let mut accepted = Vec::new();
     let mut send = |number| loop {
@@ -155,8 +161,15 @@ fn run(layer: Layer, compression: Compression, seed: u64) {
         send(number);
         number += 1;
     }
-    let last = number..number + 50;
-    last.clone().for_each(&mut send);
+    let after = number;
+    // What is sent from here on and arrives has arrived on the last connection, and all that follows it does.
+    let first_safe = loop {
+        send(number);
+        if let Some(arrived) = arrivals.try_iter().find(|arrived| *arrived >= after) {
+            break arrived;
+        }
+        number += 1;
+    };
     let end = chat.close_and_wait(CloseCode::NORMAL, "", LONG).unwrap();
     assert!(end.error().is_none(), "{end}");
     taking.join().unwrap();
@@ -164,22 +177,27 @@ fn run(layer: Layer, compression: Compression, seed: u64) {
     let [delivered, own] = serving.join().unwrap();
     assert!(delivered.is_sorted_by(|one, other| one < other), "twice or out of order: {delivered:?}");
     assert!(own.is_sorted_by(|one, other| one < other), "twice or out of order: {own:?}");
-    assert!(delivered.ends_with(&last.collect::<Vec<_>>()), "all that followed the last break has arrived");
+    let safe: Vec<usize> = (first_safe..=number).collect();
+    assert!(delivered.ends_with(&safe), "not all that followed the last break has arrived: {safe:?}");
     assert!(chat.unsent().is_empty(), "{:?}", chat.unsent().len());
     let lost = accepted.len() - delivered.len();
     println!("{layer:?}: {} breaks, {} accepted, {lost} lost with a connection", breaks(), accepted.len());
 }
 
-/// The program sends on the open handle, too.
-fn take_events(chat: &Background) {
+/// The program sends on the open handle, too; the numbers that the server answers with go to `arrived`.
+fn take_events(chat: &Background, arrived: &Sender<usize>) {
     let mut number = 0;
     let mut own: Vec<thread::JoinHandle<()>> = Vec::new();
     for event in chat.events() {
-        if let Event::Open(ws) = event {
-            own.drain(..).for_each(|thread| thread.join().unwrap());
-            let numbers = number..number + 3;
-            number += 3;
-            own.push(thread::spawn(move || send_own(&ws, numbers)));
+        match event {
+            Event::Open(ws) => {
+                own.drain(..).for_each(|thread| thread.join().unwrap());
+                let numbers = number..number + 3;
+                number += 3;
+                own.push(thread::spawn(move || send_own(&ws, numbers)));
+            }
+            Event::Message(number) => drop(arrived.send(number.as_text().unwrap().parse().unwrap())),
+            _ => {}
         }
     }
     own.into_iter().for_each(|thread| thread.join().unwrap());

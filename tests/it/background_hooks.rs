@@ -211,7 +211,7 @@ fn before_connect_changes_url_and_options_of_each_attempt_and_learns_how_the_las
         let options = AcceptOptions::new().on_request(move |request| {
             let token = request.header("Authorization").map(str::to_string);
             sender.send((request.query("attempt").map(|number| number.into_owned()), token)).unwrap();
-            if accepts { Ok(Default::default()) } else { Err(Response::new(401).header("X-Hint", "log in").into()) }
+            if accepts { Ok(Default::default()) } else { Err(Response::new(401).header("X-Hint", "log in")) }
         });
         let result = options.accept(listener.accept().unwrap().0);
         assert_eq!(result.is_ok(), accepts);

@@ -77,7 +77,7 @@ fn serve_feed(listener: &TcpListener, token_file: &std::path::Path) -> wsync::Re
             if request.header("Authorization") == Some(token) {
                 Ok(Default::default())
             } else {
-                Err(wsync::Response::new(401).into())
+                Err(wsync::Response::new(401))
             }
         };
         AcceptOptions::new().on_request(check).accept(listener.accept().unwrap().0)
