@@ -2,6 +2,7 @@
 //!
 //!     cargo run --example interop -- server [--tls] [--no-deflate]        (prints its port, serves until it is killed)
 //!     cargo run --example interop -- client URL [--no-deflate]            (checks the server at URL)
+//!     cargo run --example interop -- background URL                       (prints the events of a Background connection)
 //!
 //! The environment variables CERTIFICATE and KEY name PEM files, PROXY the URL of a proxy for the client, if any. Every
 //! server here and there has these paths:
@@ -22,7 +23,9 @@ use std::thread;
 use std::time::Duration;
 
 use wsync::native_tls::{Certificate, Identity, TlsAcceptor, TlsConnector};
-use wsync::{AcceptOptions, CloseCode, Compression, ConnectOptions, Message, Proxy, WebSocket};
+use wsync::{
+    AcceptOptions, Background, CloseCode, Compression, ConnectOptions, Event, Message, Proxy, Reconnect, WebSocket,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -36,8 +39,29 @@ fn main() -> Outcome {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["server", ..] => server(compression, has("--tls")),
         ["client", url, ..] => client(compression, url),
-        _ => Err("give it: server [--tls] [--no-deflate] | client URL [--no-deflate]".into()),
+        ["background", url] => background(url),
+        _ => Err("give it: background URL | server [--tls] [--no-deflate] | client URL [--no-deflate]".into()),
     }
+}
+
+/// Notices within two seconds that the line is gone. Sends `hello` on each connection.
+fn background(url: &str) -> Outcome {
+    let options = WebSocket::options().ping_interval(Duration::from_secs(1)).connect_timeout(Duration::from_secs(2));
+    let reconnect = Reconnect::new().max_delay(Duration::from_secs(1));
+    let connection = Background::options().connect_options(options).reconnect(reconnect).connect(url, || {})?;
+    for event in connection.events() {
+        match event {
+            Event::Open(_) => {
+                println!("open");
+                connection.send("hello")?;
+            }
+            Event::Message(message) => println!("message {}", message.as_text().unwrap_or_default()),
+            Event::Reconnecting { cause, .. } => println!("reconnecting: {cause}"),
+            Event::End(end) => println!("end: {end}"),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn server(compression: Compression, with_tls: bool) -> Outcome {
