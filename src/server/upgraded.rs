@@ -30,17 +30,21 @@ use crate::websocket::{HandshakeInfo, WebSocket};
 /// # HTTP servers that fit
 ///
 /// The HTTP server must give the stream itself away, as a [`TcpStream`](std::net::TcpStream), a `UnixStream` or a [`Stream`]:
-/// one thread waits in `recv` while others send, which a single reader and writer such as a `Box<dyn Read + Write>` does not
-/// allow. The answer to the client is a 101 with `Upgrade: websocket`, `Connection: Upgrade` and `Sec-WebSocket-Accept` with
-/// the [`accept_key`](crate::accept_key) of the request's `Sec-WebSocket-Key`. The first three
-/// were tried; the last row was read in the source of the two crates, not run:
+/// one thread waits in `recv` while others send, which one value that is reader and writer, such as a
+/// `Box<dyn Read + Write>`, does not allow. The answer to the client is a 101 with `Upgrade: websocket`,
+/// `Connection: Upgrade` and `Sec-WebSocket-Accept` with the [`accept_key`](crate::accept_key) of the request's
+/// `Sec-WebSocket-Key`. Each of these was tried; `examples/upgraded` in the repository has the servers, and a client that
+/// sends its first message without waiting for the answer:
 ///
 /// | crate | fits | how |
 /// |---|---|---|
-/// | `touche` 0.0.15 | yes | `response.upgrade(…)` hands out a `Connection`; `downcast` gives the `TcpStream` |
-/// | `hyper` 1.12 | yes | `hyper::upgrade::on`, then `downcast`; tokio's stream becomes one of std by `into_std`, and `read_buf` goes to [`already_read`](Upgraded::already_read) |
 /// | `httparse` 1.10 | yes | a loop of your own reads the request; what it has read beyond goes to [`already_read`](Upgraded::already_read) |
-/// | `tiny_http` 0.12, `rouille` 3.6 | no | they hand out one boxed stream, which cannot be split into a reader and a writer |
+/// | `hyper` 1.12 | yes | `hyper::upgrade::on`, then `downcast` to `TokioIo<TcpStream>`; `into_inner().into_std()` is the stream, and `read_buf` goes to [`already_read`](Upgraded::already_read) |
+/// | `touche` 0.0.15 | yes | `response.upgrade(…)` hands out a `Connection`; `downcast` gives the `TcpStream`. What touche has read beyond the request is lost. Clients that keep to RFC 6455 §4.1 do not notice: they send nothing before the 101 |
+/// | `tiny_http` 0.12 | no | `Request::upgrade` answers and hands out a `Box<dyn ReadWrite + Send>`: it cannot be split, and the socket in it cannot be reached |
+/// | `rouille` 3.6 | no | `Upgrade::build` gets the `Box<dyn ReadWrite + Send>` of tiny_http |
+///
+/// Beside a server that does not fit, listen on a port of your own and call [`WebSocket::accept`].
 #[must_use = "it does nothing until `open` is called"]
 pub struct Upgraded {
     stream: Stream,
