@@ -75,6 +75,33 @@ use thread::naming;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// # Event loops
+///
+/// `wake` is called from other threads, so it is what an event loop has for being woken from there, and the loop then takes the
+/// events. egui: `request_repaint` of its `Context`, and take them in each frame. glib: `MainContext::invoke`. winit: an
+/// `EventLoopProxy`, whose `send_event` comes back as `user_event` (`examples/chat-window/examples/winit.rs` in the repository
+/// is a whole program, which the tests run):
+///
+/// ```ignore
+/// struct Wake; // the user event
+///
+/// let event_loop = EventLoop::<Wake>::with_user_event().build()?;
+/// let proxy = event_loop.create_proxy();
+/// let connection = Background::connect(url, move || drop(proxy.send_event(Wake)))?;
+/// event_loop.run_app(&mut App { connection, window: None })?;
+///
+/// impl ApplicationHandler<Wake> for App {
+///     fn user_event(&mut self, event_loop: &ActiveEventLoop, Wake: Wake) {
+///         while let Some(event) = self.connection.events().try_recv() {
+///             self.show(event);
+///         }
+///     }
+///     // resumed, window_event …
+/// }
+/// ```
+///
+/// [`WebSocket::events`] takes the same `wake`, for a connection that is open already.
+///
 /// # What is sent, and what is lost
 ///
 /// A message is kept until the system has taken all of it. If the connection is lost before, the peer cannot have received
@@ -107,6 +134,7 @@ use thread::naming;
 /// A cheap handle, shared by its clones. When the last one is dropped, the connection ends, without blocking: a close frame with
 /// code 1001 goes out if the peer takes it at once, and what is queued in either direction is dropped.
 #[derive(Clone)]
+#[must_use = "dropping the last handle ends the connection"]
 pub struct Background(Arc<Inner>);
 
 struct Inner {
@@ -119,24 +147,57 @@ impl Background {
     /// event: pass whatever wakes your event loop, so that it takes the [`events`](Background::events). It must not block for
     /// long.
     ///
+    /// ```
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}/", listener.local_addr()?);
+    /// # std::thread::spawn(move || {
+    /// #     let ws = wsync::WebSocket::accept(listener.accept().unwrap().0)?;
+    /// #     while let Some(message) = ws.recv()? { ws.send(&message)?; }
+    /// #     Ok::<_, wsync::Error>(())
+    /// # });
+    /// let (wake, woken) = std::sync::mpsc::channel(); // in the place of an event loop
+    /// let connection = wsync::Background::connect(&url, move || drop(wake.send(())))?;
+    /// woken.recv()?;
+    /// assert!(matches!(connection.events().try_recv(), Some(wsync::Event::Open(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`BackgroundOptions::connect`].
-    pub fn connect(url: &str, wake: impl Fn() + Send + Sync + 'static) -> Result<Background> {
+    pub fn connect(url: impl AsRef<str>, wake: impl Fn() + Send + Sync + 'static) -> Result<Background> {
         Background::options().connect(url, wake)
     }
 
     /// Options, with a setter for each.
+    ///
+    /// ```
+    /// let options = wsync::Background::options().no_reconnect().send_capacity(1000);
+    /// ```
     pub fn options() -> BackgroundOptions {
         BackgroundOptions::default()
     }
 
     /// The events, in their order. The queue is bounded: while it is full, nothing is received (see [`Events`]) and no new
     /// attempt to connect begins.
+    /// The example of [`Background`] takes them.
     pub fn events(&self) -> &Events {
         &self.0.events
     }
 
     /// Queues a message to be sent, also while there is no connection. Takes what [`WebSocket::send`] takes. Never blocks.
+    ///
+    /// ```
+    /// use wsync::ErrorKind;
+    /// # let connection = wsync::Background::options().send_capacity(1).connect("ws://127.0.0.1:1/", || {})?;
+    ///
+    /// connection.send("one")?; // though there is no connection yet
+    /// match connection.send("two") {
+    ///     Ok(()) => {}
+    ///     Err(error) if error.kind() == ErrorKind::WouldBlock => println!("later: {}", error.into_message()),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Each contains the message. By kind: [`WouldBlock`](crate::ErrorKind::WouldBlock) when
@@ -150,6 +211,16 @@ impl Background {
 
     /// Takes what is queued out of the queue, in its order. After the [`End`](Event::End) that is all that was accepted and
     /// not sent.
+    ///
+    /// ```
+    /// # let connection = wsync::Background::connect("ws://127.0.0.1:1/", || {})?;
+    /// connection.send("one")?; // nobody listens at this port
+    /// connection.close(1000, "")?;
+    /// while connection.events().recv().is_some() {}
+    /// assert_eq!(connection.unsent(), [wsync::Message::from("one")]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "what is not used of it is lost"]
     pub fn unsent(&self) -> Vec<Message> {
         self.0.supervisor.take_unsent()
     }
@@ -157,6 +228,25 @@ impl Background {
     /// Closes for good, in the background: what is queued goes out, then the closing handshake (RFC 6455 §7) runs, all
     /// within [`close_timeout`](ConnectOptions::close_timeout), and the [`End`](Event::End) has the result. While there
     /// is no connection the end comes at once. Never blocks; only the first call counts.
+    ///
+    /// ```
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let url = format!("ws://{}/", listener.local_addr()?);
+    /// # std::thread::spawn(move || {
+    /// #     let ws = wsync::WebSocket::accept(listener.accept().unwrap().0)?;
+    /// #     while let Some(message) = ws.recv()? { ws.send(&message)?; }
+    /// #     Ok::<_, wsync::Error>(())
+    /// # });
+    /// # let connection = wsync::Background::connect(&url, || {})?;
+    /// # connection.events().recv(); // Open
+    /// connection.close(wsync::CloseCode::NORMAL, "done")?;
+    /// for event in connection.events() {
+    ///     if let wsync::Event::End(end) = event {
+    ///         println!("{end}"); // closed with 1000 normal closure: done
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a code or a reason that must not be sent.
@@ -209,32 +299,61 @@ impl Background {
     /// doubts: that gets a close frame with code 1001 if the peer takes it at once. The attempt counts, and the policy is not
     /// asked. Nothing happens after [`close`](Background::close) or the end, and with
     /// [`no_reconnect`](BackgroundOptions::no_reconnect). Never blocks.
+    ///
+    /// ```
+    /// # let connection = wsync::Background::connect("ws://127.0.0.1:1/", || {})?;
+    /// connection.reconnect_now();
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn reconnect_now(&self) {
         self.0.supervisor.reconnect_now();
     }
 
-    /// The state of the connection: [`Connecting`](ReadyState::Connecting) also while it waits to connect again.
+    /// The state of the connection: [`Connecting`](ReadyState::Connecting) also while it waits to connect again. Never blocks.
+    ///
+    /// ```
+    /// # let connection = wsync::Background::connect("ws://127.0.0.1:1/", || {})?;
+    /// println!("{}", connection.ready_state()); // connecting
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ready_state(&self) -> ReadyState {
         self.0.supervisor.ready_state()
     }
 
     /// How long the last answered ping took on this connection; `None` while there is none. See [`WebSocket::latency`].
+    ///
+    /// ```
+    /// # let connection = wsync::Background::connect("ws://127.0.0.1:1/", || {})?;
+    /// let status = match connection.latency() {
+    ///     Some(latency) => format!("{} ({latency:?})", connection.ready_state()),
+    ///     None => connection.ready_state().to_string(),
+    /// };
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn latency(&self) -> Option<Duration> {
         self.0.supervisor.connection()?.latency()
     }
 
     /// How many bytes of messages wait to be sent, with those that the connection has accepted and the system has not taken
     /// ([`WebSocket::buffered_amount`]).
+    ///
+    /// ```
+    /// # let connection = wsync::Background::connect("ws://127.0.0.1:1/", || {})?;
+    /// connection.send("twelve bytes")?; // nobody listens there
+    /// assert_eq!(connection.buffered_amount(), 12);
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn buffered_amount(&self) -> usize {
         self.0.supervisor.buffered_amount()
     }
 
-    /// What was sent and received, over all connections so far ([`WebSocket::statistics`]).
+    /// What was sent and received, over all connections so far ([`WebSocket::statistics`]). See the example of [`Statistics`].
     pub fn statistics(&self) -> Statistics {
         self.0.supervisor.statistics()
     }
 
     /// How many messages were dropped because as many waited as may: see [`when_full`](BackgroundOptions::when_full).
+    /// The example of [`WhenFull`] has it.
     pub fn dropped(&self) -> u64 {
         self.0.supervisor.dropped()
     }
@@ -298,6 +417,10 @@ impl Default for BackgroundOptions {
 
 impl BackgroundOptions {
     /// The defaults, as each setter names them; the same as [`Background::options`].
+    ///
+    /// ```
+    /// let options = wsync::BackgroundOptions::new();
+    /// ```
     pub fn new() -> BackgroundOptions {
         BackgroundOptions::default()
     }
@@ -305,6 +428,14 @@ impl BackgroundOptions {
     /// How each connection is made (default: [`ConnectOptions::new`], with a
     /// [`ping_interval`](ConnectOptions::ping_interval) of 20 s if none is set, not even `None`). That finds dead connections, and
     /// a [`send_timeout`](ConnectOptions::send_timeout) finds peers that take nothing; both count as lost and are tried again.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsync::{Background, WebSocket};
+    ///
+    /// let connect = WebSocket::options().ping_interval(Duration::from_secs(10)).send_timeout(Duration::from_secs(10));
+    /// let options = Background::options().connect_options(connect);
+    /// ```
     pub fn connect_options(mut self, options: ConnectOptions) -> BackgroundOptions {
         self.connect = options;
         self
@@ -358,24 +489,43 @@ impl BackgroundOptions {
     }
 
     /// When to connect again (default: [`Reconnect::new`]).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsync::{Background, Reconnect};
+    ///
+    /// let options = Background::options().reconnect(Reconnect::new().max_delay(Duration::from_secs(10)));
+    /// ```
     pub fn reconnect(mut self, reconnect: Reconnect) -> BackgroundOptions {
         self.reconnect = Some(reconnect);
         self
     }
 
     /// Never connect again: the first end is the last.
+    ///
+    /// ```
+    /// let options = wsync::Background::options().no_reconnect();
+    /// ```
     pub fn no_reconnect(mut self) -> BackgroundOptions {
         self.reconnect = None;
         self
     }
 
     /// How many events may wait to be taken (default: 64; at least one).
+    ///
+    /// ```
+    /// let options = wsync::Background::options().event_capacity(1000);
+    /// ```
     pub fn event_capacity(mut self, count: usize) -> BackgroundOptions {
         self.event_capacity = count;
         self
     }
 
     /// How many messages may wait to be sent (default: 64; at least one).
+    ///
+    /// ```
+    /// let options = wsync::Background::options().send_capacity(1000);
+    /// ```
     pub fn send_capacity(mut self, count: usize) -> BackgroundOptions {
         self.send_capacity = count;
         self
@@ -383,18 +533,30 @@ impl BackgroundOptions {
 
     /// What [`send`](Background::send) does when [`send_capacity`](BackgroundOptions::send_capacity) messages wait (default:
     /// [`WhenFull::Refuse`]). [`dropped`](Background::dropped) counts the messages that are dropped. The message that is being
-    /// sent is never one of them.
+    /// sent is never one of them. See the example of [`WhenFull`].
     pub fn when_full(mut self, when_full: WhenFull) -> BackgroundOptions {
         self.when_full = when_full;
         self
     }
 
-    /// Connects in the background; see [`Background::connect`]. Failures are events, even an unusable URL.
+    /// Connects in the background; see [`Background::connect`]. Never blocks. Failures are events, even an unusable URL.
+    ///
+    /// ```
+    /// use wsync::{Background, ConnectionEnd, ErrorKind, Event};
+    ///
+    /// let connection = Background::options().no_reconnect().connect("http://example.com/", || {})?;
+    /// match connection.events().recv() {
+    ///     Some(Event::End(ConnectionEnd::Failed(error))) => assert_eq!(error.kind(), ErrorKind::Url),
+    ///     event => panic!("{event:?}"),
+    /// }
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) when the system gives no thread.
-    pub fn connect(&self, url: &str, wake: impl Fn() + Send + Sync + 'static) -> Result<Background> {
-        let (options, url, before_connect) = (self.connect.clone(), url.to_string(), self.before_connect.clone());
+    pub fn connect(&self, url: impl AsRef<str>, wake: impl Fn() + Send + Sync + 'static) -> Result<Background> {
+        let url = url.as_ref().to_string();
+        let (options, before_connect) = (self.connect.clone(), self.before_connect.clone());
         let connect = move |info: AttemptInfo<'_>| {
             let mut attempt = Attempt::new(info, &url, &options);
             if let Some(before_connect) = &before_connect {

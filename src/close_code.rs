@@ -46,6 +46,13 @@ impl CloseCode {
     pub const TLS_HANDSHAKE: CloseCode = CloseCode(1015);
 
     /// Whether the code may stand in a close frame: 1000 to 1003, 1007 to 1014, 3000 to 4999 (RFC 6455 §7.4.2).
+    ///
+    /// ```
+    /// use wsync::CloseCode;
+    ///
+    /// assert!(CloseCode::NORMAL.is_sendable() && CloseCode::from(4000).is_sendable());
+    /// assert!(!CloseCode::ABNORMAL_CLOSURE.is_sendable());
+    /// ```
     pub fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
@@ -99,7 +106,8 @@ impl fmt::Debug for CloseCode {
     }
 }
 
-/// The state of a connection, with the names of `dart:io` and browsers.
+/// The state of a connection, with the names of `dart:io` and browsers. See
+/// [the example](crate::WebSocket#what-is-known-of-a-connection).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadyState {
     /// The opening handshake is under way. A [`WebSocket`](crate::WebSocket) never has this state, because connecting

@@ -26,10 +26,18 @@ use crate::protocol::{DeflateParameters, Role};
 ///
 /// ```
 /// use wsync::Compression;
-/// let frugal = Compression::default().server_no_context_takeover(true).client_max_window_bits(10);
+///
+/// let frugal = Compression::default()
+///     .client_no_context_takeover(true)
+///     .server_no_context_takeover(true)
+///     .client_max_window_bits(10)
+///     .server_max_window_bits(10)
+///     .level(1)
+///     .threshold(256);
 /// assert_ne!(frugal, Compression::off());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it has an effect only in the options of a connection"]
 pub struct Compression {
     pub(crate) on: bool,
     pub(crate) client_no_context_takeover: bool,
@@ -56,23 +64,27 @@ impl Default for Compression {
 
 impl Compression {
     /// No compression: the extension is neither offered nor accepted.
+    /// See [the example](Compression).
     pub fn off() -> Compression {
         Compression { on: false, ..Compression::default() }
     }
 
     /// The client forgets its history after each message (default: no).
+    /// See [the example](Compression).
     pub fn client_no_context_takeover(self, on: bool) -> Compression {
         Compression { client_no_context_takeover: on, ..self }
     }
 
     /// The server forgets its history after each message (default: no). Of a client this is a request: many servers do not
     /// know it, and an answer without it is taken. [`WebSocket::extensions`](crate::WebSocket::extensions) tells.
+    /// See [the example](Compression).
     pub fn server_no_context_takeover(self, on: bool) -> Compression {
         Compression { server_no_context_takeover: on, ..self }
     }
 
     /// The base-2 logarithm of the client's window (9 to 15 as a client, 8 to 15 as a server; default 15). As a client 8
     /// is refused with an [`InvalidInput`](crate::ErrorKind::InvalidInput) error when connecting: the encoder cannot do it.
+    /// See [the example](Compression).
     pub fn client_max_window_bits(self, bits: u8) -> Compression {
         Compression { client_max_window_bits: bits, ..self }
     }
@@ -80,6 +92,7 @@ impl Compression {
     /// The base-2 logarithm of the server's window (8 to 15 as a client, 9 to 15 as a server; default 15). Of a client this
     /// is a request, as [`server_no_context_takeover`](Compression::server_no_context_takeover): the server may leave it
     /// out, but not answer with more.
+    /// See [the example](Compression).
     pub fn server_max_window_bits(self, bits: u8) -> Compression {
         Compression { server_max_window_bits: bits, ..self }
     }
@@ -93,6 +106,7 @@ impl Compression {
     /// | text  | 40 %, 2 µs | 34 %, 13 µs | 31 %, 14 µs | 30 %, 21 µs | 29 %, 32 µs |
     ///
     /// Level 1 is for many messages and little time; beyond 3 the time doubles for a few percent.
+    /// See [the example](Compression).
     pub fn level(self, level: u8) -> Compression {
         Compression { level, ..self }
     }
@@ -100,6 +114,7 @@ impl Compression {
     /// Messages shorter than this many bytes are sent uncompressed (default 64). A message of 64 bytes becomes half as
     /// long in 2 µs, which saves less than the headers of TCP and TLS around it take; shorter messages save even less. Without history
     /// (`…_no_context_takeover`) only messages from 128 bytes on get smaller.
+    /// See [the example](Compression).
     pub fn threshold(self, bytes: usize) -> Compression {
         Compression { threshold: bytes, ..self }
     }

@@ -9,7 +9,13 @@ use crate::close_code::CloseCode;
 use crate::http::{HeadError, Response};
 use crate::protocol::Violation;
 
-/// What the calls of this crate return.
+/// What the calls of this crate return. `main` may return it, too: an error is then printed in one line.
+///
+/// ```no_run
+/// fn main() -> wsync::Result<()> {
+///     wsync::WebSocket::connect("wss://example.com/")?.send("hello")
+/// }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed.
@@ -50,7 +56,19 @@ struct Inner {
     response: Option<Response>,
 }
 
-/// What sort of failure an [`Error`] is.
+/// What sort of failure an [`Error`] is. More may be added, so a `match` needs an arm for all others.
+///
+/// ```
+/// use wsync::{ErrorKind, WebSocket};
+///
+/// let error = WebSocket::options().no_proxy().connect("ws://127.0.0.1:1/").unwrap_err(); // nobody listens there
+/// let again = match error.kind() {
+///     ErrorKind::Connect | ErrorKind::Resolve | ErrorKind::Timeout | ErrorKind::Io => true,
+///     _ => false,
+/// };
+/// assert!(again, "{error}");
+/// assert_eq!(error.kind().to_string(), "not connected");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -171,13 +189,14 @@ impl Error {
     /// Whether the kind is [`Timeout`](ErrorKind::Timeout): after a receiving call, that nothing came yet.
     ///
     /// ```
-    /// # fn run(ws: &wsync::WebSocket) -> wsync::Result<()> {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
     /// match ws.recv_timeout(std::time::Duration::from_millis(10)) {
     ///     Err(error) if error.is_timeout() => println!("nothing yet"),
     ///     result => println!("{:?}", result?),
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout
@@ -187,11 +206,15 @@ impl Error {
     /// the answer that it sent in place of a 101.
     ///
     /// ```
-    /// # fn run(error: &wsync::Error) {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # std::thread::spawn(move || {
+    /// #     let full = |_: &wsync::Request| Err(wsync::Response::new(429).header("Retry-After", "60"));
+    /// #     wsync::AcceptOptions::new().on_request(full).accept(theirs)
+    /// # });
+    /// let error = wsync::WebSocket::options().connect_over("ws://localhost/", ours).unwrap_err();
     /// if let Some(wait) = error.response().and_then(|response| response.header("Retry-After")) {
     ///     println!("again in {wait} s");
     /// }
-    /// # }
     /// ```
     pub fn response(&self) -> Option<&Response> {
         self.inner()?.response.as_ref()
@@ -200,9 +223,13 @@ impl Error {
     /// The status of that answer, such as 429.
     ///
     /// ```
-    /// # fn run(error: &wsync::Error) -> bool {
-    /// error.status() == Some(429)
-    /// # }
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # std::thread::spawn(move || {
+    /// #     let full = |_: &wsync::Request| Err(wsync::Response::new(429).header("Retry-After", "60"));
+    /// #     wsync::AcceptOptions::new().on_request(full).accept(theirs)
+    /// # });
+    /// let error = wsync::WebSocket::options().connect_over("ws://localhost/", ours).unwrap_err();
+    /// assert_eq!(error.status(), Some(429));
     /// ```
     pub fn status(&self) -> Option<u16> {
         self.response().map(Response::status)
@@ -211,9 +238,9 @@ impl Error {
     /// The cause, such as an [`std::io::Error`], if there is one. Its text is the end of this error's.
     ///
     /// ```
-    /// # fn run(error: &wsync::Error) -> Option<std::io::ErrorKind> {
-    /// error.get_ref()?.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
-    /// # }
+    /// let error = wsync::WebSocket::options().no_proxy().connect("ws://127.0.0.1:1/").unwrap_err(); // nobody listens there
+    /// let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    /// assert_eq!(cause.map(|cause| cause.kind()), Some(std::io::ErrorKind::ConnectionRefused));
     /// ```
     pub fn get_ref(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.inner()?.source.as_deref()
@@ -251,7 +278,7 @@ impl StdError for Error {
 /// In words, such as "timeout".
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             ErrorKind::Url => "invalid URL",
             ErrorKind::InvalidInput => "invalid input",
             ErrorKind::Resolve => "name not resolved",
@@ -301,12 +328,11 @@ impl From<Violation> for Error {
     }
 }
 
-/// The kind is that of the cause, if that is an [`std::io::Error`], or the nearest one.
+/// The kind is that of the first [`std::io::Error`] among the causes, or the nearest one.
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> std::io::Error {
         use std::io::ErrorKind as IoKind;
-        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-        let kind = cause.unwrap_or(match error.kind() {
+        let kind = io_cause(&error).unwrap_or(match error.kind() {
             ErrorKind::Url | ErrorKind::InvalidInput => IoKind::InvalidInput,
             ErrorKind::Timeout | ErrorKind::Unresponsive => IoKind::TimedOut,
             ErrorKind::WouldBlock => IoKind::WouldBlock,
@@ -325,6 +351,22 @@ impl From<Error> for std::io::Error {
         });
         std::io::Error::new(kind, error)
     }
+}
+
+/// The kind of the first [`std::io::Error`] among the causes.
+fn io_cause(error: &Error) -> Option<std::io::ErrorKind> {
+    let mut cause = error.get_ref().map(|cause| cause as &(dyn StdError + 'static));
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return Some(error.kind());
+        }
+        // `source` of an `Error` leaves out the cause itself.
+        cause = match error.downcast_ref::<Error>() {
+            Some(error) => error.get_ref().map(|cause| cause as &(dyn StdError + 'static)),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 #[cfg(test)]
@@ -352,6 +394,8 @@ mod tests {
         use std::io::ErrorKind as IoKind;
         let caused = |kind: IoKind| Error::caused(ErrorKind::Io, "lost", std::io::Error::from(kind));
         assert_eq!(std::io::Error::from(caused(IoKind::ConnectionReset)).kind(), IoKind::ConnectionReset);
+        let outer = caused(IoKind::ConnectionRefused).in_context(ErrorKind::Proxy, "through a proxy");
+        assert_eq!(std::io::Error::from(outer).kind(), IoKind::ConnectionRefused);
         let kinds = [
             (ErrorKind::InvalidInput, IoKind::InvalidInput),
             (ErrorKind::Timeout, IoKind::TimedOut),

@@ -52,13 +52,27 @@ struct Members {
 }
 
 impl Group {
-    /// An empty group.
+    /// An empty group. See [the example](Group).
     pub fn new() -> Group {
         Group::default()
     }
 
     /// Adds a connection, unless it is in the group already. If the group is closed, the connection is closed with the same code
     /// and reason, without waiting for the peer.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Server).open()?;
+    /// # let client = wsync::WebSocket::upgraded(theirs, wsync::Role::Client).open()?;
+    /// let room = wsync::Group::new();
+    /// room.add(&ws);
+    /// room.add(&ws); // no effect
+    /// assert_eq!((room.len(), room.is_empty(), room.members().len()), (1, false, 1));
+    ///
+    /// room.remove(&ws);
+    /// assert!(room.is_empty());
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn add(&self, ws: &WebSocket) {
         let closed = {
             let mut members = lock(&self.0);
@@ -75,6 +89,7 @@ impl Group {
     }
 
     /// The connections that are there now.
+    /// See the example of [`add`](Group::add).
     pub fn members(&self) -> Vec<WebSocket> {
         let mut members = lock(&self.0);
         members.all.retain(WeakWebSocket::is_alive);
@@ -82,16 +97,19 @@ impl Group {
     }
 
     /// How many connections are there now.
+    /// See the example of [`add`](Group::add).
     pub fn len(&self) -> usize {
         self.members().len()
     }
 
     /// Whether there is none.
+    /// See the example of [`add`](Group::add).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Takes a connection out; nothing else happens to it.
+    /// See the example of [`add`](Group::add).
     pub fn remove(&self, ws: &WebSocket) {
         let member = ws.downgrade();
         lock(&self.0).all.retain(|other| !other.is_same(&member));
@@ -105,6 +123,9 @@ impl Group {
     /// for which nothing needs to be done.
     ///
     /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Server).open()?;
+    /// # let client = wsync::WebSocket::upgraded(theirs, wsync::Role::Client).open()?;
     /// use wsync::{ErrorKind, Group};
     ///
     /// fn tell(room: &Group, text: &str) {
@@ -114,12 +135,29 @@ impl Group {
     ///         }
     ///     }
     /// }
+    ///
+    /// let room = Group::new();
+    /// room.add(&ws);
+    /// tell(&room, "hello");
+    /// assert_eq!(client.recv()?.unwrap().as_text(), Some("hello"));
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Vec<Missed> {
         send_to(self.members(), message.into())
     }
 
     /// As [`send`](Group::send), to all but one: the sender of what is passed on.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Server).open()?;
+    /// # let client = wsync::WebSocket::upgraded(theirs, wsync::Role::Client).open()?;
+    /// let room = wsync::Group::new();
+    /// room.add(&ws);
+    /// assert!(room.send_except(&ws, "to nobody else").is_empty()); // nobody missed it
+    /// assert!(client.try_recv().is_err());
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn send_except<'a>(&self, except: &WebSocket, message: impl Into<Outgoing<'a>>) -> Vec<Missed> {
         let except = except.downgrade();
         let members = self.members().into_iter().filter(|ws| !ws.downgrade().is_same(&except));
@@ -131,14 +169,19 @@ impl Group {
     /// frame was out. Blocks until all have answered, at most `timeout`. For a server that stops: [`CloseCode::GOING_AWAY`].
     ///
     /// ```
-    /// # fn run(room: &wsync::Group) -> wsync::Result<()> {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Server).open()?;
+    /// # let client = wsync::WebSocket::upgraded(theirs, wsync::Role::Client).open()?;
+    /// # let room = wsync::Group::new();
+    /// # room.add(&ws);
+    /// # std::thread::spawn(move || client.recv());
     /// use std::time::Duration;
     /// use wsync::CloseCode;
     ///
     /// let dropped = room.close(CloseCode::GOING_AWAY, "restart", Duration::from_secs(5))?;
     /// println!("{dropped} clients were dropped or lost");
-    /// # Ok(())
-    /// # }
+    /// # assert_eq!(dropped, 0);
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     ///
     /// # Errors
@@ -182,7 +225,7 @@ impl fmt::Debug for Group {
     }
 }
 
-/// A member of a [`Group`] that did not get a message, and why.
+/// A member of a [`Group`] that did not get a message, and why. See the example of [`Group::send`].
 #[derive(Clone, Debug)]
 pub struct Missed {
     ws: WebSocket,
@@ -190,12 +233,13 @@ pub struct Missed {
 }
 
 impl Missed {
-    /// The connection.
+    /// The connection. See the example of [`Group::send`].
     pub fn connection(&self) -> &WebSocket {
         &self.ws
     }
 
-    /// Why it missed the message: `WouldBlock` if it is slow, `Closed` if it is closing or closed.
+    /// Why it missed the message: [`WouldBlock`](crate::ErrorKind::WouldBlock) if it is slow,
+    /// [`Closed`](crate::ErrorKind::Closed) if it is closing or closed. See the example of [`Group::send`].
     pub fn error(&self) -> &Error {
         &self.error
     }

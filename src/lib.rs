@@ -195,6 +195,7 @@
 
 mod arguments;
 mod background;
+mod bounds;
 mod client;
 mod close_code;
 mod compression;

@@ -7,10 +7,18 @@ use crate::protocol::MessageKind;
 /// A received (or owned) message (RFC 6455 §5.6).
 ///
 /// ```
-/// use wsync::Message;
+/// use wsync::{Message, MessageKind};
+///
 /// let message = Message::from("hi");
-/// assert_eq!(message.as_text(), Some("hi"));
-/// assert_eq!(message.as_bytes(), b"hi");
+/// assert_eq!((message.kind(), message.is_text()), (MessageKind::Text, true));
+/// assert_eq!((message.as_text(), message.as_bytes()), (Some("hi"), &b"hi"[..]));
+/// assert_eq!((message.len(), message.is_empty()), (2, false));
+/// assert_eq!(message.to_string(), "hi");
+/// assert_eq!(message.into_text(), Ok("hi".to_string()));
+///
+/// let message = Message::from(b"\xff");
+/// assert_eq!(message.as_text(), None);
+/// assert_eq!(message.into_bytes(), [0xff]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
@@ -22,6 +30,7 @@ pub enum Message {
 
 impl Message {
     /// Text or binary.
+    /// See [the example](Message).
     pub fn kind(&self) -> MessageKind {
         match self {
             Message::Text(_) => MessageKind::Text,
@@ -30,11 +39,13 @@ impl Message {
     }
 
     /// Whether this is text.
+    /// See [the example](Message).
     pub fn is_text(&self) -> bool {
         matches!(self, Message::Text(_))
     }
 
     /// The text, if it is text.
+    /// See [the example](Message).
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Message::Text(text) => Some(text),
@@ -43,6 +54,7 @@ impl Message {
     }
 
     /// The payload's bytes, of either kind.
+    /// See [the example](Message).
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Message::Text(text) => text.as_bytes(),
@@ -50,7 +62,7 @@ impl Message {
         }
     }
 
-    /// The text, without a copy.
+    /// The text, without a copy. See [the example](Message).
     ///
     /// # Errors
     /// The message itself, if it is binary.
@@ -62,6 +74,7 @@ impl Message {
     }
 
     /// The payload's bytes, of either kind, without a copy.
+    /// See [the example](Message).
     pub fn into_bytes(self) -> Vec<u8> {
         match self {
             Message::Text(text) => text.into_bytes(),
@@ -70,11 +83,13 @@ impl Message {
     }
 
     /// The payload's length in bytes.
+    /// See [the example](Message).
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
     /// Whether the payload is empty.
+    /// See [the example](Message).
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
     }

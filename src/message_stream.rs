@@ -31,6 +31,7 @@ const FRAGMENT: usize = 16 * 1024;
 /// assert_eq!(text, "a long text");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "what was not read of the message when it is dropped is left out"]
 pub struct MessageReader<'a> {
     incoming: IncomingParts<'a>,
     position: usize,
@@ -75,6 +76,7 @@ impl<'a> MessageReader<'a> {
     }
 
     /// Whether it is text or binary.
+    /// See the example of [`recv_reader_timeout`](crate::WebSocket::recv_reader_timeout).
     pub fn kind(&self) -> MessageKind {
         self.incoming.kind()
     }
@@ -121,7 +123,8 @@ impl<'a> MessageWriter<'a> {
         self
     }
 
-    /// Sends what is left, and ends the message.
+    /// Sends what is left, and ends the message. Blocks as [`send`](crate::WebSocket::send) does. See
+    /// [the example](MessageWriter).
     ///
     /// # Errors
     /// As [`send`](crate::WebSocket::send); [`InvalidInput`](crate::ErrorKind::InvalidInput) if a text message is not UTF-8.

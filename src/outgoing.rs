@@ -18,14 +18,23 @@ use crate::protocol::MessageKind;
 /// without being copied together first.
 ///
 /// ```
-/// use wsync::Outgoing;
+/// use wsync::{Message, MessageKind, Outgoing};
+/// # let (ours, theirs) = wsync::Stream::pair();
+/// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+/// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
 ///
-/// # fn run(ws: wsync::WebSocket, jpeg: Vec<u8>) -> wsync::Result<()> {
+/// let jpeg = vec![0xff, 0xd8, 0xff];
 /// ws.send("text")?;
+/// ws.send(Outgoing::text("text that is not to be compressed").uncompressed())?;
 /// ws.send(Outgoing::binary(&jpeg).uncompressed())?;
 /// ws.send(Outgoing::binary_parts(&[b"header", &jpeg]))?;
-/// # Ok(())
-/// # }
+/// # for _ in 0..3 { peer.recv()?; }
+/// # assert_eq!(peer.recv()?.map(|message| message.len()), Some(9));
+///
+/// let outgoing = Outgoing::text_parts(&["one ", "message"]);
+/// assert_eq!(outgoing.kind(), MessageKind::Text);
+/// assert_eq!(outgoing.into_message(), Message::from("one message"));
+/// # Ok::<(), wsync::Error>(())
 /// ```
 #[derive(Clone)]
 #[must_use = "a message is sent by WebSocket::send"]
@@ -47,27 +56,32 @@ enum Payload<'a> {
 
 impl<'a> Outgoing<'a> {
     /// Text (RFC 6455 §5.6).
+    /// See [the example](Outgoing).
     pub fn text(text: impl Into<Cow<'a, str>>) -> Outgoing<'a> {
         text.into().into()
     }
 
     /// Bytes.
+    /// See [the example](Outgoing).
     pub fn binary(bytes: impl Into<Cow<'a, [u8]>>) -> Outgoing<'a> {
         bytes.into().into()
     }
 
     /// One binary message of these parts in their order, such as a header and a payload.
+    /// See [the example](Outgoing).
     pub fn binary_parts(parts: &'a [&'a [u8]]) -> Outgoing<'a> {
         Outgoing::new(MessageKind::Binary, Payload::Parts(parts))
     }
 
     /// One text message of these parts in their order.
+    /// See [the example](Outgoing).
     pub fn text_parts(parts: &'a [&'a str]) -> Outgoing<'a> {
         Outgoing::new(MessageKind::Text, Payload::TextParts(parts))
     }
 
     /// The same message, sent without compression: for payload that is compressed already, or that mixes secrets with what an
     /// attacker chooses.
+    /// See [the example](Outgoing).
     pub fn uncompressed(self) -> Outgoing<'a> {
         Outgoing { may_compress: false, ..self }
     }
@@ -77,6 +91,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Text or binary.
+    /// See [the example](Outgoing).
     pub fn kind(&self) -> MessageKind {
         self.kind
     }
@@ -110,6 +125,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// An owned [`Message`] with this payload.
+    /// See [the example](Outgoing).
     pub fn into_message(self) -> Message {
         let bytes = match self.payload {
             Payload::Owned(bytes) => bytes,

@@ -14,7 +14,7 @@ use crate::sync::{Mutex, lock};
 /// compressor starts a new history behind it.
 ///
 /// ```
-/// use wsync::{Prepared, WebSocket};
+/// use wsync::{Message, Prepared, WebSocket};
 ///
 /// fn to_all(connections: &[WebSocket], text: &str) {
 ///     let message = Prepared::new(text);
@@ -24,6 +24,9 @@ use crate::sync::{Mutex, lock};
 ///         }
 ///     }
 /// }
+/// # to_all(&[], "");
+///
+/// assert_eq!(Prepared::new("text").message(), &Message::from("text"));
 /// ```
 #[derive(Clone)]
 pub struct Prepared(Arc<Inner>);
@@ -35,11 +38,13 @@ struct Inner {
 
 impl Prepared {
     /// Prepares a message. Nothing is compressed before a connection needs it so.
+    /// See [the example](Prepared).
     pub fn new(message: impl Into<Message>) -> Prepared {
         Prepared(Arc::new(Inner { message: message.into(), compressed: Mutex::new(Vec::new()) }))
     }
 
     /// The message itself.
+    /// See [the example](Prepared).
     pub fn message(&self) -> &Message {
         &self.0.message
     }

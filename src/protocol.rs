@@ -26,6 +26,7 @@ pub use violation::Violation;
 use crate::close_code::CloseCode;
 
 /// Which side of the connection this is (RFC 6455 §1.2): the client masks what it sends, the server does not.
+/// See the example of [`Upgraded`](crate::Upgraded).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The side that connected.
@@ -34,7 +35,7 @@ pub enum Role {
     Server,
 }
 
-/// The type of a message's data (RFC 6455 §5.6).
+/// The type of a message's data (RFC 6455 §5.6). See the example of [`Message`](crate::Message).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MessageKind {
     /// UTF-8 text.

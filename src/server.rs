@@ -48,13 +48,12 @@ impl WebSocket {
     /// Takes over a stream on which somebody else did the opening handshake, such as an HTTP server: a builder for what was
     /// agreed, and for bounds.
     ///
-    /// ```no_run
-    /// # fn run(stream: std::net::TcpStream, read: Vec<u8>) -> wsync::Result<()> {
-    /// use wsync::{Role, WebSocket};
+    /// ```
+    /// use wsync::{Role, Stream, WebSocket};
     ///
-    /// let ws = WebSocket::upgraded(stream, Role::Server).protocol("v1.chat").already_read(read).open()?;
-    /// # Ok(())
-    /// # }
+    /// let (stream, _client) = Stream::pair();
+    /// let ws = WebSocket::upgraded(stream, Role::Server).protocol("v1.chat").open()?;
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     pub fn upgraded(stream: impl Into<Stream>, role: Role) -> Upgraded {
         Upgraded::new(stream.into(), role)
@@ -63,13 +62,12 @@ impl WebSocket {
     /// The short form of [`upgraded`](WebSocket::upgraded). `compression` is what was agreed: [`Compression::off`], or on
     /// with exactly the parameters of the answer.
     ///
-    /// ```no_run
-    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
-    /// use wsync::{Compression, Role, WebSocket};
+    /// ```
+    /// use wsync::{Compression, Role, Stream, WebSocket};
     ///
+    /// let (stream, _client) = Stream::pair();
     /// let ws = WebSocket::from_upgraded(stream, Role::Server, Some("v1.chat"), Compression::off())?;
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     ///
     /// # Errors

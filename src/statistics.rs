@@ -3,11 +3,13 @@
 /// What a connection has sent and received, since it is open ([`WebSocket::statistics`](crate::WebSocket::statistics)).
 ///
 /// ```
-/// # fn run(ws: wsync::WebSocket) {
-/// let statistics = ws.statistics();
-/// let ratio = statistics.sent.wire_bytes as f64 / statistics.sent.payload_bytes as f64;
-/// println!("{} messages sent, {ratio:.2} of their size", statistics.sent.messages);
-/// # }
+/// # let (ours, theirs) = wsync::Stream::pair();
+/// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+/// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+/// ws.send("hello")?;
+/// let sent = ws.statistics().sent;
+/// assert_eq!((sent.messages, sent.payload_bytes, sent.wire_bytes), (1, 5, 11)); // a header and a mask: 6 bytes
+/// # Ok::<(), wsync::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,7 +27,7 @@ impl std::ops::AddAssign for Statistics {
     }
 }
 
-/// What went through a connection in one direction.
+/// What went through a connection in one direction. See the example of [`Statistics`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {

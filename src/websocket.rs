@@ -66,6 +66,35 @@ const MAX_READS_PER_TRY: usize = 16;
 /// After the connection has ended, every later `recv` reports the same end: `Ok(None)` after the peer's close frame, whatever
 /// its code, and after any end by the peer once our close frame was out; otherwise an error of the same kind. Messages that had
 /// arrived before come first.
+///
+/// # What is known of a connection
+///
+/// ```
+/// use wsync::{AcceptOptions, ReadyState, WebSocket};
+///
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let address = listener.local_addr()?;
+/// let accepting = std::thread::spawn(move || {
+///     AcceptOptions::new().protocols(["v1.chat"]).accept(listener.accept().unwrap().0)
+/// });
+/// let ws = WebSocket::options().no_proxy().protocols(["v1.chat"]).connect(format!("ws://{address}/chat"))?;
+/// let server = accepting.join().unwrap()?;
+///
+/// assert_eq!((ws.ready_state(), ws.close_code(), ws.close_reason()), (ReadyState::Open, None, None));
+/// assert_eq!((ws.protocol(), ws.extensions()), (Some("v1.chat"), "permessage-deflate"));
+/// assert_eq!(ws.url().map(|url| url.path()), Some("/chat"));
+/// assert!(ws.redirects().is_empty());
+/// assert_eq!(ws.response().map(|response| response.status()), Some(101));
+/// assert_eq!(server.request().map(|request| request.path()), Some("/chat"));
+/// assert_eq!((ws.peer_addr()?, server.peer_addr()?), (address, ws.local_addr()?));
+///
+/// let closing = std::thread::spawn(move || server.close(4000, "done"));
+/// assert_eq!(ws.recv()?, None);
+/// assert_eq!((ws.ready_state(), ws.close_reason()), (ReadyState::Closed, Some("done")));
+/// assert_eq!(ws.close_code().map(u16::from), Some(4000));
+/// # closing.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct WebSocket(Arc<Shared>);
 
@@ -114,12 +143,14 @@ impl WebSocket {
     /// [`send_timeout`](crate::ConnectOptions::send_timeout) bounds it. `Ok` does not mean that the peer has read the message.
     ///
     /// ```
-    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
     /// ws.send("text")?;
     /// ws.send(format!("number {}", 7))?;
     /// ws.send(b"binary")?;
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(peer.recv()?.unwrap().as_text(), Some("text"));
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     ///
     /// # Errors
@@ -143,12 +174,14 @@ impl WebSocket {
     /// Blocks as [`send`](WebSocket::send) does, and where `messages` does. The items are what `send` takes.
     ///
     /// ```
-    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
     /// let lines = vec!["one".to_string(), "two".to_string()];
     /// ws.send_all(&lines)?;
     /// ws.send_all(["three", "four"])?;
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(peer.recv()?.unwrap().as_text(), Some("one"));
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     ///
     /// # Errors
@@ -164,13 +197,14 @@ impl WebSocket {
     /// It does not wait for another thread's compression either, and then sends uncompressed.
     ///
     /// ```
-    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
     /// match ws.try_send("position 7") {
     ///     Err(error) if error.kind() == wsync::ErrorKind::WouldBlock => println!("the peer is slow: left out"),
     ///     result => result?,
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     ///
     /// # Errors
@@ -186,6 +220,19 @@ impl WebSocket {
     ///
     /// [`close`](WebSocket::close) and [`abort`](WebSocket::abort) from another thread wake it.
     ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # peer.send("hello")?;
+    /// # std::thread::spawn(move || peer.close(1000, "bye"));
+    /// while let Some(message) = ws.recv()? {
+    ///     println!("{message}");
+    /// }
+    /// assert_eq!(ws.close_reason(), Some("bye"));
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Io`](ErrorKind::Io) when the connection is lost; [`Protocol`](ErrorKind::Protocol), [`Utf8`](ErrorKind::Utf8) and
     /// [`TooBig`](ErrorKind::TooBig) for what the peer must not send; [`Unresponsive`](ErrorKind::Unresponsive) when no pong
@@ -200,15 +247,16 @@ impl WebSocket {
     /// continues there. With zero it does not wait, as [`try_recv`](WebSocket::try_recv).
     ///
     /// ```
-    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
     /// match ws.recv_timeout(std::time::Duration::from_millis(10)) {
     ///     Ok(Some(message)) => println!("{message:?}"),
     ///     Ok(None) => println!("closed with {:?}", ws.close_code()),
     ///     Err(error) if error.is_timeout() => println!("nothing yet"),
     ///     Err(error) => return Err(error),
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     ///
     /// # Errors
@@ -220,6 +268,22 @@ impl WebSocket {
     }
 
     /// As [`recv`](WebSocket::recv), but never waits: for event loops and frames of a GUI.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # peer.send("hello")?;
+    /// loop {
+    ///     match ws.try_recv() {
+    ///         Ok(Some(message)) => println!("{message:?}"),
+    ///         Ok(None) => break, // closed
+    ///         Err(error) if error.kind() == wsync::ErrorKind::WouldBlock => break, // nothing yet
+    ///         Err(error) => return Err(error),
+    ///     }
+    /// }
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`recv`](WebSocket::recv), and [`WouldBlock`](ErrorKind::WouldBlock) when no message is there. A poller can tell when
@@ -233,13 +297,16 @@ impl WebSocket {
     /// buffer is empty.
     ///
     /// ```
-    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # peer.send(b"four")?;
+    /// # std::thread::spawn(move || peer.close(1000, ""));
     /// let mut buffer = Vec::new();
     /// while let Some(kind) = ws.recv_into(&mut buffer)? {
     ///     println!("{kind:?}, {} bytes", buffer.len());
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     ///
     /// # Errors
@@ -250,6 +317,17 @@ impl WebSocket {
 
     /// As [`recv_into`](WebSocket::recv_into), waiting at most `timeout`, with nothing lost when that ends.
     ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # peer.send("text")?;
+    /// let mut buffer = Vec::new();
+    /// let kind = ws.recv_into_timeout(&mut buffer, std::time::Duration::from_secs(5))?;
+    /// assert_eq!((kind, &buffer[..]), (Some(wsync::MessageKind::Text), &b"text"[..]));
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`recv_timeout`](WebSocket::recv_timeout).
     pub fn recv_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<Option<MessageKind>> {
@@ -257,6 +335,16 @@ impl WebSocket {
     }
 
     /// As [`recv_into`](WebSocket::recv_into), but never waits.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// let mut buffer = Vec::new();
+    /// let error = ws.try_recv_into(&mut buffer).unwrap_err();
+    /// assert_eq!(error.kind(), wsync::ErrorKind::WouldBlock);
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`try_recv`](WebSocket::try_recv).
@@ -268,6 +356,18 @@ impl WebSocket {
     /// `Ok(None)` as for [`recv`](WebSocket::recv). The connection's other receiving calls wait until the [`MessageReader`] is
     /// dropped; the same thread's are refused.
     ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # peer.send(vec![0; 10_000])?;
+    /// if let Some(mut message) = ws.recv_reader()? {
+    ///     let size = std::io::copy(&mut message, &mut std::io::sink())?; // or into a file
+    ///     assert_eq!(size, 10_000);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`recv`](WebSocket::recv).
     pub fn recv_reader(&self) -> Result<Option<MessageReader<'_>>> {
@@ -276,6 +376,19 @@ impl WebSocket {
 
     /// As [`recv_reader`](WebSocket::recv_reader), waiting at most `timeout` for a message to begin. Reading from the
     /// [`MessageReader`] has no bound.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// match ws.recv_reader_timeout(std::time::Duration::from_millis(10)) {
+    ///     Ok(Some(message)) => println!("{:?} begins", message.kind()),
+    ///     Ok(None) => println!("closed"),
+    ///     Err(error) if error.is_timeout() => println!("nothing yet"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`recv_timeout`](WebSocket::recv_timeout).
@@ -287,6 +400,17 @@ impl WebSocket {
     /// As [`recv_reader`](WebSocket::recv_reader), but never waits for a message to begin. Reading from the [`MessageReader`]
     /// waits.
     ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # peer.send("a text")?;
+    /// if let Some(mut message) = ws.try_recv_reader()? {
+    ///     assert_eq!(std::io::read_to_string(&mut message)?, "a text");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`try_recv`](WebSocket::try_recv).
     pub fn try_recv_reader(&self) -> Result<Option<MessageReader<'_>>> {
@@ -295,6 +419,22 @@ impl WebSocket {
 
     /// Begins a message that is written as a stream of bytes, for messages larger than memory (RFC 6455 §5.4). Waits while
     /// another thread does the same. Other threads' messages wait until it is finished.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// use std::io::Write;
+    /// use wsync::MessageKind;
+    ///
+    /// let mut message = ws.send_writer(MessageKind::Text)?;
+    /// for line in ["one", "two"] {
+    ///     writeln!(message, "{line}")?;
+    /// }
+    /// message.finish()?;
+    /// assert_eq!(peer.recv()?.unwrap().as_text(), Some("one\ntwo\n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`send`](WebSocket::send).
@@ -306,12 +446,15 @@ impl WebSocket {
     /// is the same, and `for message in ws` owns its handle, for a thread.
     ///
     /// ```
-    /// # fn run(ws: wsync::WebSocket) -> wsync::Result<()> {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # peer.send("hello")?;
+    /// # std::thread::spawn(move || peer.close(1000, ""));
     /// for message in ws.messages() {
     ///     println!("{:?}", message?);
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     pub fn messages(&self) -> Messages<'_> {
         Messages { ws: self, is_over: false }
@@ -342,8 +485,10 @@ impl WebSocket {
     /// # }
     /// ```
     ///
-    /// In a glib main loop, such as GTK's, `receive` runs once and then whenever the socket is readable. (Not compiled here; it
-    /// was tried with glib 0.21.)
+    /// An event loop that cannot watch a socket, such as winit's or egui's, needs a thread that receives:
+    /// [`Background`](crate::Background#event-loops) and [`events`](WebSocket::events) have it. A glib main loop, such as GTK's,
+    /// can watch: here `receive` runs once and then whenever the socket is readable. (Not compiled here; it was tried with
+    /// glib 0.21.)
     ///
     /// ```ignore
     /// let descriptor = ws.pollable().unwrap().as_raw_fd();
@@ -363,18 +508,40 @@ impl WebSocket {
     }
 
     /// How many bytes were accepted to be sent and are not yet taken by the system, frame headers included. What another
-    /// thread's blocked [`send`](WebSocket::send) still has to write of a large message does not count.
+    /// thread's blocked [`send`](WebSocket::send) still has to write of a large message does not count. Never blocks.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// ws.try_send("hello")?;
+    /// assert_eq!(ws.buffered_amount(), 0, "all is with the system");
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn buffered_amount(&self) -> usize {
         self.0.connection.buffered()
     }
 
-    /// How many messages and bytes went through, in each direction.
+    /// How many messages and bytes went through, in each direction. Never blocks. [`Statistics`] has an example.
     pub fn statistics(&self) -> Statistics {
         self.0.connection.statistics()
     }
 
     /// Sends a ping with up to 125 bytes (RFC 6455 §5.5.2), also while a [`MessageWriter`] is unfinished. A receiving call
     /// handles the pong, which gives [`latency`](WebSocket::latency). Blocks as [`send`](WebSocket::send) does.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # std::thread::spawn(move || peer.recv());
+    /// ws.ping(b"payload")?;
+    /// while ws.latency().is_none() {
+    ///     let _ = ws.recv_timeout(std::time::Duration::from_millis(10)); // handles the pong
+    /// }
+    /// println!("{:?}", ws.latency());
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a longer payload, otherwise as [`send`](WebSocket::send).
@@ -386,7 +553,7 @@ impl WebSocket {
         self.0.connection.ping(payload)
     }
 
-    /// The keepalive interval; `None` when there is no keepalive.
+    /// The keepalive interval; `None` when there is no keepalive. See [`set_ping_interval`](WebSocket::set_ping_interval).
     pub fn ping_interval(&self) -> Option<Duration> {
         self.0.connection.ping_interval()
     }
@@ -401,11 +568,25 @@ impl WebSocket {
     ///
     /// A thread in a receiving call drives it. Setting an interval also sends a ping at once, so that its pong wakes a blocked
     /// [`recv`](WebSocket::recv). `None` or zero ends keepalive.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// use std::time::Duration;
+    ///
+    /// ws.set_ping_interval(Duration::from_secs(20));
+    /// assert_eq!(ws.ping_interval(), Some(Duration::from_secs(20)));
+    /// ws.set_ping_interval(None);
+    /// assert_eq!(ws.ping_interval(), None);
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn set_ping_interval(&self, interval: impl Into<Option<Duration>>) {
         self.0.connection.set_ping_interval(interval.into());
     }
 
-    /// How long the last answered ping took to come back; `None` before the first.
+    /// How long the last answered ping took to come back, of keepalive or of [`ping`](WebSocket::ping), which has an example;
+    /// `None` before the first.
     pub fn latency(&self) -> Option<Duration> {
         self.0.connection.latency()
     }
@@ -417,6 +598,18 @@ impl WebSocket {
     ///
     /// Once the close frame is out, the peer may end the connection in any way: that is `Ok`, and
     /// [`close_code`](WebSocket::close_code) says how, 1006 where it sent no close frame.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # let answering = std::thread::spawn(move || { peer.recv()?; Ok::<_, wsync::Error>(peer) });
+    /// ws.close(4000, "done")?;
+    /// assert_eq!(ws.ready_state(), wsync::ReadyState::Closed);
+    /// # let peer = answering.join().unwrap()?;
+    /// assert_eq!((peer.close_code(), peer.close_reason()), (Some(4000.into()), Some("done")));
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a code or reason that must not be sent, and when this thread holds a
@@ -431,8 +624,19 @@ impl WebSocket {
     }
 
     /// Drops the connection now, without a closing handshake, and wakes every blocked call. That call and later ones fail with
-    /// [`Closed`](ErrorKind::Closed); messages that had arrived can still be received. Never blocks. A peer that is stuck in sending may notice only when the
-    /// last handle is dropped. On Windows it does not wake blocked calls yet.
+    /// [`Closed`](ErrorKind::Closed); messages that had arrived can still be received. Never blocks. A peer that is stuck in
+    /// sending may notice only when the last handle is dropped. On Windows it does not wake blocked calls yet.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// let waiting = ws.clone();
+    /// let waiting = std::thread::spawn(move || waiting.recv());
+    /// ws.abort();
+    /// assert_eq!(waiting.join().unwrap().unwrap_err().kind(), wsync::ErrorKind::Closed);
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn abort(&self) {
         self.0.connection.abort();
     }
@@ -496,37 +700,44 @@ impl WebSocket {
     }
 
     /// The state of the connection: open, closing or closed.
+    /// See [the example](WebSocket#what-is-known-of-a-connection).
     pub fn ready_state(&self) -> ReadyState {
         self.0.connection.ready_state()
     }
 
     /// The code of the peer's close frame: 1005 if it had none, 1006 if the connection ended without one, 1001 if no pong
     /// came. `None` while the connection is up.
+    /// See [the example](WebSocket#what-is-known-of-a-connection).
     pub fn close_code(&self) -> Option<CloseCode> {
         self.0.connection.close_code()
     }
 
     /// The reason in the peer's close frame, which may be empty. `None` while the connection is up.
+    /// See [the example](WebSocket#what-is-known-of-a-connection).
     pub fn close_reason(&self) -> Option<&str> {
         self.0.connection.close_reason()
     }
 
     /// The agreed subprotocol, if any (RFC 6455 §1.9).
+    /// See [the example](WebSocket#what-is-known-of-a-connection).
     pub fn protocol(&self) -> Option<&str> {
         self.0.handshake.protocol.as_deref()
     }
 
     /// The agreed extensions with their parameters, as in the header; empty if there are none.
+    /// See [the example](WebSocket#what-is-known-of-a-connection).
     pub fn extensions(&self) -> &str {
         &self.0.handshake.extensions
     }
 
     /// The server's 101, on connections that this side has opened.
+    /// See [the example](WebSocket#what-is-known-of-a-connection).
     pub fn response(&self) -> Option<&Response> {
         self.0.handshake.response.as_ref()
     }
 
     /// The client's request, on connections that were accepted.
+    /// See [the example](WebSocket#what-is-known-of-a-connection).
     pub fn request(&self) -> Option<&Request> {
         self.0.handshake.request.as_ref()
     }
@@ -537,46 +748,55 @@ impl WebSocket {
     /// ```
     /// struct User(u64);
     ///
-    /// # fn run(ws: &wsync::WebSocket) {
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let server = std::thread::spawn(move || {
+    /// #     wsync::AcceptOptions::new().on_request(|_| Ok(wsync::Acceptance::new().data(User(7)))).accept(theirs)
+    /// # });
+    /// # wsync::WebSocket::options().connect_over("ws://localhost/", ours)?;
+    /// # let ws = server.join().unwrap()?;
     /// if let Some(User(id)) = ws.data() {
     ///     println!("user {id}");
     /// }
-    /// # }
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.0.handshake.data.get()
     }
 
     /// The URL that was connected to, after redirects and without user information.
+    /// See [the example](WebSocket#what-is-known-of-a-connection).
     pub fn url(&self) -> Option<&Url> {
         self.0.handshake.url.as_ref()
     }
 
-    /// The URLs that redirected here, the first one asked for first; without user information.
+    /// The URLs that redirected here, the first one asked for first; without user information. See
+    /// [the example](WebSocket#what-is-known-of-a-connection).
     pub fn redirects(&self) -> &[Url] {
         &self.0.handshake.redirects
     }
 
-    /// This side's address.
+    /// This side's address. See [the example](WebSocket#what-is-known-of-a-connection).
     ///
     /// # Errors
-    /// [`Io`](ErrorKind::Io) when the system does not tell.
+    /// [`Io`](ErrorKind::Io) when the system does not tell, and over a stream without addresses: in memory, or a Unix socket.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         let address = self.0.connection.transport().local_addr();
         address.map_err(|error| Error::caused(ErrorKind::Io, "no local address", error))
     }
 
-    /// The other side's address: the proxy's, where there is one.
+    /// The other side's address: the proxy's, where there is one. See [the example](WebSocket#what-is-known-of-a-connection).
     ///
     /// # Errors
-    /// [`Io`](ErrorKind::Io) when the system does not tell, such as after the end.
+    /// [`Io`](ErrorKind::Io) when the system does not tell, such as after the end, and over a stream without addresses: in
+    /// memory, or a Unix socket.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         let address = self.0.connection.transport().peer_addr();
         address.map_err(|error| Error::caused(ErrorKind::Io, "no peer address", error))
     }
 }
 
-/// The messages of a connection, one after the other: made by [`WebSocket::messages`].
+/// The messages of a connection, one after the other: made by [`WebSocket::messages`], which has an example. Each `next` blocks
+/// as [`recv`](WebSocket::recv) does.
 #[derive(Debug)]
 #[must_use = "an iterator does nothing by itself"]
 pub struct Messages<'a> {
@@ -584,7 +804,18 @@ pub struct Messages<'a> {
     is_over: bool,
 }
 
-/// As [`Messages`], with a handle of its own: made by [`WebSocket::into_iter`](IntoIterator::into_iter).
+/// As [`Messages`], with a handle of its own: made by [`WebSocket::into_iter`](IntoIterator::into_iter), for a thread.
+///
+/// ```
+/// # let (ours, theirs) = wsync::Stream::pair();
+/// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+/// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+/// # peer.send("hello")?;
+/// # std::thread::spawn(move || peer.close(1000, ""));
+/// let received = std::thread::spawn(move || ws.into_iter().collect::<wsync::Result<Vec<_>>>());
+/// assert_eq!(received.join().unwrap()?.len(), 1);
+/// # Ok::<(), wsync::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "an iterator does nothing by itself"]
 pub struct IntoMessages {

@@ -6,11 +6,14 @@ use std::fmt;
 /// library can parse.
 ///
 /// ```
-/// fn show(ws: &wsync::WebSocket) {
-///     if let Some(url) = ws.url() {
-///         println!("{url}: {} port {}", url.host(), url.port());
-///     }
-/// }
+/// # let (ours, theirs) = wsync::Stream::pair();
+/// # std::thread::spawn(move || wsync::WebSocket::accept(theirs));
+/// let ws = wsync::WebSocket::options().connect_over("ws://me:secret@Example.com/a b?room=1", ours)?;
+/// let url = ws.url().expect("this side has connected");
+/// assert_eq!(url.as_str(), "ws://example.com/a%20b?room=1");
+/// assert_eq!((url.scheme(), url.host(), url.port()), ("ws", "example.com", 80));
+/// assert_eq!((url.path(), url.query()), ("/a%20b", Some("room=1")));
+/// # Ok::<(), wsync::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url(url::Url);
@@ -22,67 +25,37 @@ impl Url {
     }
 
     /// The whole text, such as `wss://example.com/chat?room=1`. The query may hold secrets.
-    ///
-    /// ```
-    /// # fn run(url: &wsync::Url) {
-    /// println!("{}", url.as_str());
-    /// # }
-    /// ```
+    /// See [the example](Url).
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
     /// `ws` or `wss`.
-    ///
-    /// ```
-    /// # fn run(url: &wsync::Url) -> bool {
-    /// url.scheme() == "wss"
-    /// # }
-    /// ```
+    /// See [the example](Url).
     pub fn scheme(&self) -> &str {
         self.0.scheme()
     }
 
     /// The host: a name in lower case and punycode, or an address, with brackets if it is IPv6.
-    ///
-    /// ```
-    /// # fn run(url: &wsync::Url) -> bool {
-    /// url.host() == "example.com"
-    /// # }
-    /// ```
+    /// See [the example](Url).
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
     }
 
     /// The port: the URL's, or the scheme's (80 for `ws`, 443 for `wss`).
-    ///
-    /// ```
-    /// # fn run(url: &wsync::Url) -> bool {
-    /// url.port() == 443
-    /// # }
-    /// ```
+    /// See [the example](Url).
     pub fn port(&self) -> u16 {
         self.0.port_or_known_default().unwrap_or_default()
     }
 
     /// The path, percent-encoded; it begins with `/`.
-    ///
-    /// ```
-    /// # fn run(url: &wsync::Url) -> bool {
-    /// url.path() == "/chat"
-    /// # }
-    /// ```
+    /// See [the example](Url).
     pub fn path(&self) -> &str {
         self.0.path()
     }
 
     /// What is behind the `?`, percent-encoded, if there is one. It may hold secrets.
-    ///
-    /// ```
-    /// # fn run(url: &wsync::Url) -> bool {
-    /// url.query() == Some("room=1")
-    /// # }
-    /// ```
+    /// See [the example](Url).
     pub fn query(&self) -> Option<&str> {
         self.0.query()
     }

@@ -52,33 +52,48 @@ impl<'a> Attempt<'a> {
     }
 
     /// The number of this attempt since the last stable connection: 0 for the first one, then that of the
-    /// [`Event::Reconnecting`](crate::Event::Reconnecting) before it.
+    /// [`Event::Reconnecting`](crate::Event::Reconnecting) before it. See [the example](Attempt).
     pub fn number(&self) -> u32 {
         self.info.number
     }
 
     /// How the last attempt or connection ended; `None` for the first attempt. The error of a rejection has the answer:
     /// its [`status`](crate::Error::status) and its headers.
+    ///
+    /// ```no_run
+    /// use wsync::{Background, ConnectionEnd, Error};
+    ///
+    /// let feed = Background::options()
+    ///     .before_connect(|attempt| {
+    ///         if attempt.last_end().and_then(ConnectionEnd::error).and_then(Error::status) == Some(401) {
+    ///             println!("the token has expired");
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .connect("wss://example.com/feed", || {})?;
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn last_end(&self) -> Option<&'a ConnectionEnd> {
         self.info.last_end
     }
 
-    /// The URL to connect to.
+    /// The URL to connect to. See [the example](Attempt).
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Changes the URL: another server, or a position to resume from in the query.
+    /// Changes the URL: another server, or a position to resume from in the query. See [the example](Attempt).
     pub fn set_url(&mut self, url: impl Into<String>) {
         self.url = url.into();
     }
 
-    /// The options to connect with.
+    /// The options to connect with. See [the example](Attempt).
     pub fn options(&self) -> &ConnectOptions {
         &self.options
     }
 
-    /// The same, to be changed: `*attempt.options_mut() = …`, or [`set_header`](ConnectOptions::set_header).
+    /// The same, to be changed: `*attempt.options_mut() = …`, or [`set_header`](ConnectOptions::set_header). See
+    /// [the example](Attempt).
     pub fn options_mut(&mut self) -> &mut ConnectOptions {
         &mut self.options
     }
@@ -86,7 +101,7 @@ impl<'a> Attempt<'a> {
     /// Connects; the supervisor can cancel it.
     pub(super) fn connect(self) -> Result<WebSocket> {
         let mut options = self.options.cancel_token(&self.info.cancel);
-        if !options.is_ping_interval_chosen {
+        if !options.bounds.is_ping_interval_chosen {
             options = options.ping_interval(DEFAULT_PING_INTERVAL);
         }
         options.connect(&self.url)

@@ -38,6 +38,7 @@ pub enum Event {
     /// A message came.
     Message(Message),
     /// A connection in the background was lost or could not be made, and will be tried again.
+    #[non_exhaustive]
     Reconnecting {
         /// The number of the coming attempt since the last stable connection, from 1.
         attempt: u32,

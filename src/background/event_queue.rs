@@ -198,6 +198,7 @@ impl Shared {
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropping it ends the connection"]
 pub struct Events {
     pub(super) queue: Arc<Queue>,
     /// The connection to end on drop; `None` for [`Background`](crate::Background), which ends its own.
@@ -206,27 +207,67 @@ pub struct Events {
 
 impl Events {
     /// The next event, if one is there. Never blocks.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # let events = ws.events(64, || {})?;
+    /// # peer.send("hello")?;
+    /// while let Some(event) = events.try_recv() {
+    ///     println!("{event:?}");
+    /// }
+    /// // Nothing more now: draw the frame, or wait to be woken.
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn try_recv(&self) -> Option<Event> {
         self.queue.take(Some(Instant::now()))
     }
 
     /// Waits for the next event, without a bound. `None` after the [`End`](Event::End).
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # let events = ws.events(64, || {})?;
+    /// # peer.send("hello")?;
+    /// # drop(peer);
+    /// while let Some(event) = events.recv() {
+    ///     println!("{event:?}");
+    /// }
+    /// // The connection has ended.
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn recv(&self) -> Option<Event> {
         self.queue.take(None)
     }
 
-    /// Waits for the next event, at most `timeout`. `None` when none came, and after the [`End`](Event::End).
+    /// Waits for the next event, at most `timeout`. `None` when none came, and after the [`End`](Event::End). With zero it does not
+    /// wait, as [`try_recv`](Events::try_recv).
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # let events = ws.events(64, || {})?;
+    /// # peer.send("hello")?;
+    /// let event = events.recv_timeout(std::time::Duration::from_secs(5));
+    /// assert!(matches!(event, Some(wsync::Event::Message(_))));
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn recv_timeout(&self, timeout: Duration) -> Option<Event> {
         self.queue.take(Instant::now().checked_add(timeout))
     }
 
-    /// The events as an iterator that waits for each and stops after the [`End`](Event::End).
+    /// The events as an iterator that waits for each and stops after the [`End`](Event::End); `for event in &events` is the same.
+    /// The example of [`Events`] uses it.
     pub fn iter(&self) -> EventIter<'_> {
         EventIter(self)
     }
 }
 
-/// Events, one after the other: made by [`Events::iter`].
+/// Events, one after the other: made by [`Events::iter`]. Each `next` blocks as [`Events::recv`] does.
 #[derive(Debug)]
 #[must_use = "an iterator does nothing by itself"]
 pub struct EventIter<'a>(&'a Events);

@@ -9,6 +9,18 @@ use crate::message::Message;
 use crate::outgoing::Outgoing;
 
 /// What [`Background::send`](crate::Background::send) does when as many messages wait as may.
+///
+/// ```
+/// use wsync::{Background, Message, WhenFull};
+///
+/// let options = Background::options().send_capacity(2).when_full(WhenFull::DropOldest);
+/// let position = options.connect("ws://127.0.0.1:1/", || {})?; // nobody listens there
+/// for metre in ["1", "2", "3"] {
+///     position.send(metre)?;
+/// }
+/// assert_eq!((position.dropped(), position.unsent()), (1, vec![Message::from("2"), Message::from("3")]));
+/// # Ok::<(), wsync::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {

@@ -83,7 +83,19 @@ impl WebSocket {
     /// A `wake` that panics is not called again: the connection is closed with code 1011, and the [`End`](Event::End) has the
     /// panic's text.
     ///
-    /// [`Events`] has an example, and the effect of dropping it.
+    /// [`Events`] says more, and [`Background`](crate::Background#event-loops) what `wake` is in some event loops.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # peer.send("hello")?;
+    /// let (wake, woken) = std::sync::mpsc::channel(); // in the place of an event loop
+    /// let events = ws.events(64, move || drop(wake.send(())))?;
+    /// woken.recv()?;
+    /// assert!(matches!(events.try_recv(), Some(wsync::Event::Message(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) when the system gives no thread; the connection stays as it is.
@@ -135,6 +147,22 @@ pub(super) fn read_into(queue: &Queue, ws: &WebSocket) -> Option<ConnectionEnd> 
 /// It ends with the connection or by the handler's `Break`. [`join`](ReaderThread::join) waits for that, [`detach`](ReaderThread::detach)
 /// lets the thread run on its own, and [`stop`](ReaderThread::stop) or dropping the `ReaderThread` ends both the connection and the
 /// thread: a thread that waits for the peer cannot be woken otherwise.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// # let (ours, theirs) = wsync::Stream::pair();
+/// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+/// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+///
+/// let reader = ws.spawn_reader(|event| {
+///     println!("{event:?}");
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(!reader.is_finished());
+/// reader.stop();
+/// reader.join().expect("the handler does not panic");
+/// # Ok::<(), wsync::Error>(())
+/// ```
 #[must_use = "dropping it ends the connection: call detach() to let the thread run on its own"]
 pub struct ReaderThread {
     ws: WebSocket,
@@ -146,12 +174,13 @@ pub struct ReaderThread {
 impl ReaderThread {
     /// Ends the connection and the thread, without blocking: a close frame with code 1001 goes out if the peer takes it
     /// at once. The handler is not called any more, except for a call that begins at this moment; it does not get the end.
+    /// See [the example](ReaderThread).
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.ws.close_now();
     }
 
-    /// Waits until the thread has ended: with the connection, or by the handler's `Break`.
+    /// Waits until the thread has ended: with the connection, or by the handler's `Break`. See [the example](ReaderThread).
     ///
     /// # Errors
     /// The handler's panic, for [`std::panic::resume_unwind`].
@@ -160,11 +189,23 @@ impl ReaderThread {
     }
 
     /// Lets the thread run on its own, until the connection ends or the handler returns `Break`.
+    ///
+    /// ```
+    /// # let (ours, theirs) = wsync::Stream::pair();
+    /// # let ws = wsync::WebSocket::upgraded(ours, wsync::Role::Client).open()?;
+    /// # let peer = wsync::WebSocket::upgraded(theirs, wsync::Role::Server).open()?;
+    /// # use std::ops::ControlFlow;
+    /// ws.spawn_reader(|_| ControlFlow::Continue(()))?.detach();
+    /// assert_eq!(ws.ready_state(), wsync::ReadyState::Open);
+    /// # drop(peer);
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     pub fn detach(mut self) {
         self.thread = None;
     }
 
-    /// Whether the thread has ended, so that [`join`](ReaderThread::join) would not wait.
+    /// Whether the thread has ended, so that [`join`](ReaderThread::join) would not wait. Never
+    /// blocks. See [the example](ReaderThread).
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }

@@ -19,16 +19,24 @@ use crate::sync::SystemTime;
 /// the beginning after a connection that was stable. A server that answers 429 or 503 with `Retry-After` (RFC 9110 §10.2.3) is
 /// waited for as long as it says, up to the maximum.
 ///
+/// A delay of zero is no wait.
+///
 /// ```
 /// use std::time::Duration;
 /// use wsync::{CloseCode, ConnectionEnd, Reconnect};
 ///
-/// let reconnect = Reconnect::new().max_delay(Duration::from_secs(10)).retry_if(|end| match end {
-///     ConnectionEnd::Closed { code, .. } => *code == CloseCode::from(4001), // this server's "come back"
-///     other => Reconnect::retries_by_default(other),
-/// });
+/// let reconnect = Reconnect::new()
+///     .first_delay(Duration::from_millis(500))
+///     .max_delay(Duration::from_secs(10))
+///     .stable_after(Duration::from_secs(60))
+///     .max_attempts(20)
+///     .retry_if(|end| match end {
+///         ConnectionEnd::Closed { code, .. } => *code == CloseCode::from(4001), // this server's "come back"
+///         other => Reconnect::retries_by_default(other),
+///     });
 /// ```
 #[derive(Clone)]
+#[must_use = "it has an effect only in BackgroundOptions::reconnect"]
 pub struct Reconnect {
     first_delay: Duration,
     max_delay: Duration,
@@ -57,33 +65,35 @@ impl std::panic::UnwindSafe for Reconnect {}
 impl std::panic::RefUnwindSafe for Reconnect {}
 
 impl Reconnect {
-    /// The defaults, as each setter names them.
+    /// The defaults, as each setter names them. See [the example](Reconnect).
     pub fn new() -> Reconnect {
         Reconnect::default()
     }
 
-    /// The longest wait before the first attempt; it doubles with each further attempt (default: 1 s).
+    /// The longest wait before the first attempt; it doubles with each further attempt (default: 1 s). See
+    /// [the example](Reconnect).
     pub fn first_delay(mut self, delay: Duration) -> Reconnect {
         self.first_delay = delay;
         self
     }
 
-    /// The longest wait before any attempt (default: 30 s).
+    /// The longest wait before any attempt (default: 30 s). See [the example](Reconnect).
     pub fn max_delay(mut self, delay: Duration) -> Reconnect {
         self.max_delay = delay;
         self
     }
 
     /// How long a connection must last to count as stable: after it, the waits start from the beginning (default: 10 s).
+    /// See [the example](Reconnect).
     pub fn stable_after(mut self, length: Duration) -> Reconnect {
         self.stable_after = length;
         self
     }
 
-    /// How many attempts to make in a row, without a stable connection between them (default: `None`, no bound), such as
-    /// `Some(5)`. After the last one the [`End`](crate::Event::End) comes.
-    pub fn max_attempts(mut self, count: Option<u32>) -> Reconnect {
-        self.max_attempts = count;
+    /// How many attempts to make in a row, without a stable connection between them (default: `None`, no bound). After the
+    /// last one the [`End`](crate::Event::End) comes. With 0 there is none. See [the example](Reconnect).
+    pub fn max_attempts(mut self, count: impl Into<Option<u32>>) -> Reconnect {
+        self.max_attempts = count.into();
         self
     }
 

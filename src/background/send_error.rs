@@ -11,7 +11,6 @@ use crate::message::Message;
 /// ```
 /// use wsync::{Background, Message};
 ///
-/// # let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
 /// let chat = Background::options().send_capacity(1).connect("ws://127.0.0.1:1/", || {})?;
 /// chat.send("the first waits for a connection")?;
 /// let error = chat.send("no room").unwrap_err();
@@ -33,17 +32,18 @@ impl SendError {
         SendError(Box::new(Refused { message, error: Error::new(kind, text) }))
     }
 
-    /// [`WouldBlock`](ErrorKind::WouldBlock) when the queue is full, [`Closed`](ErrorKind::Closed) after a close or the end.
+    /// [`WouldBlock`](ErrorKind::WouldBlock) when the queue is full, [`Closed`](ErrorKind::Closed) after a close or the end. See
+    /// [the example](SendError).
     pub fn kind(&self) -> ErrorKind {
         self.0.error.kind()
     }
 
-    /// The message.
+    /// The message. See [the example](SendError).
     pub fn message(&self) -> &Message {
         &self.0.message
     }
 
-    /// The message, to be sent later or kept.
+    /// The message, to be sent later or kept. See [the example](SendError).
     pub fn into_message(self) -> Message {
         self.0.message
     }

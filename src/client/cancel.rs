@@ -52,12 +52,13 @@ pub(crate) struct Cancellation(Vec<CancelToken>);
 pub(super) struct CancellableWait<'a>(Vec<(&'a CancelToken, u64)>);
 
 impl CancelToken {
-    /// A token that is not cancelled.
+    /// A token that is not cancelled. See [the example](CancelToken).
     pub fn new() -> CancelToken {
         CancelToken::default()
     }
 
-    /// Ends the calls of connect that have this token, those under way and later ones. Never blocks, from any thread.
+    /// Ends the calls of connect that have this token, those under way and later ones. Never blocks, from any
+    /// thread. See [the example](CancelToken).
     pub fn cancel(&self) {
         let waits = {
             let mut state = lock(&self.0);
@@ -68,6 +69,12 @@ impl CancelToken {
     }
 
     /// Whether [`cancel`](CancelToken::cancel) was called.
+    ///
+    /// ```
+    /// let token = wsync::CancelToken::new();
+    /// token.cancel();
+    /// assert!(token.clone().is_cancelled());
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         lock(&self.0).is_cancelled
     }

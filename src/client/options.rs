@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cancel::{CancelToken, Cancellation};
 use super::{Proxy, normalized_host};
 use crate::arguments::check_timeout;
+use crate::bounds::{self, bound_setters};
 use crate::compression::Compression;
 use crate::connection::ConnectionConfig;
 use crate::error::Result;
@@ -23,9 +24,6 @@ use crate::ws_url::Url;
 /// Nothing is checked before connecting: then an option that cannot be used is an
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) error that names it, before anything is sent.
 ///
-/// A bound takes a `Duration`, or `None` for no bound. Zero is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput),
-/// because nothing can keep it. Zero for [`ping_interval`](ConnectOptions::ping_interval) means the same as `None`: no pings.
-///
 /// ```
 /// use std::time::Duration;
 /// use wsync::WebSocket;
@@ -41,6 +39,25 @@ use crate::ws_url::Url;
 /// assert_eq!(ws.protocol(), Some("v2.chat"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Bounds
+///
+/// A time is a `Duration`, or `None` for no bound. Zero is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput),
+/// because nothing can keep it. Zero for [`ping_interval`](ConnectOptions::ping_interval) means the same as `None`: no pings.
+///
+/// ```
+/// use std::time::Duration;
+/// use wsync::WebSocket;
+///
+/// let options = WebSocket::options()
+///     .connect_timeout(Duration::from_secs(10))
+///     .send_timeout(Duration::from_secs(5))
+///     .close_timeout(Duration::from_secs(1))
+///     .ping_interval(Duration::from_secs(60))
+///     .pong_timeout(Duration::from_secs(10))
+///     .send_queue_limit(1 << 20)
+///     .max_message_size(1 << 20);
+/// ```
 #[derive(Clone)]
 #[must_use = "options do nothing until `connect` is called"]
 pub struct ConnectOptions {
@@ -51,8 +68,6 @@ pub struct ConnectOptions {
     pub(crate) proxy: ProxyChoice,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) bounds: ConnectionConfig,
-    /// Whether the program has called `ping_interval`: if not, a connection in the background has another default.
-    pub(crate) is_ping_interval_chosen: bool,
     pub(crate) user_agent: Option<String>,
     pub(crate) max_redirects: u32,
     pub(crate) follow: Option<Arc<Follow>>,
@@ -81,7 +96,6 @@ impl Default for ConnectOptions {
             proxy: ProxyChoice::Environment,
             connect_timeout: Some(Duration::from_secs(30)),
             bounds: ConnectionConfig::default(),
-            is_ping_interval_chosen: false,
             user_agent: Some(concat!("wsync/", env!("CARGO_PKG_VERSION")).into()),
             max_redirects: 5,
             follow: None,
@@ -217,81 +231,7 @@ impl ConnectOptions {
         self
     }
 
-    /// How long a `send` may wait for a peer that takes nothing (default: `None`, no bound); it starts anew whenever the
-    /// peer has taken something, so that a large message may take longer on a slow line. When it is reached, that
-    /// `send` fails with [`Timeout`](crate::ErrorKind::Timeout) and later ones with [`Closed`](crate::ErrorKind::Closed), as part
-    /// of a frame may be out; receiving goes on.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let options = wsync::WebSocket::options().send_timeout(Duration::from_secs(5));
-    /// ```
-    pub fn send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
-        self.bounds.send_timeout = timeout.into();
-        self
-    }
-
-    /// The bound over the whole closing handshake (default: 5 s; `None`: no bound).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let options = wsync::WebSocket::options().close_timeout(Duration::from_secs(1));
-    /// ```
-    pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
-        self.bounds.close_timeout = timeout.into();
-        self
-    }
-
-    /// Keepalive: how long after the last pong a ping is sent (RFC 6455 §5.5.2; default: `None`, no pings, but 20 s for a
-    /// [`Background`](crate::Background) connection; zero means the same as `None`). Its pong may take as long, or [`pong_timeout`](ConnectOptions::pong_timeout). See
-    /// [`WebSocket::set_ping_interval`].
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let options = wsync::WebSocket::options().ping_interval(Duration::from_secs(20));
-    /// ```
-    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> ConnectOptions {
-        self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
-        self.is_ping_interval_chosen = true;
-        self
-    }
-
-    /// How many bytes may be accepted and not yet taken by the system before `send` waits and `try_send` refuses (default:
-    /// 256 KiB). One message that is larger by itself is accepted when nothing else is queued.
-    ///
-    /// ```
-    /// let options = wsync::WebSocket::options().send_queue_limit(1 << 20);
-    /// ```
-    pub fn send_queue_limit(mut self, bytes: usize) -> ConnectOptions {
-        self.bounds.send_queue_limit = bytes;
-        self
-    }
-
-    /// How long the pong of a keepalive ping may take (default: `None`, as long as the
-    /// [`ping_interval`](ConnectOptions::ping_interval)). The time starts when the last byte of the ping has left. It starts
-    /// again while the line moves: bytes that the peer takes while the ping waits behind them, and received bytes of a frame
-    /// that is not complete. Without `ping_interval` it has no effect.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// let options = wsync::WebSocket::options().ping_interval(Duration::from_secs(60)).pong_timeout(Duration::from_secs(10));
-    /// ```
-    pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> ConnectOptions {
-        self.bounds.pong_timeout = timeout.into();
-        self
-    }
-
-    /// The largest message to receive, in bytes after inflation (default: 64 MiB). A larger one ends the connection with
-    /// [`TooBig`](crate::ErrorKind::TooBig) and close code 1009.
-    ///
-    /// ```
-    /// let options = wsync::WebSocket::options().max_message_size(1 << 20);
-    /// ```
-    pub fn max_message_size(mut self, bytes: usize) -> ConnectOptions {
-        self.bounds.max_message_size = bytes;
-        self
-    }
+    bound_setters!();
 
     /// The `User-Agent` header (default: `wsync/` and the version). Empty: none is sent.
     ///
@@ -374,14 +314,15 @@ impl ConnectOptions {
     /// redirect is followed. A socket that is to have a local address, or options that the standard
     /// library does not set, can be made elsewhere and handed over here.
     ///
+    /// ```
+    /// let (ours, theirs) = wsync::Stream::pair(); // or a TcpStream
+    /// # std::thread::spawn(move || wsync::WebSocket::accept(theirs));
+    /// let ws = wsync::WebSocket::options().connect_over("ws://localhost/chat", ours)?;
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`connect`](ConnectOptions::connect).
-    ///
-    /// ```no_run
-    /// let stream = std::net::TcpStream::connect("localhost:9001")?;
-    /// let ws = wsync::WebSocket::options().connect_over("ws://localhost/chat", stream)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn connect_over(&self, url: impl AsRef<str>, stream: impl Into<Stream>) -> Result<WebSocket> {
         super::connect_over(self, url.as_ref(), stream.into())
     }
@@ -397,9 +338,7 @@ impl ConnectOptions {
         }
         self.compression.check(Role::Client)?;
         check_timeout("connect_timeout", self.connect_timeout)?;
-        check_timeout("send_timeout", self.bounds.send_timeout)?;
-        check_timeout("close_timeout", self.bounds.close_timeout)?;
-        check_timeout("pong_timeout", self.bounds.pong_timeout)
+        bounds::check(&self.bounds)
     }
 }
 

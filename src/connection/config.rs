@@ -10,6 +10,8 @@ pub(crate) struct ConnectionConfig {
     pub send_timeout: Option<Duration>,
     pub close_timeout: Option<Duration>,
     pub ping_interval: Option<Duration>,
+    /// Whether the program has set the interval: if not, a connection in the background has another default.
+    pub is_ping_interval_chosen: bool,
     /// `None`: as long as the interval.
     pub pong_timeout: Option<Duration>,
     pub max_message_size: usize,
@@ -24,6 +26,7 @@ impl Default for ConnectionConfig {
             send_timeout: None,
             close_timeout: Some(Duration::from_secs(5)),
             ping_interval: None,
+            is_ping_interval_chosen: false,
             pong_timeout: None,
             max_message_size: 64 << 20,
             max_fragments: 131_072,

@@ -12,12 +12,7 @@ use crate::http::{Head, Headers, Request, RequestLine, Response, ResponseBuilder
 
 impl Request {
     /// The subprotocols that the client offers, in its order of preference (RFC 6455 §1.9).
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) -> bool {
-    /// request.protocols().any(|name| name == "v1.chat")
-    /// # }
-    /// ```
+    /// See [the example](crate::Request).
     pub fn protocols(&self) -> impl Iterator<Item = &str> {
         self.fields().tokens("Sec-WebSocket-Protocol")
     }

@@ -61,6 +61,30 @@ impl Headers {
     }
 }
 
+/// The methods of `Request` and `Response` that read their headers, for an `impl` block of a type with a field `headers`.
+macro_rules! header_readers {
+    () => {
+        /// The first value of the header with this name, in any case, without the spaces around it. See
+        /// [the example](Self).
+        pub fn header(&self, name: &str) -> Option<&str> {
+            self.headers.get(name)
+        }
+
+        /// The values of all header lines with this name, in any case, in their order. See [the example](Self).
+        pub fn header_all(&self, name: &str) -> impl Iterator<Item = &str> {
+            self.headers.all(name)
+        }
+
+        /// All headers as (name, value), in order and with the names' case as sent. A name may repeat. A value that is
+        /// not UTF-8 is read as Latin-1. See [the example](Self).
+        pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+            self.headers.iter()
+        }
+    };
+}
+
+pub(super) use header_readers;
+
 /// Whether this is a token (RFC 9110 §5.6.2).
 pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_tchar)

@@ -8,6 +8,7 @@ use core::net::SocketAddr;
 
 use url::form_urlencoded;
 
+use super::headers::header_readers;
 use super::{Headers, trim};
 
 /// A client's upgrade request, for the server's decision. It has passed every check of RFC 6455 §4.2.1.
@@ -15,13 +16,33 @@ use super::{Headers, trim};
 /// `Debug` shows the path, the peer's address and the headers' names, not the query or any value, which may be secrets.
 ///
 /// ```
-/// fn may_come_in(request: &wsync::Request) -> bool {
-///     request.path() == "/chat" && request.header("Origin") == Some("https://example.com")
+/// use wsync::{Acceptance, AcceptOptions, Request, Response, Stream, WebSocket};
+///
+/// fn look(request: &Request) {
+///     assert_eq!(request.target(), "/chat?room=caf%C3%A9+1&v=2");
+///     assert_eq!((request.path(), request.query_string()), ("/chat", Some("room=caf%C3%A9+1&v=2")));
+///     assert_eq!(request.query("room").as_deref(), Some("café 1"));
+///     assert_eq!(request.query_pairs().count(), 2);
+///     assert_eq!(request.header("ORIGIN"), Some("https://example.com"));
+///     assert_eq!(request.header_all("Via").collect::<Vec<_>>(), ["a", "b"]);
+///     assert!(request.headers().any(|(name, value)| (name, value) == ("Cookie", "session=7; theme=dark")));
+///     assert_eq!((request.cookie("session"), request.cookies().count()), (Some("7"), 2));
+///     assert_eq!(request.protocols().collect::<Vec<_>>(), ["v2.chat", "v1.chat"]);
+///     assert_eq!(request.peer_addr(), None); // the stream is in memory
 /// }
 ///
-/// fn user(request: &wsync::Request) -> Option<String> {
-///     request.query("user").map(|name| name.into_owned())
-/// }
+/// let options = AcceptOptions::new().on_request(|request| {
+///     look(request);
+///     Ok(Acceptance::new())
+/// });
+/// let (ours, theirs) = Stream::pair();
+/// let server = std::thread::spawn(move || options.accept(theirs));
+/// WebSocket::options()
+///     .headers([("Origin", "https://example.com"), ("Via", "a"), ("Via", "b"), ("Cookie", "session=7; theme=dark")])
+///     .protocols(["v2.chat", "v1.chat"])
+///     .connect_over("ws://localhost/chat?room=caf%C3%A9+1&v=2", ours)?;
+/// look(server.join().unwrap()?.request().expect("this side has accepted"));
+/// # Ok::<(), wsync::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Request {
@@ -45,39 +66,21 @@ impl Request {
     }
 
     /// Path and query, such as `/chat?room=1`, as sent: percent-encoded, and beginning with `/`.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) {
-    /// println!("GET {}", request.target());
-    /// # }
-    /// ```
+    /// See [the example](Request).
     pub fn target(&self) -> &str {
         &self.target
     }
 
     /// The part of [`target`](Request::target) before the `?`, as sent: percent-encoded, and beginning with `/`. A client
     /// that wants `/a b` sends `/a%20b`.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) -> Option<u16> {
-    /// match request.path() {
-    ///     "/chat" => None,
-    ///     _ => Some(404),
-    /// }
-    /// # }
-    /// ```
+    /// See [the example](Request).
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
     /// The part of [`target`](Request::target) behind the `?`, if there is one, as sent.
     /// [`query`](Request::query) finds one value in it and decodes it.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) -> bool {
-    /// request.query_string() == Some("v=2")
-    /// # }
-    /// ```
+    /// See [the example](Request).
     pub fn query_string(&self) -> Option<&str> {
         self.target.split_once('?').map(|(_, query)| query)
     }
@@ -85,90 +88,27 @@ impl Request {
     /// The first value of this name in the query, decoded as browsers encode forms and `URLSearchParams`
     /// (`application/x-www-form-urlencoded`): `+` is a space, `%C3%BC` is `ü`, and bytes that are not UTF-8 become U+FFFD.
     /// Empty for a name without `=`.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) {
-    /// // For /chat?room=caf%C3%A9+1&token=abc
-    /// if let Some(room) = request.query("room") {
-    ///     println!("{room}"); // café 1
-    /// }
-    /// # }
-    /// ```
+    /// See [the example](Request).
     pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query_pairs().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
     /// All pairs of the query in their order, decoded as [`query`](Request::query) does it. A name may repeat.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) {
-    /// for (name, value) in request.query_pairs() {
-    ///     println!("{name} = {value}");
-    /// }
-    /// # }
-    /// ```
+    /// See [the example](Request).
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         form_urlencoded::parse(self.query_string().unwrap_or_default().as_bytes())
     }
 
-    /// The first value of the header with this name, in any case, without the spaces around it.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) -> bool {
-    /// request.header("origin") == Some("https://example.com")
-    /// # }
-    /// ```
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)
-    }
-
-    /// The values of all header lines with this name, in their order.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) {
-    /// for hop in request.header_all("Via") {
-    ///     println!("{hop}");
-    /// }
-    /// # }
-    /// ```
-    pub fn header_all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.headers.all(name)
-    }
-
-    /// All headers as (name, value), in order and with the names' case as sent. A name may repeat. A value that is not
-    /// UTF-8 is read as Latin-1.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) {
-    /// for (name, value) in request.headers() {
-    ///     println!("{name}: {value}");
-    /// }
-    /// # }
-    /// ```
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.headers.iter()
-    }
+    header_readers!();
 
     /// The first cookie with this name (RFC 6265 §5.4). Case counts. The value is as sent: quotes and percent-encoding stay.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) {
-    /// if let Some(session) = request.cookie("session") {
-    ///     println!("{} characters", session.len());
-    /// }
-    /// # }
-    /// ```
+    /// See [the example](Request).
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.cookies().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     /// All cookies as (name, value), in their order. What has no `=` is left out.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) {
-    /// let names: Vec<&str> = request.cookies().map(|(name, _)| name).collect();
-    /// # }
-    /// ```
+    /// See [the example](Request).
     pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self.headers.all("Cookie").flat_map(|line| line.split(';'));
         pairs.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (trim(name), trim(value)))
@@ -176,12 +116,7 @@ impl Request {
 
     /// The address that the request came from. `None` for a stream without addresses, such as a Unix socket. Behind a reverse
     /// proxy it is the proxy's address; `X-Forwarded-For` has the client's, if you trust that proxy.
-    ///
-    /// ```
-    /// # fn run(request: &wsync::Request) -> bool {
-    /// request.peer_addr().is_some_and(|address| address.ip().is_loopback())
-    /// # }
-    /// ```
+    /// See [the example](Request).
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer_addr
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::headers::header_readers;
 use super::{Head, Headers};
 
 /// An HTTP response, of either direction: a server's answer to an upgrade (see
@@ -14,17 +15,23 @@ use super::{Head, Headers};
 /// `Debug` shows the status and the headers' names, not their values, which may be secrets.
 ///
 /// ```
-/// use wsync::Response;
+/// use wsync::{AcceptOptions, Response, Stream, WebSocket};
 ///
-/// fn may_retry(error: &wsync::Error) -> bool {
-///     match error.response() {
-///         Some(response) => response.status() == 503 && response.header("Retry-After").is_some(),
-///         None => false,
-///     }
-/// }
+/// let options = AcceptOptions::new().on_request(|_request| {
+///     Err(Response::new(503).header("Retry-After", "60").header("Via", "a").header("Via", "b").body("come back later"))
+/// });
+/// let (ours, theirs) = Stream::pair();
+/// let server = std::thread::spawn(move || options.accept(theirs));
+/// let error = WebSocket::options().connect_over("ws://localhost/", ours).unwrap_err();
 ///
-/// let full: Response = Response::new(503).header("Retry-After", "60").body("full, come back later").into();
-/// assert_eq!((full.reason(), full.text().as_ref()), ("Service Unavailable", "full, come back later"));
+/// let response = error.response().expect("the server has answered");
+/// assert_eq!((response.status(), response.reason()), (503, "Service Unavailable"));
+/// assert_eq!((response.body(), response.text().as_ref()), (&b"come back later"[..], "come back later"));
+/// assert_eq!(response.header("retry-after"), Some("60"));
+/// assert_eq!(response.header_all("Via").collect::<Vec<_>>(), ["a", "b"]);
+/// assert!(response.headers().any(|(name, value)| (name, value) == ("Content-Length", "15")));
+/// # let refused = server.join().unwrap().unwrap_err();
+/// # assert_eq!(refused.kind(), wsync::ErrorKind::Refused);
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Response {
@@ -70,83 +77,27 @@ impl Response {
     }
 
     /// The status code, such as 401 (RFC 9110 §15).
-    ///
-    /// ```
-    /// # fn run(response: &wsync::Response) -> bool {
-    /// response.status() == 401
-    /// # }
-    /// ```
+    /// See [the example](Response).
     pub fn status(&self) -> u16 {
         self.status
     }
 
     /// The reason phrase after the status code, such as `Unauthorized`, as it was sent; it may be empty.
-    ///
-    /// ```
-    /// # fn run(response: &wsync::Response) {
-    /// println!("{} {}", response.status(), response.reason());
-    /// # }
-    /// ```
+    /// See [the example](Response).
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// The first value of the header with this name, in any case, without the spaces around it.
-    ///
-    /// ```
-    /// # fn run(response: &wsync::Response) -> Option<&str> {
-    /// response.header("retry-after")
-    /// # }
-    /// ```
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)
-    }
-
-    /// The values of all header lines with this name, in their order.
-    ///
-    /// ```
-    /// # fn run(response: &wsync::Response) {
-    /// for cookie in response.header_all("Set-Cookie") {
-    ///     println!("{} bytes", cookie.len());
-    /// }
-    /// # }
-    /// ```
-    pub fn header_all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.headers.all(name)
-    }
-
-    /// All headers as (name, value), in order and with the names' case as sent. A name may repeat. A value that is not
-    /// UTF-8 is read as Latin-1.
-    ///
-    /// ```
-    /// # fn run(response: &wsync::Response) {
-    /// for (name, value) in response.headers() {
-    ///     println!("{name}: {value}");
-    /// }
-    /// # }
-    /// ```
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.headers.iter()
-    }
+    header_readers!();
 
     /// The body. Of a received one its first 64 KiB; it may be incomplete, if the connection or the time for connecting ended.
-    ///
-    /// ```
-    /// # fn run(response: &wsync::Response) {
-    /// println!("{} bytes", response.body().len());
-    /// # }
-    /// ```
+    /// See [the example](Response).
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
     /// The [`body`](Response::body) as text. What is not UTF-8 in it becomes U+FFFD; `Content-Encoding` is not undone.
-    ///
-    /// ```
-    /// # fn run(response: &wsync::Response) {
-    /// println!("{}", response.text());
-    /// # }
-    /// ```
+    /// See [the example](Response).
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::acceptance::Acceptance;
 use crate::arguments::check_timeout;
+use crate::bounds::{self, bound_setters};
 use crate::compression::Compression;
 use crate::connection::ConnectionConfig;
 use crate::error::Result;
@@ -34,8 +35,24 @@ type OnRequest = dyn Fn(&Request) -> Result<Acceptance, ResponseBuilder> + Send 
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// A bound takes a `Duration`, or `None` for no bound. Zero is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput),
+/// # Bounds
+///
+/// A time is a `Duration`, or `None` for no bound. Zero is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput),
 /// because nothing can keep it. Zero for [`ping_interval`](AcceptOptions::ping_interval) means the same as `None`: no pings.
+///
+/// ```
+/// use std::time::Duration;
+/// use wsync::AcceptOptions;
+///
+/// let options = AcceptOptions::new()
+///     .accept_timeout(Duration::from_secs(10))
+///     .send_timeout(Duration::from_secs(5))
+///     .close_timeout(Duration::from_secs(1))
+///     .ping_interval(Duration::from_secs(60))
+///     .pong_timeout(Duration::from_secs(10))
+///     .send_queue_limit(1 << 20)
+///     .max_message_size(1 << 20);
+/// ```
 #[derive(Clone)]
 #[must_use = "options do nothing until `accept` is called"]
 pub struct AcceptOptions {
@@ -150,74 +167,18 @@ impl AcceptOptions {
         self
     }
 
-    /// As [`ConnectOptions::send_timeout`](crate::ConnectOptions::send_timeout) (default: `None`).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let options = wsync::AcceptOptions::new().send_timeout(Duration::from_secs(5));
-    /// ```
-    pub fn send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
-        self.bounds.send_timeout = timeout.into();
-        self
-    }
-
-    /// As [`ConnectOptions::close_timeout`](crate::ConnectOptions::close_timeout) (default: 5 s).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let options = wsync::AcceptOptions::new().close_timeout(Duration::from_secs(1));
-    /// ```
-    pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
-        self.bounds.close_timeout = timeout.into();
-        self
-    }
-
-    /// As [`ConnectOptions::ping_interval`](crate::ConnectOptions::ping_interval) (default: `None`).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let options = wsync::AcceptOptions::new().ping_interval(Duration::from_secs(30));
-    /// ```
-    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> AcceptOptions {
-        self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
-        self
-    }
-
-    /// As [`ConnectOptions::send_queue_limit`](crate::ConnectOptions::send_queue_limit) (default: 256 KiB).
-    ///
-    /// ```
-    /// let options = wsync::AcceptOptions::new().send_queue_limit(1 << 20);
-    /// ```
-    pub fn send_queue_limit(mut self, bytes: usize) -> AcceptOptions {
-        self.bounds.send_queue_limit = bytes;
-        self
-    }
-
-    /// As [`ConnectOptions::pong_timeout`](crate::ConnectOptions::pong_timeout) (default: `None`, as long as the interval).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// let options = wsync::AcceptOptions::new().ping_interval(Duration::from_secs(60)).pong_timeout(Duration::from_secs(10));
-    /// ```
-    pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> AcceptOptions {
-        self.bounds.pong_timeout = timeout.into();
-        self
-    }
-
-    /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
-    ///
-    /// ```
-    /// let options = wsync::AcceptOptions::new().max_message_size(1 << 20);
-    /// ```
-    pub fn max_message_size(mut self, bytes: usize) -> AcceptOptions {
-        self.bounds.max_message_size = bytes;
-        self
-    }
+    bound_setters!();
 
     /// Does the server's side of the opening handshake (RFC 6455 §4.2); blocks until the connection is open, at most
     /// [`accept_timeout`](AcceptOptions::accept_timeout). A request that is not a correct upgrade is answered (400, 405, 426 …)
     /// and the stream closed.
+    ///
+    /// ```
+    /// let (ours, theirs) = wsync::Stream::pair(); // or the TcpStream of a listener
+    /// # std::thread::spawn(move || wsync::WebSocket::options().connect_over("ws://localhost/", theirs));
+    /// let ws = wsync::AcceptOptions::new().max_message_size(1 << 20).accept(ours)?;
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any I/O, or when what `on_request` returns cannot be sent;
@@ -225,12 +186,6 @@ impl AcceptOptions {
     /// [`Refused`](crate::ErrorKind::Refused) for one that `on_request` refused; [`Tls`](crate::ErrorKind::Tls) when the TLS
     /// handshake fails; [`Timeout`](crate::ErrorKind::Timeout) when `accept_timeout` ends; [`Io`](crate::ErrorKind::Io) when the
     /// connection is lost meanwhile.
-    ///
-    /// ```no_run
-    /// let (stream, address) = std::net::TcpListener::bind("127.0.0.1:9001")?.accept()?;
-    /// let ws = wsync::AcceptOptions::new().max_message_size(1 << 20).accept(stream)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn accept(&self, stream: impl Into<Stream>) -> Result<WebSocket> {
         super::accept(self, stream.into())
     }
@@ -240,9 +195,7 @@ impl AcceptOptions {
         handshake::check_protocols(&self.protocols)?;
         self.compression.check(Role::Server)?;
         check_timeout("accept_timeout", self.accept_timeout)?;
-        check_timeout("send_timeout", self.bounds.send_timeout)?;
-        check_timeout("close_timeout", self.bounds.close_timeout)?;
-        check_timeout("pong_timeout", self.bounds.pong_timeout)
+        bounds::check(&self.bounds)
     }
 
     /// The program's decision about a request.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::unusable;
-use crate::arguments::check_timeout;
+use crate::bounds::{self, bound_setters};
 use crate::compression::Compression;
 use crate::connection::{Connection, ConnectionConfig};
 use crate::error::Result;
@@ -27,20 +27,45 @@ use crate::websocket::{HandshakeInfo, WebSocket};
 /// # Ok::<(), wsync::Error>(())
 /// ```
 ///
+/// # Bounds
+///
+/// A time is a `Duration`, or `None` for no bound. Zero is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput),
+/// because nothing can keep it. Zero for [`ping_interval`](Upgraded::ping_interval) means the same as `None`: no pings.
+///
+/// ```
+/// use std::time::Duration;
+/// use wsync::{Role, Stream, WebSocket};
+///
+/// let (ours, theirs) = Stream::pair();
+/// let ws = WebSocket::upgraded(theirs, Role::Server)
+///     .send_timeout(Duration::from_secs(5))
+///     .close_timeout(Duration::from_secs(1))
+///     .ping_interval(Duration::from_secs(60))
+///     .pong_timeout(Duration::from_secs(10))
+///     .send_queue_limit(1 << 20)
+///     .max_message_size(1 << 20)
+///     .open()?;
+/// # Ok::<(), wsync::Error>(())
+/// ```
+///
 /// # HTTP servers that fit
 ///
 /// The HTTP server must give the stream itself away, as a [`TcpStream`](std::net::TcpStream), a `UnixStream` or a [`Stream`]:
-/// one thread waits in `recv` while others send, which a single reader and writer such as a `Box<dyn Read + Write>` does not
-/// allow. The answer to the client is a 101 with `Upgrade: websocket`, `Connection: Upgrade` and `Sec-WebSocket-Accept` with
-/// the [`accept_key`](crate::accept_key) of the request's `Sec-WebSocket-Key`. The first three
-/// were tried; the last row was read in the source of the two crates, not run:
+/// one thread waits in `recv` while others send, which one value that is reader and writer, such as a
+/// `Box<dyn Read + Write>`, does not allow. The answer to the client is a 101 with `Upgrade: websocket`,
+/// `Connection: Upgrade` and `Sec-WebSocket-Accept` with the [`accept_key`](crate::accept_key) of the request's
+/// `Sec-WebSocket-Key`. Each of these was tried; `examples/upgraded` in the repository has the servers, and a client that
+/// sends its first message without waiting for the answer:
 ///
 /// | crate | fits | how |
 /// |---|---|---|
-/// | `touche` 0.0.15 | yes | `response.upgrade(…)` hands out a `Connection`; `downcast` gives the `TcpStream` |
-/// | `hyper` 1.12 | yes | `hyper::upgrade::on`, then `downcast`; tokio's stream becomes one of std by `into_std`, and `read_buf` goes to [`already_read`](Upgraded::already_read) |
 /// | `httparse` 1.10 | yes | a loop of your own reads the request; what it has read beyond goes to [`already_read`](Upgraded::already_read) |
-/// | `tiny_http` 0.12, `rouille` 3.6 | no | they hand out one boxed stream, which cannot be split into a reader and a writer |
+/// | `hyper` 1.12 | yes | `hyper::upgrade::on`, then `downcast` to `TokioIo<TcpStream>`; `into_inner().into_std()` is the stream, and `read_buf` goes to [`already_read`](Upgraded::already_read) |
+/// | `touche` 0.0.15 | yes | `response.upgrade(…)` hands out a `Connection`; `downcast` gives the `TcpStream`. What touche has read beyond the request is lost. Clients that keep to RFC 6455 §4.1 do not notice: they send nothing before the 101 |
+/// | `tiny_http` 0.12 | no | `Request::upgrade` answers and hands out a `Box<dyn ReadWrite + Send>`: it cannot be split, and the socket in it cannot be reached |
+/// | `rouille` 3.6 | no | `Upgrade::build` gets the `Box<dyn ReadWrite + Send>` of tiny_http |
+///
+/// Beside a server that does not fit, listen on a port of your own and call [`WebSocket::accept`].
 #[must_use = "it does nothing until `open` is called"]
 pub struct Upgraded {
     stream: Stream,
@@ -60,11 +85,10 @@ impl Upgraded {
     /// The subprotocol that was agreed (default: none).
     ///
     /// ```
-    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
+    /// # let (stream, _) = wsync::Stream::pair();
     /// let ws = wsync::WebSocket::upgraded(stream, wsync::Role::Server).protocol("v1.chat").open()?;
     /// assert_eq!(ws.protocol(), Some("v1.chat"));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     pub fn protocol(mut self, name: impl Into<String>) -> Upgraded {
         self.protocol = Some(name.into());
@@ -74,14 +98,14 @@ impl Upgraded {
     /// The compression that was agreed (default: [`Compression::off`]): on with exactly the parameters of the answer.
     ///
     /// ```
-    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
     /// use wsync::{Compression, Role, WebSocket};
+    /// # let (stream, _) = wsync::Stream::pair();
     ///
     /// // After the answer "permessage-deflate; server_no_context_takeover".
     /// let agreed = Compression::default().server_no_context_takeover(true);
     /// let ws = WebSocket::upgraded(stream, Role::Server).compression(agreed).open()?;
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(ws.extensions(), "permessage-deflate; server_no_context_takeover");
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     pub fn compression(mut self, compression: Compression) -> Upgraded {
         self.compression = compression;
@@ -91,105 +115,34 @@ impl Upgraded {
     /// What was read of the stream behind the handshake (default: nothing): the first frames.
     ///
     /// ```
-    /// # fn run(stream: std::net::TcpStream, buffer: &[u8]) -> wsync::Result<()> {
-    /// let ws = wsync::WebSocket::upgraded(stream, wsync::Role::Server).already_read(buffer).open()?;
-    /// # Ok(())
-    /// # }
+    /// # let (stream, _) = wsync::Stream::pair();
+    /// let frame = b"\x81\x85\0\0\0\0hello"; // from a client, read together with its request
+    /// let ws = wsync::WebSocket::upgraded(stream, wsync::Role::Server).already_read(frame).open()?;
+    /// assert_eq!(ws.recv()?.unwrap().as_text(), Some("hello"));
+    /// # Ok::<(), wsync::Error>(())
     /// ```
     pub fn already_read(mut self, bytes: impl Into<Vec<u8>>) -> Upgraded {
         self.read = bytes.into();
         self
     }
 
-    /// As [`ConnectOptions::send_timeout`](crate::ConnectOptions::send_timeout) (default: `None`).
-    ///
-    /// ```
-    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
-    /// use std::time::Duration;
-    /// let upgraded = wsync::WebSocket::upgraded(stream, wsync::Role::Server);
-    /// let ws = upgraded.send_timeout(Duration::from_secs(5)).close_timeout(Duration::from_secs(1)).open()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Upgraded {
-        self.bounds.send_timeout = timeout.into();
-        self
-    }
-
-    /// As [`ConnectOptions::close_timeout`](crate::ConnectOptions::close_timeout) (default: 5 s).
-    ///
-    /// ```
-    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
-    /// use std::time::Duration;
-    /// let upgraded = wsync::WebSocket::upgraded(stream, wsync::Role::Server);
-    /// let ws = upgraded.close_timeout(Duration::from_secs(1)).open()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Upgraded {
-        self.bounds.close_timeout = timeout.into();
-        self
-    }
-
-    /// As [`ConnectOptions::ping_interval`](crate::ConnectOptions::ping_interval) (default: `None`).
-    ///
-    /// ```
-    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
-    /// use std::time::Duration;
-    /// let upgraded = wsync::WebSocket::upgraded(stream, wsync::Role::Server);
-    /// let ws = upgraded.ping_interval(Duration::from_secs(30)).open()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Upgraded {
-        self.bounds.ping_interval = interval.into().filter(|interval| !interval.is_zero());
-        self
-    }
-
-    /// As [`ConnectOptions::pong_timeout`](crate::ConnectOptions::pong_timeout) (default: `None`, as long as the interval).
-    pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Upgraded {
-        self.bounds.pong_timeout = timeout.into();
-        self
-    }
-
-    /// As [`ConnectOptions::send_queue_limit`](crate::ConnectOptions::send_queue_limit) (default: 256 KiB).
-    pub fn send_queue_limit(mut self, bytes: usize) -> Upgraded {
-        self.bounds.send_queue_limit = bytes;
-        self
-    }
-
-    /// As [`ConnectOptions::max_message_size`](crate::ConnectOptions::max_message_size) (default: 64 MiB).
-    ///
-    /// ```
-    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
-    /// let upgraded = wsync::WebSocket::upgraded(stream, wsync::Role::Server);
-    /// let ws = upgraded.max_message_size(1 << 20).open()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn max_message_size(mut self, bytes: usize) -> Upgraded {
-        self.bounds.max_message_size = bytes;
-        self
-    }
+    bound_setters!();
 
     /// Makes the connection. Reads and writes nothing.
+    ///
+    /// ```
+    /// # let (stream, _) = wsync::Stream::pair();
+    /// let ws = wsync::WebSocket::upgraded(stream, wsync::Role::Server).max_message_size(1 << 20).open()?;
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a subprotocol, compression or bound that cannot be;
     /// [`Io`](crate::ErrorKind::Io) for a stream that is not usable.
-    ///
-    /// ```
-    /// # fn run(stream: std::net::TcpStream) -> wsync::Result<()> {
-    /// let ws = wsync::WebSocket::upgraded(stream, wsync::Role::Server).max_message_size(1 << 20).open()?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn open(self) -> Result<WebSocket> {
         let Upgraded { stream, role, protocol, compression, bounds, read } = self;
         compression.check(role)?;
-        check_timeout("send_timeout", bounds.send_timeout)?;
-        check_timeout("close_timeout", bounds.close_timeout)?;
-        check_timeout("pong_timeout", bounds.pong_timeout)?;
+        bounds::check(&bounds)?;
         handshake::check_protocols(protocol.as_slice())?;
         let deflate = compression.parameters();
         let transport = Transport::plain(stream).map_err(unusable)?;

@@ -342,7 +342,7 @@ fn a_lost_connection_is_reconnected_and_keeps_queued_messages() {
     let chat = background_options().connect(&url, || {}).unwrap();
     accept(&listener).abort();
     opened(chat.events());
-    let Event::Reconnecting { attempt, delay, cause } = next(chat.events()) else { panic!() };
+    let Event::Reconnecting { attempt, delay, cause, .. } = next(chat.events()) else { panic!() };
     assert_eq!((attempt, delay, failed(&cause)), (1, Duration::ZERO, ErrorKind::Io));
     chat.send("one").unwrap();
     chat.send("two").unwrap();

@@ -46,7 +46,7 @@ fn accept(listener: &TcpListener) -> WebSocket {
 #[track_caller]
 fn reconnecting(chat: &Background) -> (u32, Duration, ConnectionEnd) {
     match next(chat.events()) {
-        Event::Reconnecting { attempt, delay, cause } => (attempt, delay, cause),
+        Event::Reconnecting { attempt, delay, cause, .. } => (attempt, delay, cause),
         other => panic!("{other:?} instead of reconnecting"),
     }
 }

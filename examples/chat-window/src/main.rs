@@ -122,7 +122,7 @@ impl Window {
                         Message::Binary(bytes) => format!("[{} bytes]", bytes.len()),
                     });
                 }
-                Event::Reconnecting { attempt, delay, cause } => {
+                Event::Reconnecting { attempt, delay, cause, .. } => {
                     self.is_open = false;
                     self.state = format!("reconnecting (attempt {attempt} in {delay:.1?}): {cause}");
                 }
