@@ -279,6 +279,11 @@ impl SendQueue {
         self.written >= end
     }
 
+    /// Whether the system has not taken all that was queued, and will: sending has not failed.
+    pub fn has_unwritten_frames(&self) -> bool {
+        !self.is_written(self.end()) && self.failure().is_none()
+    }
+
     /// Appends an uncompressed message to the queue.
     #[inline]
     pub fn queue_message(&mut self, kind: MessageKind, parts: &[&[u8]]) -> Result<()> {
