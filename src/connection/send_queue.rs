@@ -456,7 +456,8 @@ impl SendQueue {
         Ok(())
     }
 
-    /// As `fetch`, and behind it the header of a message whose payload the caller writes. Returns the mask.
+    /// Hands all that is queued to the writer, and behind it the header of a message whose payload the caller writes. Returns the
+    /// mask.
     pub fn fetch_with_header(
         &mut self,
         writer: &mut WriteHalf,
@@ -465,12 +466,25 @@ impl SendQueue {
         sent: u64,
     ) -> Result<Option<[u8; 4]>> {
         let mask = self.masks.next()?;
-        self.fetch(writer, sent)?;
+        if writer.is_idle() {
+            self.fetch(writer, sent)?;
+        } else {
+            self.fetch_behind_rest(writer);
+        }
         let before = writer.batch.len();
         self.encoder.header(&mut writer.batch, kind, length, mask);
         self.accepted.wire_bytes += (writer.batch.len() - before + length) as u64;
         self.note_accepted(1, length);
         Ok(mask)
+    }
+
+    /// As `fetch`, where a call that never waits has left a rest of the batch. Pongs wait for the next batch.
+    fn fetch_behind_rest(&mut self, writer: &mut WriteHalf) {
+        debug_assert_eq!(writer.frames_end, writer.batch.len());
+        self.fetched += self.frames.len() as u64;
+        self.in_flight += self.frames.len();
+        writer.batch.append(&mut self.frames);
+        writer.frames_end = writer.batch.len();
     }
 
     /// Notes how much of the queue the system has taken. The writer's batch is as `fetch` made it, or spent.
