@@ -364,9 +364,11 @@ impl SendQueue {
         self.phase = SendPhase::Fragmented { by };
     }
 
-    /// `Fragmented` becomes `Open`, if the message is this thread's; after a close or a failure nothing changes.
+    /// `Fragmented` becomes `Open`; after a close or a failure nothing changes. The message is the caller's: another one begins only
+    /// after this call, and a last part that was queued and then failed leaves `Failed`.
     pub fn end_fragmented(&mut self, by: ThreadId) {
-        if matches!(&self.phase, SendPhase::Fragmented { by: sender } if *sender == by) {
+        if let SendPhase::Fragmented { by: sender } = &self.phase {
+            debug_assert_eq!(*sender, by);
             self.phase = SendPhase::Open;
         }
     }

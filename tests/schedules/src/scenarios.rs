@@ -45,7 +45,7 @@ macro_rules! scenarios {
 
 scenarios! {
     Stands: senders both_directions full_queue direct_sends direct_sends_behind_a_rest batches pings parts part_writer_dropped compressed
-        both_close several_close close_while_sending close_and_abort close_and_drop group_close_behind_unsent_messages violation abort
+        both_close several_close close_while_sending close_and_abort close_and_drop close_without_time group_close_behind_unsent_messages violation abort
         abort_behind_idle_holders
         peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver sends_beside_a_polling_receiver
         several_receivers group group_is_closed_by_several events events_dropped events_held reader_thread background_loses_nothing background_closes
@@ -693,6 +693,20 @@ fn close_and_abort() {
     let code = if is_closed { CloseCode::NORMAL } else { CloseCode::ABNORMAL_CLOSURE };
     assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(code)));
     sender.join().unwrap();
+    peer.join().unwrap();
+    receiver.map(|receiver| receiver.join().unwrap());
+}
+
+/// A group is closed without any time to wait: that drops the connection, or finds that it has been closed.
+fn close_without_time() {
+    let (ours, theirs) = pair(&endless());
+    let receiver = flip().then(|| spawn_with(&ours, |ws| drop(receive_until_end(&ws))));
+    let peer = spawn(move || receive_until_end(&theirs));
+    let told = join(closers(&ours, Duration::ZERO));
+    let is_closed = is_closed(&ours);
+    assert!((told[0] || !is_closed) && told[1] == is_closed, "{told:?}, {is_closed}");
+    let code = if is_closed { CloseCode::NORMAL } else { CloseCode::ABNORMAL_CLOSURE };
+    assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(code)));
     peer.join().unwrap();
     receiver.map(|receiver| receiver.join().unwrap());
 }
