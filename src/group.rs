@@ -198,8 +198,7 @@ impl Group {
         // In turns: a member that is stuck must not keep the answers of the others from being read.
         let mut failed = 0;
         loop {
-            let is_over = deadline.is_over();
-            waiting.retain(|ws| match ws.try_finish_close() {
+            waiting.retain(|ws| match ws.try_finish_close(&deadline) {
                 None => true,
                 Some(Ok(())) => false,
                 Some(Err(_)) => {
@@ -208,12 +207,7 @@ impl Group {
                 }
             });
             let Some(first) = waiting.first() else { return Ok(failed) };
-            if is_over {
-                let error = deadline.error("waiting for the peer to answer the close");
-                waiting.iter().for_each(|ws| ws.close_failed(&error));
-                return Ok(failed + waiting.len());
-            }
-            first.wait_for_peer_close(&Deadline::after("timeout", Some(TURN)).or_earlier(Some(deadline)));
+            first.wait_to_finish_close(&Deadline::after("timeout", Some(TURN)).or_earlier(Some(deadline)));
             waiting.rotate_left(1);
         }
     }

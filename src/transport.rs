@@ -114,6 +114,25 @@ impl WriteState {
     }
 }
 
+/// For unit tests of what is above, without TLS and a socket.
+#[cfg(test)]
+impl WriteState {
+    /// Encrypted bytes as [`Transport::write`] leaves them: the length of each record, and of the plain bytes in it.
+    pub fn of_records(records: &[(usize, usize)]) -> WriteState {
+        let mut wire = WriteState::default();
+        for (cipher, plain) in records {
+            wire.cipher.resize(wire.cipher.len() + cipher, 0);
+            wire.marks.push(wire.cipher.len(), *plain);
+        }
+        wire
+    }
+
+    /// The socket has taken so many of the encrypted bytes.
+    pub fn set_taken(&mut self, written: usize) {
+        self.written = written;
+    }
+}
+
 /// Does the client's TLS handshake on `stream`.
 pub(crate) fn connect_tls(
     client: &TlsClient,

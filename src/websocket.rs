@@ -21,10 +21,6 @@ use crate::statistics::Statistics;
 use crate::transport::Pollable;
 use crate::ws_url::Url;
 
-/// How often `try_finish_close` reads at most: a read may stop early at a peer that floods it with tiny frames before its close
-/// frame.
-const MAX_READS_PER_TRY: usize = 16;
-
 /// A WebSocket connection: a cheap handle that can be cloned and used from any thread.
 ///
 /// ```
@@ -651,31 +647,14 @@ impl WebSocket {
         self.0.connection.begin_close(code, reason, deadline);
     }
 
-    /// Continues a closing handshake without waiting; `None` if it is not done.
-    pub(crate) fn try_finish_close(&self) -> Option<Result<()>> {
-        let connection = &self.0.connection;
-        for _ in 0..MAX_READS_PER_TRY {
-            match connection.finish_close(&Deadline::now("timeout")) {
-                Err(error) if error.kind() == ErrorKind::Timeout => {}
-                result => {
-                    if let Err(error) = &result {
-                        self.close_failed(error);
-                    }
-                    return Some(result);
-                }
-            }
-        }
-        None
+    /// Continues a closing handshake without waiting. `None`: it is not done, and there is time left.
+    pub(crate) fn try_finish_close(&self, deadline: &Deadline) -> Option<Result<()>> {
+        self.0.connection.try_finish_close(deadline)
     }
 
-    /// Drops the connection, as the closing handshake did not come to its end.
-    pub(crate) fn close_failed(&self, error: &Error) {
-        self.0.connection.close_failed(error);
-    }
-
-    /// Reads until the peer's close frame is there, by the deadline.
-    pub(crate) fn wait_for_peer_close(&self, deadline: &Deadline) {
-        let _ = self.0.connection.await_peer_close(deadline);
+    /// Waits until `try_finish_close` can go on, at most until the deadline.
+    pub(crate) fn wait_to_finish_close(&self, deadline: &Deadline) {
+        self.0.connection.wait_to_finish_close(deadline);
     }
 
     pub(crate) fn downgrade(&self) -> WeakWebSocket {

@@ -11,6 +11,10 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Role;
 
+/// How often `try_finish_close` reads at most: a read may stop early at a peer that floods it with tiny frames before its close
+/// frame.
+const MAX_READS_PER_TRY: usize = 16;
+
 impl Connection {
     /// The whole closing handshake: our close frame, the peer's, the end of TCP, all within `close_timeout`.
     pub fn close(&self, code: CloseCode, reason: &str) -> Result<()> {
@@ -23,21 +27,15 @@ impl Connection {
             return Ok(());
         }
         self.receive.check_not_own_message()?;
-        let result = match self.begin_close(code, reason, deadline) {
+        let closed = match self.begin_close(code, reason, deadline) {
             // The peer takes nothing: there is no close frame to wait for.
             CloseQueued::Failed(error) if error.kind() == ErrorKind::Timeout => Err(error),
             // The peer may have closed by itself, and its close frame may be there to read.
-            CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => self.finish_close(&deadline),
+            CloseQueued::Now | CloseQueued::Before | CloseQueued::Failed(_) => self.await_peer_close(&deadline),
         };
-        match (result, self.core().outcome.end()) {
-            // Perhaps another thread has brought it to its end while this one gave up.
-            (Ok(()), _) | (Err(_), Some(EndResult::Closed)) => self.receive.check_discarded(),
-            (Err(error), Some(EndResult::Failed(_))) => Err(error),
-            (Err(error), None) => {
-                self.close_failed(&error);
-                Err(error)
-            }
-        }
+        closed.or_else(|error| self.give_up_close(error))?;
+        self.end_transport(&deadline);
+        self.receive.check_discarded()
     }
 
     /// The beginning of the closing handshake, without waiting for anything. It ends by `deadline`.
@@ -53,10 +51,46 @@ impl Connection {
         self.begin_close(code, reason, self.core().new_close_deadline());
     }
 
-    /// The rest of the closing handshake: waits for the peer's close frame, by reading or while another thread reads, and ends
-    /// TCP. After an error of kind `Timeout` it can be called again.
-    pub fn finish_close(&self, deadline: &Deadline) -> Result<()> {
-        self.await_peer_close(deadline)?;
+    /// Continues what `begin_close` has begun, without waiting. `None`: it is not done, and there is time left.
+    pub fn try_finish_close(&self, deadline: &Deadline) -> Option<Result<()>> {
+        // Before the attempt: one is made after the deadline.
+        let is_over = deadline.is_over();
+        let closed = match self.try_await_peer_close() {
+            None if !is_over => return None,
+            None => Err(not_answered(deadline)),
+            Some(closed) => closed,
+        };
+        let closed = closed.or_else(|error| self.give_up_close(error));
+        if closed.is_ok() {
+            self.send().flush_what_fits();
+            if !is_over && self.send().is_writing_on() {
+                // The peer has closed by itself, before it has taken all that was sent to it.
+                return None;
+            }
+            self.end_transport(&Deadline::now("timeout"));
+        }
+        Some(closed)
+    }
+
+    /// Waits until `try_finish_close` can go on, at most until the deadline.
+    pub fn wait_to_finish_close(&self, deadline: &Deadline) {
+        if self.await_peer_close(deadline).is_ok() {
+            self.send().wait_while_writing_on(deadline);
+        }
+    }
+
+    /// As `await_peer_close`, without waiting. `None`: the connection has not ended.
+    fn try_await_peer_close(&self) -> Option<Result<()>> {
+        let now = Deadline::now("timeout");
+        (0..MAX_READS_PER_TRY).find_map(|_| match self.await_peer_close(&now) {
+            Err(error) if error.kind() == ErrorKind::Timeout => None,
+            closed => Some(closed),
+        })
+    }
+
+    /// Ends TCP, after the peer's close frame: when all is written, and a client when the server has ended its side, but by the
+    /// deadline.
+    fn end_transport(&self, deadline: &Deadline) {
         // What was queued before the close frame. An error does not matter: the peer has closed and may take nothing more.
         let _ = self.send().flush(deadline);
         if self.core().role == Role::Client {
@@ -64,17 +98,20 @@ impl Connection {
         }
         self.send().shutdown_write(deadline.left());
         self.core().transport.shutdown();
-        Ok(())
     }
 
-    /// The closing handshake did not come to its end in time: the connection is dropped.
-    pub fn close_failed(&self, error: &Error) {
-        self.receive.close_failed(error);
+    /// The closing handshake did not come to its end: drops the connection, unless it has ended. `Ok` if the peer's close frame
+    /// has come meanwhile. Whether it has is decided in the same step, so that the results of all calls agree.
+    fn give_up_close(&self, error: Error) -> Result<()> {
+        match self.receive.close_failed(&error) {
+            EndResult::Closed => Ok(()),
+            EndResult::Failed(_) => Err(error),
+        }
     }
 
     /// Waits for the peer's close frame, by reading or while another thread reads. An error of kind `Timeout` says that the
     /// connection has not ended.
-    pub fn await_peer_close(&self, deadline: &Deadline) -> Result<()> {
+    fn await_peer_close(&self, deadline: &Deadline) -> Result<()> {
         let end = || match self.core().outcome.get() {
             Outcome::Ended(EndResult::Closed) => Some(Ok(())),
             Outcome::Ended(EndResult::Failed(error)) => Some(Err(error.clone())),
@@ -87,8 +124,7 @@ impl Connection {
             match self.receive.receive_close(deadline) {
                 Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::WouldBlock) => {
                     // That this call has read nothing says nothing of an end: another thread may have read it.
-                    let nothing_yet = || Err(deadline.error("waiting for the peer to answer the close"));
-                    return end().unwrap_or_else(nothing_yet);
+                    return end().unwrap_or_else(|| Err(not_answered(deadline)));
                 }
                 other => other?,
             }
@@ -120,6 +156,10 @@ impl Connection {
     }
 }
 
+fn not_answered(deadline: &Deadline) -> Error {
+    deadline.error("waiting for the peer to answer the close")
+}
+
 impl Drop for Connection {
     /// The last handle is dropped: sends a close frame if the peer takes it at once, and shuts the transport down. That ends a
     /// flush thread, too.
@@ -137,14 +177,17 @@ mod tests {
     use crate::sync::{Instant, lock};
     use crate::transport::{ReadState, Stream, Transport, WriteState};
 
+    fn connection(stream: Stream, role: Role, config: ConnectionConfig) -> Connection {
+        let (reading, writing) = (ReadState::default(), WriteState::default());
+        Connection::new(Transport::plain(stream).unwrap(), reading, writing, role, None, &Compression::off(), config)
+    }
+
     /// The peer takes half of our close frame, and ends its side: the thread that writes the rest does not come back.
     #[test]
     fn a_poll_does_not_wait_for_the_thread_that_writes_our_close_frame() {
         let (ours, theirs) = Stream::pair_with_capacity(2);
-        let (ours, theirs) = (Transport::plain(ours).unwrap(), Transport::plain(theirs).unwrap());
-        let (reading, writing) = (ReadState::default(), WriteState::default());
-        let config = ConnectionConfig::default();
-        let connection = Connection::new(ours, reading, writing, Role::Server, None, &Compression::off(), config);
+        let theirs = Transport::plain(theirs).unwrap();
+        let connection = connection(ours, Role::Server, ConnectionConfig::default());
         connection.begin_close_within(CloseCode::NORMAL, "");
         while !lock(&connection.send().queue).is_writing_close() {
             std::thread::yield_now();
@@ -154,5 +197,23 @@ mod tests {
         let end = connection.receive(&Deadline::now("try_recv"));
         assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
         assert_eq!(end.unwrap_err().kind(), ErrorKind::Io, "the close frame is not out");
+    }
+
+    /// More has come than is kept. Another thread may have the read half when `close` looks for that.
+    #[test]
+    fn close_tells_of_discarded_messages_whoever_holds_the_read_half() {
+        let (ours, theirs) = Stream::pair_with_capacity(4 << 20);
+        let config = ConnectionConfig { max_message_size: 1 << 20, ..ConnectionConfig::default() };
+        let (ours, theirs) = (connection(ours, Role::Client, config.clone()), connection(theirs, Role::Server, config));
+        for _ in 0..3 {
+            theirs.send_message(&(&[7; 600_000]).into()).unwrap();
+        }
+        theirs.begin_close_within(CloseCode::NORMAL, "");
+        ours.receive.receive_close(&Deadline::NEVER).unwrap();
+        let kept = ours.receive_parts(&Deadline::NEVER).unwrap();
+        let error = ours.receive.check_discarded().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooBig);
+        assert!(error.to_string().contains("2 messages"), "{error}");
+        assert!(kept.is_some(), "it holds the read half");
     }
 }

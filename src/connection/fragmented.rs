@@ -162,7 +162,6 @@ impl Drop for OutgoingParts<'_> {
             self.half.queue_close(Some(CloseCode::INTERNAL_ERROR), "a message was left unfinished", deadline);
         }
         let mut queue = lock(&self.half.queue);
-        // If the last part was queued and its write has failed, another thread's message in parts may have begun since.
         queue.end_fragmented(this_thread());
         if let Some(compressor) = self.compressor.take() {
             queue.return_compressor(compressor);

@@ -44,6 +44,8 @@ pub(crate) struct ReadSlot {
     holder: ReadHolder,
     /// How many threads wait for the read half.
     waiting: usize,
+    /// `ReadHalf::discarded`, as it was when the read half was returned last.
+    discarded: u64,
 }
 
 enum ReadHolder {
@@ -78,7 +80,7 @@ pub(crate) struct ReadGuard<'a> {
 
 impl ReadSlot {
     pub fn new(reader: ReadHalf) -> ReadSlot {
-        ReadSlot { holder: ReadHolder::Idle(Box::new(reader)), waiting: 0 }
+        ReadSlot { holder: ReadHolder::Idle(Box::new(reader)), waiting: 0, discarded: 0 }
     }
 }
 
@@ -226,16 +228,14 @@ impl ReceiveHalf {
         Ok(())
     }
 
-    /// The error if messages came that `close` could not keep.
+    /// The error if messages came that `close` could not keep, whichever thread has read them.
     pub fn check_discarded(&self) -> Result<()> {
-        let slot = lock(&self.slot);
-        match &slot.holder {
-            ReadHolder::Idle(reader) if reader.discarded > 0 => {
-                let count = reader.discarded;
+        match lock(&self.slot).discarded {
+            0 => Ok(()),
+            count => {
                 let text = format!("closed, but {count} messages that came meanwhile were too much to keep for recv");
                 Err(Error::new(ErrorKind::TooBig, text))
             }
-            ReadHolder::Idle(_) | ReadHolder::Taken { .. } => Ok(()),
         }
     }
 
@@ -325,6 +325,7 @@ impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
         let Some(reader) = self.reader.take() else { return };
         let mut slot = lock(&self.half.slot);
+        slot.discarded = reader.discarded;
         slot.holder = ReadHolder::Idle(reader);
         if slot.waiting > 0 {
             self.half.changed.notify_all();

@@ -278,31 +278,13 @@ impl SendHalf {
         length: usize,
         deadline: &Deadline,
     ) -> Result<(Box<WriteHalf>, Option<[u8; 4]>)> {
-        loop {
-            let mut queue = self.wait_until(Need::Writer, deadline)?;
-            let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
-            if !writer.is_idle() {
-                drop(queue);
-                if let Err(error) = self.write_batch(&mut writer, deadline) {
-                    return Err(self.sending_failed(writer, error));
-                }
-                queue = lock(&self.queue);
-                self.note_written(&mut queue, &writer);
-                // Meanwhile a message in parts may have begun, or a close.
-                if !queue.is_between_messages() {
-                    queue.return_writer(writer);
-                    self.wake(&queue);
-                    self.unlock(queue);
-                    continue;
-                }
-            }
-            match queue.fetch_with_header(&mut writer, kind, length, self.core.sent()) {
-                Ok(mask) => return Ok((writer, mask)),
-                Err(error) => {
-                    drop(queue);
-                    return Err(self.sending_failed(writer, error));
-                }
-            }
+        let mut queue = self.wait_until(Need::Writer, deadline)?;
+        let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
+        let mask = queue.fetch_with_header(&mut writer, kind, length, self.core.sent());
+        drop(queue);
+        match mask {
+            Ok(mask) => Ok((writer, mask)),
+            Err(error) => Err(self.sending_failed(writer, error)),
         }
     }
 

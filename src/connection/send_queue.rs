@@ -279,6 +279,11 @@ impl SendQueue {
         self.written >= end
     }
 
+    /// Whether the system has not taken all that was queued, and will: sending has not failed.
+    pub fn has_unwritten_frames(&self) -> bool {
+        !self.is_written(self.end()) && self.failure().is_none()
+    }
+
     /// Appends an uncompressed message to the queue.
     #[inline]
     pub fn queue_message(&mut self, kind: MessageKind, parts: &[&[u8]]) -> Result<()> {
@@ -359,9 +364,11 @@ impl SendQueue {
         self.phase = SendPhase::Fragmented { by };
     }
 
-    /// `Fragmented` becomes `Open`, if the message is this thread's; after a close or a failure nothing changes.
+    /// `Fragmented` becomes `Open`; after a close or a failure nothing changes. The message is the caller's: another one begins only
+    /// after this call, and a last part that was queued and then failed leaves `Failed`.
     pub fn end_fragmented(&mut self, by: ThreadId) {
-        if matches!(&self.phase, SendPhase::Fragmented { by: sender } if *sender == by) {
+        if let SendPhase::Fragmented { by: sender } = &self.phase {
+            debug_assert_eq!(*sender, by);
             self.phase = SendPhase::Open;
         }
     }
@@ -451,7 +458,8 @@ impl SendQueue {
         Ok(())
     }
 
-    /// As `fetch`, and behind it the header of a message whose payload the caller writes. Returns the mask.
+    /// Hands all that is queued to the writer, and behind it the header of a message whose payload the caller writes. Returns the
+    /// mask.
     pub fn fetch_with_header(
         &mut self,
         writer: &mut WriteHalf,
@@ -460,12 +468,25 @@ impl SendQueue {
         sent: u64,
     ) -> Result<Option<[u8; 4]>> {
         let mask = self.masks.next()?;
-        self.fetch(writer, sent)?;
+        if writer.is_idle() {
+            self.fetch(writer, sent)?;
+        } else {
+            self.fetch_behind_rest(writer);
+        }
         let before = writer.batch.len();
         self.encoder.header(&mut writer.batch, kind, length, mask);
         self.accepted.wire_bytes += (writer.batch.len() - before + length) as u64;
         self.note_accepted(1, length);
         Ok(mask)
+    }
+
+    /// As `fetch`, where a call that never waits has left a rest of the batch. Pongs wait for the next batch.
+    fn fetch_behind_rest(&mut self, writer: &mut WriteHalf) {
+        debug_assert_eq!(writer.frames_end, writer.batch.len());
+        self.fetched += self.frames.len() as u64;
+        self.in_flight += self.frames.len();
+        writer.batch.append(&mut self.frames);
+        writer.frames_end = writer.batch.len();
     }
 
     /// Notes how much of the queue the system has taken. The writer's batch is as `fetch` made it, or spent.

@@ -347,6 +347,19 @@ impl SendHalf {
         Ok(())
     }
 
+    /// Whether frames are queued or being written, and sending has not failed.
+    pub fn is_writing_on(&self) -> bool {
+        lock(&self.queue).has_unwritten_frames()
+    }
+
+    /// Waits while other threads write what is queued, at most until the deadline.
+    pub fn wait_while_writing_on(&self, deadline: &Deadline) {
+        let mut queue = lock(&self.queue);
+        while queue.has_unwritten_frames() && !deadline.is_over() {
+            queue = self.wait(queue, deadline.left());
+        }
+    }
+
     /// Decides after an error whether the frames up to `end` were written: `Ok` if the system has taken them all, `error` if
     /// it has not and never will. If another thread holds the write half, only that thread knows: then `abort` ends the
     /// connection, so that the thread returns the write half, and this call waits for it.

@@ -201,34 +201,6 @@ fn a_message_sent_while_the_receiver_writes_arrives() {
     });
 }
 
-/// The same with a full socket: the receiver leaves pongs unwritten, and the send must not rely on the receiver.
-#[test]
-#[ignore = "takes ten seconds; only one of ten rounds has the race"]
-fn a_message_sent_while_the_receiver_writes_to_a_full_socket_arrives() {
-    for _ in 0..40 {
-        let (ws, mut peer) = connected(Layer::Plain, &options());
-        let pings = [frame(PING, &[b'p'; 125]).repeat(64), frame(FIN | TEXT, b"x")].concat();
-        for _ in 0..600 {
-            peer.write(&pings);
-            ws.recv().unwrap();
-        }
-        let (stop, is_stopped) = mpsc::channel::<()>();
-        let (receiver, sender) = (ws.clone(), ws.clone());
-        let receiver = spawn("receiver", move || {
-            while is_stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                assert_eq!(kind(receiver.try_recv()), Err(ErrorKind::WouldBlock));
-            }
-        });
-        let sender = spawn("sender", move || sender.send("the message").unwrap());
-        thread::sleep(Duration::from_millis(20));
-        drop(stop);
-        wait_for(receiver);
-        // From here on no thread receives.
-        while peer.frame() != Frame::new(FIN | TEXT, b"the message") {}
-        wait_for(sender);
-    }
-}
-
 fn short_send_timeout() -> (wsync::ConnectOptions, AcceptOptions) {
     let timeout = Some(Duration::from_millis(100));
     (options().send_timeout(timeout), AcceptOptions::new().send_timeout(timeout))

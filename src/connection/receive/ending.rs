@@ -76,11 +76,18 @@ impl ReceiveHalf {
         }
     }
 
-    /// The closing handshake did not come to its end in time.
-    pub fn close_failed(&self, error: &Error) {
+    /// The closing handshake did not come to its end in time. Returns how the connection has ended: perhaps another thread has
+    /// brought it to its end meanwhile.
+    pub fn close_failed(&self, error: &Error) -> EndResult {
+        if let Some(end) = self.send.core.outcome.end() {
+            return end.clone();
+        }
         let text = format!("the closing handshake failed: {error}");
-        self.end_with(EndResult::Failed(Error::new(ErrorKind::Io, text)));
-        self.send.core.transport.shutdown();
+        let end = self.end_with(EndResult::Failed(Error::new(ErrorKind::Io, text)));
+        if let EndResult::Failed(_) = end {
+            self.send.core.transport.shutdown();
+        }
+        end
     }
 
     /// Writes the end, unless there is one already, and wakes all who wait; returns the one that holds.

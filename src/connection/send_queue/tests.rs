@@ -340,6 +340,132 @@ fn positions_count_what_the_system_has_taken_of_the_frames() {
     assert!(queue.is_written(11));
 }
 
+/// The peer cannot decrypt a part of a record: with TLS, what counts is the records that are out completely.
+#[test]
+fn with_tls_a_frame_is_written_when_the_record_of_its_last_byte_is_out() {
+    let mut queue = queue();
+    queue_message(&mut queue, b"abc");
+    let first = queue.end();
+    queue.queue_ping(b"").unwrap();
+    queue_message(&mut queue, &[7; 10]);
+    let ends = [first, first + 2, queue.end()];
+    assert_eq!(ends, [5, 7, 19]);
+    let mut writer = take_writer(&mut queue);
+    queue.fetch(&mut writer, 0).unwrap();
+    // TLS has taken all: the first message with three bytes of what follows, then the rest in two records.
+    write_all(&mut writer);
+    writer.wire = WriteState::of_records(&[(40, 8), (35, 4), (36, 7)]);
+    assert!(writer.batch_written() && !writer.is_idle());
+    let mut pings = 0;
+    for (taken, unwritten, expected) in [
+        (0, 19, [false; 3]),
+        (39, 19, [false; 3]),
+        (40, 11, [true, true, false]),
+        (75, 7, [true, true, false]),
+        (110, 7, [true, true, false]),
+        (111, 0, [true; 3]),
+    ] {
+        writer.wire.set_taken(taken);
+        assert_eq!(writer.unwritten_frames(), unwritten, "{taken}");
+        queue.note_written(&writer);
+        assert_eq!(ends.map(|end| queue.is_written(end)), expected, "{taken}");
+        pings += usize::from(queue.next_ping_left().is_some());
+        assert_eq!(pings, usize::from(taken >= 40), "{taken}");
+    }
+    assert!(writer.is_idle());
+    queue.return_writer(writer);
+    assert!(!queue.needs_writer());
+}
+
+/// Of the batch, TLS has taken a part, and the socket a part of that.
+#[test]
+fn with_tls_pongs_and_a_direct_message_in_the_same_records_have_no_position() {
+    let mut queue = queue();
+    queue.queue_pong(b"p".to_vec());
+    queue_message(&mut queue, b"abc");
+    let end = queue.end();
+    let mut writer = take_writer(&mut queue);
+    queue.fetch_with_header(&mut writer, MessageKind::Binary, 100, 0).unwrap();
+    assert_eq!(writer.batch.len(), 3 + 5 + 2);
+    // The pong and a byte of the message; the rest of the message but one byte; that byte and the header.
+    for (written, records, taken, unwritten) in [
+        (4, &[(34, 4)][..], 33, 5),
+        (4, &[(34, 4)], 34, 4),
+        (7, &[(34, 4), (33, 3)], 34, 4),
+        (7, &[(34, 4), (33, 3)], 67, 1),
+        (10, &[(34, 4), (33, 3), (33, 3)], 99, 1),
+        (10, &[(34, 4), (33, 3), (33, 3)], 100, 0),
+    ] {
+        writer.written = written;
+        writer.wire = WriteState::of_records(records);
+        writer.wire.set_taken(taken);
+        queue.note_written(&writer);
+        assert_eq!((writer.unwritten_frames(), queue.is_written(end)), (unwritten, unwritten == 0), "{taken}");
+    }
+    // The payload, none of which is out.
+    writer.restart();
+    writer.batch.extend_from_slice(&[7; 100]);
+    write_all(&mut writer);
+    writer.wire = WriteState::of_records(&[(130, 100)]);
+    queue.note_written(&writer);
+    assert!(queue.is_written(end), "it stays written");
+}
+
+#[test]
+fn with_tls_a_close_frame_is_written_and_a_failure_ends_sending_by_complete_records() {
+    for (taken, is_out) in [(60, false), (61, true)] {
+        let mut queue = queue();
+        queue_message(&mut queue, b"abc");
+        let first = queue.end();
+        queue.queue_close(b"");
+        let mut writer = take_writer(&mut queue);
+        queue.fetch(&mut writer, 0).unwrap();
+        write_all(&mut writer);
+        writer.wire = WriteState::of_records(&[(30, 5), (31, 2)]);
+        writer.wire.set_taken(taken);
+        queue.note_written(&writer);
+        assert_eq!((queue.is_close_written(), queue.is_writing_close()), (is_out, !is_out));
+        queue.break_writer(&writer, &error());
+        assert!(queue.is_written(first));
+        assert_eq!((queue.is_close_written(), queue.failure().is_none()), (is_out, is_out));
+    }
+}
+
+/// A call that never waits has left a rest of the batch, in TLS or in front of it. A direct message goes behind it.
+#[test]
+fn a_direct_message_goes_behind_the_rest_of_a_batch() {
+    let mut queue = queue();
+    queue_message(&mut queue, b"abc");
+    let first = queue.end();
+    let mut writer = queue.take_writer(WriterSlot::Flushing).unwrap();
+    queue.fetch(&mut writer, 1000).unwrap();
+    writer.written = 4;
+    writer.wire = WriteState::of_records(&[(34, 4)]);
+    queue.return_writer(writer);
+    queue_message(&mut queue, b"d");
+    queue.queue_pong(b"p".to_vec());
+    let second = queue.end();
+    let buffered = queue.buffered(1000);
+    let mut writer = take_writer(&mut queue);
+    queue.fetch_with_header(&mut writer, MessageKind::Text, 100, 1034).unwrap();
+    let batch = [&[0x82, 3][..], b"abc", &[0x82, 1], b"d", &[0x81, 100]].concat();
+    assert_eq!((&writer.batch, writer.written), (&batch, 4));
+    assert_eq!((queue.buffered(1000), queue.buffered(1003), buffered), (8, 5, 8));
+    assert_eq!(queue.accepted(), Traffic { messages: 1, payload_bytes: 100, wire_bytes: 8 + 102 });
+    for (written, records, taken, unwritten) in
+        [(4, &[(34, 4)][..], 33, 8), (4, &[(34, 4)], 34, 4), (10, &[(36, 6)], 0, 4), (10, &[(36, 6)], 36, 0)]
+    {
+        writer.written = written;
+        writer.wire = WriteState::of_records(records);
+        writer.wire.set_taken(taken);
+        queue.note_written(&writer);
+        assert_eq!(writer.unwritten_frames(), unwritten, "{taken}");
+        assert_eq!([first, second].map(|end| queue.is_written(end)), [unwritten <= 3, unwritten == 0], "{taken}");
+    }
+    queue.return_writer(writer);
+    assert_eq!(write_queued(&mut queue), [0x8a, 1, b'p'], "pongs wait for the next batch");
+}
+
 /// Pongs go first and have no position; a direct message goes behind and has none either.
 #[test]
 fn pongs_in_front_and_a_direct_message_behind_are_no_frames_of_the_queue() {

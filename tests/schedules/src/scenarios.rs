@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shuttle::rand::{Rng, thread_rng};
-use shuttle::sync::mpsc::{Receiver, Sender, channel};
+use shuttle::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use shuttle::thread::{JoinHandle, spawn};
 use wsync_explored::internals::explored::{self, Time, elapsed, sleep, start_clock, stop_clock, wait_for_threads};
 use wsync_explored::{
@@ -44,13 +44,15 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    Stands: senders both_directions full_queue direct_sends batches pings parts part_writer_dropped compressed
-        both_close several_close close_while_sending violation abort abort_behind_idle_holders
-        peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver
-        several_receivers group events events_dropped events_held reader_thread background_loses_nothing background_closes
+    Stands: senders both_directions full_queue direct_sends direct_sends_behind_a_rest batches pings parts part_writer_dropped compressed
+        both_close several_close close_while_sending close_and_abort close_and_drop close_without_time group_close_behind_unsent_messages violation abort
+        abort_behind_idle_holders
+        peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver sends_beside_a_polling_receiver
+        several_receivers group group_is_closed_by_several events events_dropped events_held reader_thread background_loses_nothing background_closes
         background_is_dropped background_hooks background_reconnects_now
-        background_is_dropped_with_a_silent_peer background_with_a_sender_of_its_own;
-    Passes: send_timeout send_timeout_behind_parts close_timeout keepalive_of_a_dead_line keepalive_of_a_live_line group_with_a_stuck_member;
+        background_is_dropped_with_a_silent_peer background_with_a_sender_of_its_own background_closed_with_a_group;
+    Passes: send_timeout send_timeout_behind_parts close_timeout closes_with_different_bounds
+        keepalive_of_a_dead_line keepalive_of_a_live_line group_with_a_stuck_member;
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -266,6 +268,36 @@ fn direct_sends() {
     check_all(&receiver.join().unwrap().0, &accepted);
 }
 
+/// A call that never waits leaves a rest of what it writes. A large message comes behind it as a whole: not inside another
+/// thread's message in parts, and not behind the close frame.
+fn direct_sends_behind_a_rest() {
+    let (ours, theirs) = pair_of(&endless(), pick(&[5, 30]));
+    let receiver = receiver(theirs);
+    let ws = ours.clone();
+    let direct = spawn(move || {
+        let is_accepted = |number: &usize| match number {
+            0 => ws.try_send(text(0, 0, 20)).is_ok(),
+            number => ws.send(text(0, *number, 80)).is_ok(),
+        };
+        (0, (0..2).filter(is_accepted).collect())
+    });
+    let ws = ours.clone();
+    let in_parts = spawn(move || {
+        let send = || -> std::io::Result<()> {
+            let mut message = ws.send_writer(MessageKind::Text)?;
+            message.write_all(text(1, 0, 5).as_bytes())?;
+            message.flush()?;
+            Ok(message.finish()?)
+        };
+        (1, if send().is_ok() { vec![0] } else { vec![] })
+    });
+    let mut senders = vec![direct, in_parts];
+    let mut accepted = if flip() { join(std::mem::take(&mut senders)) } else { vec![] };
+    close(&ours);
+    accepted.extend(join(senders));
+    check_all(&receiver.join().unwrap().0, &accepted);
+}
+
 fn batches() {
     let (ours, theirs) = pair(&endless());
     let receiver = receiver(theirs);
@@ -406,6 +438,37 @@ fn try_sends_without_a_receiver() {
     close(&ours);
     receiver.join().unwrap();
     assert_eq!(arrivals.iter().count(), 0);
+}
+
+/// A receiver that never waits writes pongs as far as the peer takes them, and then stops. What another thread sends meanwhile
+/// arrives although no thread receives any more.
+fn sends_beside_a_polling_receiver() {
+    let (ours, theirs) = pair_of(&endless(), pick(&[5, 30, 90]));
+    let (is_pinging, pinged) = channel::<()>();
+    let pinger = spawn_with(&theirs, move |ws| {
+        (0..2).for_each(|number| ws.ping(&[number; 20]).unwrap());
+        drop(is_pinging);
+    });
+    let poller = spawn_with(&ours, move |ws| {
+        // Until the peer has sent its pings: nobody reads them otherwise.
+        while pinged.try_recv() == Err(TryRecvError::Empty) {
+            assert_eq!(ws.try_recv().unwrap_err().kind(), ErrorKind::WouldBlock);
+            shuttle::thread::yield_now();
+        }
+    });
+    let sender = sender(&ours, 0, 1, 10);
+    poller.join().unwrap();
+    pinger.join().unwrap();
+    let (arrived, arrivals) = channel();
+    let receiver = spawn(move || {
+        while let Some(message) = theirs.recv().unwrap() {
+            arrived.send(parse(message.as_bytes())).unwrap();
+        }
+    });
+    assert_eq!(arrivals.recv().unwrap(), (0, 0));
+    sender.join().unwrap();
+    close(&ours);
+    receiver.join().unwrap();
 }
 
 // Receiving
@@ -592,6 +655,100 @@ fn several_close() {
     reading.join().unwrap();
     assert_eq!(receiver.join().unwrap().1.close_code(), Some(CloseCode::NORMAL));
     drop((ours, theirs));
+}
+
+/// How a connection has ended, as its receiving calls say.
+fn is_closed(ws: &WebSocket) -> bool {
+    loop {
+        match ws.recv() {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Threads that close one connection, by itself and with its group: each returns whether it was told that the connection was closed.
+fn closers(ws: &WebSocket, group_timeout: Duration) -> Vec<JoinHandle<bool>> {
+    let group = Group::new();
+    group.add(ws);
+    let ws = ws.clone();
+    let by_itself = spawn(move || ws.close(CloseCode::NORMAL, "").is_ok());
+    let with_group = spawn(move || group.close(CloseCode::NORMAL, "", group_timeout).unwrap() == 0);
+    vec![by_itself, with_group]
+}
+
+/// An abort at any time: whoever closes is told how the connection has ended.
+fn close_and_abort() {
+    let (ours, theirs) = pair(&endless());
+    let peer = spawn(move || receive_until_end(&theirs));
+    let receiver = flip().then(|| spawn_with(&ours, |ws| drop(receive_until_end(&ws))));
+    let sender = sender_until_closed(&ours, 0, 1, 20);
+    let closers = closers(&ours, 60 * SECOND);
+    ours.abort();
+    let told = join(closers);
+    let is_closed = is_closed(&ours);
+    // `close` is `Ok` also where the connection had ended before.
+    assert!((told[0] || !is_closed) && told[1] == is_closed, "{told:?}, {is_closed}");
+    let code = if is_closed { CloseCode::NORMAL } else { CloseCode::ABNORMAL_CLOSURE };
+    assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(code)));
+    sender.join().unwrap();
+    peer.join().unwrap();
+    receiver.map(|receiver| receiver.join().unwrap());
+}
+
+/// A group is closed without any time to wait: that drops the connection, or finds that it has been closed.
+fn close_without_time() {
+    let (ours, theirs) = pair(&endless());
+    let receiver = flip().then(|| spawn_with(&ours, |ws| drop(receive_until_end(&ws))));
+    let peer = spawn(move || receive_until_end(&theirs));
+    let told = join(closers(&ours, Duration::ZERO));
+    let is_closed = is_closed(&ours);
+    assert!((told[0] || !is_closed) && told[1] == is_closed, "{told:?}, {is_closed}");
+    let code = if is_closed { CloseCode::NORMAL } else { CloseCode::ABNORMAL_CLOSURE };
+    assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(code)));
+    peer.join().unwrap();
+    receiver.map(|receiver| receiver.join().unwrap());
+}
+
+/// A drop of the events or of the peer's last handle, which ends the connection, at any time.
+fn close_and_drop() {
+    let (ours, theirs) = pair(&endless());
+    let drops_events = flip();
+    let events = drops_events.then(|| ours.events(1, || {}).unwrap());
+    let peer = spawn(move || {
+        if drops_events {
+            receive_until_end(&theirs);
+        }
+        drop(theirs);
+    });
+    let closers = closers(&ours, 60 * SECOND);
+    drop(events);
+    let told = join(closers);
+    let is_closed = is_closed(&ours);
+    assert!((told[0] || !is_closed) && told[1] == is_closed, "{told:?}, {is_closed}");
+    assert_eq!(ours.ready_state(), ReadyState::Closed);
+    peer.join().unwrap();
+}
+
+/// The peer closes by itself, before it has taken what was sent to it: that arrives all the same.
+fn group_close_behind_unsent_messages() {
+    let (ours, theirs) = pair_of(&endless(), pick(&[5, 30]));
+    let group = Group::new();
+    group.add(&ours);
+    let sent = text(0, 0, 40);
+    ours.try_send(&sent).unwrap();
+    let peer = spawn(move || {
+        close(&theirs);
+        receive_all(&theirs)
+    });
+    let closers = (0..pick(&[1, 2])).map(|_| {
+        let group = group.clone();
+        spawn(move || group.close(CloseCode::NORMAL, "done", 60 * SECOND).unwrap())
+    });
+    let dropped = join(closers.collect());
+    assert!(dropped.iter().all(|count| *count == 0), "{dropped:?}");
+    assert_eq!(peer.join().unwrap(), [(0, 0)]);
 }
 
 /// A message that is too large ends the connection with 1009, at both ends and for all who wait.
@@ -784,6 +941,24 @@ fn group() {
                 received.iter().filter(|(from, _)| *from == sender).map(|(_, number)| number).collect();
             assert!(numbers.is_sorted_by(|one, other| one < other), "{received:?}");
         }
+    }
+}
+
+/// Each thread that closes the group learns what became of the members, whichever thread has read their answers.
+fn group_is_closed_by_several() {
+    let group = Group::new();
+    let (members, peers): (Vec<_>, Vec<_>) = (0..2).map(|_| pair(&endless())).unzip();
+    members.iter().for_each(|ws| group.add(ws));
+    let receivers: Vec<_> = peers.into_iter().chain([members[0].clone()]).map(receiver).collect();
+    let closers = (0..pick(&[2, 3])).map(|_| {
+        let group = group.clone();
+        spawn(move || group.close(CloseCode::GOING_AWAY, "", 60 * SECOND).unwrap())
+    });
+    let dropped = join(closers.collect());
+    assert!(dropped.iter().all(|count| *count == 0), "{dropped:?}");
+    let peers = join(receivers).into_iter().map(|(_, ws)| ws);
+    for ws in peers.chain(members) {
+        assert_eq!((ws.ready_state(), ws.close_code()), (ReadyState::Closed, Some(CloseCode::GOING_AWAY)));
     }
 }
 
@@ -1048,6 +1223,28 @@ fn background_with_a_sender_of_its_own() {
     assert!(accepted.ends_with(&unsent), "unsent {unsent:?} of {accepted:?}");
 }
 
+/// The connection is closed by its `Background` and by a group at once: what was accepted is delivered or unsent.
+fn background_closed_with_a_group() {
+    let (connect, connections) = connections(1, pick(&[5, 40, 1000]));
+    let background = explored::background(&in_background(), connect, || {}).unwrap();
+    let server = spawn(move || {
+        let received = connections.iter().next().map(|ws| receive_until_end(&ws)).unwrap_or_default();
+        received.into_iter().map(|(_, number)| number).collect::<Vec<_>>()
+    });
+    let accepted = send_in_background(&background, 3);
+    let Some(Event::Open(ws)) = background.events().recv() else { panic!("it connects") };
+    let group = Group::new();
+    group.add(&ws);
+    let closer = spawn(move || group.close(CloseCode::from(4001), "", 60 * SECOND).unwrap());
+    background.close(CloseCode::from(4002), "").unwrap();
+    assert_eq!(closer.join().unwrap(), 0);
+    assert!(matches!(ws.close_code().map(u16::from), Some(4001 | 4002)), "{:?}", ws.close_code());
+    take_until_end(&background);
+    let unsent = background.unsent();
+    drop((background, ws));
+    assert_eq!([server.join().unwrap(), numbers(&unsent)].concat(), accepted);
+}
+
 // Timeouts
 
 fn send_timeout() {
@@ -1113,6 +1310,25 @@ fn close_timeout() {
     receiver.map(|receiver| receiver.join().unwrap());
     assert!(elapsed() < 4 * SECOND, "{:?}", elapsed());
     drop(theirs);
+}
+
+/// The peer answers at about the time at which the bounds end: every thread is told how the connection has ended.
+fn closes_with_different_bounds() {
+    let (ours, theirs) = pair(&endless().close_timeout(Some(pick(&[1, 2]) * SECOND)));
+    let peer = spawn(move || {
+        sleep(pick(&[0, 1, 2]) * SECOND);
+        receive_until_end(&theirs);
+    });
+    let receiver = flip().then(|| spawn_with(&ours, |ws| drop(receive_until_end(&ws))));
+    let told = join(closers(&ours, pick(&[1, 2]) * SECOND));
+    let is_closed = is_closed(&ours);
+    assert_eq!(told, [is_closed; 2]);
+    let code = if is_closed { CloseCode::NORMAL } else { CloseCode::ABNORMAL_CLOSURE };
+    assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(code)));
+    receiver.map(|receiver| receiver.join().unwrap());
+    drop(ours);
+    peer.join().unwrap();
+    assert!(elapsed() < 4 * SECOND, "{:?}", elapsed());
 }
 
 fn keepalive_of_a_dead_line() {
