@@ -14,7 +14,7 @@ mod tests;
 pub use arguments::{check_header, check_protocols, check_response, is_controlled};
 pub use client::{UpgradeRequest, key};
 pub(crate) use extensions::describe as describe_extensions;
-pub use server::{accept, check_request, write_accept};
+pub use server::{accept, check_request, plain_request, write_accept};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -248,10 +248,12 @@ pub use outgoing::Outgoing;
 pub use prepared::Prepared;
 pub use protocol::{MessageKind, Role};
 pub use server::acceptance::Acceptance;
+pub use server::connections::ServerStatistics;
+pub use server::listener::{Server, ServerHandle};
 pub use server::options::AcceptOptions;
 pub use server::upgraded::Upgraded;
 pub use statistics::{Statistics, Traffic};
-pub use transport::{Pollable, Stream, TlsClient, TlsServer};
+pub use transport::{Listener, Pollable, Stream, TlsClient, TlsServer};
 pub use websocket::{IntoMessages, Messages, WebSocket};
 pub use ws_url::Url;
 

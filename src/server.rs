@@ -1,6 +1,8 @@
 //! The server's side of the opening handshake (RFC 6455 §4.2): TLS, request, answer, one straight line.
 
 pub(crate) mod acceptance;
+pub(crate) mod connections;
+pub(crate) mod listener;
 pub(crate) mod options;
 pub(crate) mod upgraded;
 
@@ -86,27 +88,67 @@ impl WebSocket {
     }
 }
 
+/// What became of a stream.
+pub(crate) enum Accepted {
+    WebSocket(WebSocket),
+    /// It asked for no WebSocket, and the program's `on_http` has answered.
+    Answered(Response),
+}
+
 /// All of [`AcceptOptions::accept`].
 fn accept(options: &AcceptOptions, stream: Stream) -> Result<WebSocket> {
+    match accept_or_answer(options, stream)? {
+        Accepted::WebSocket(ws) => Ok(ws),
+        Accepted::Answered(response) => {
+            let text = format!("the request asked for no WebSocket; on_http answered with {}", response.status());
+            Err(Error::with_response(ErrorKind::Handshake, text, response))
+        }
+    }
+}
+
+fn accept_or_answer(options: &AcceptOptions, stream: Stream) -> Result<Accepted> {
     options.check()?;
     let deadline = Deadline::after("accept_timeout", options.accept_timeout);
     let mut upgrade = Upgrade::new(open(options, stream, &deadline)?, Role::Server, "the client");
-    let request = match read_request(&mut upgrade, &deadline)? {
-        Ok(request) => request,
-        Err(response) => return Err(refuse(upgrade, ErrorKind::Handshake, response, &deadline)?),
+    let request = match read_request(options, &mut upgrade, &deadline)? {
+        Ask::Upgrade(request) => request,
+        Ask::Plain(request) => return answer(options, upgrade, &request, &deadline).map(Accepted::Answered),
+        Ask::Wrong(response) => return Err(refuse(upgrade, ErrorKind::Handshake, response, &deadline)?),
     };
-    // No lock is held, so the hook may use any part of this crate.
-    match catch_unwind(AssertUnwindSafe(|| options.decide(&request))) {
-        Ok(Ok(acceptance)) => agree(options, upgrade, request, acceptance, &deadline),
-        Ok(Err(response)) => match handshake::check_response(&response) {
+    let (upgrade, decision) = ask_program(upgrade, &deadline, || options.decide(&request));
+    match decision {
+        Ok(acceptance) => agree(options, upgrade, request, acceptance, &deadline).map(Accepted::WebSocket),
+        Err(response) => match handshake::check_response(&response) {
             Ok(()) => Err(refuse(upgrade, ErrorKind::Refused, response, &deadline)?),
             Err(error) => Err(fail(upgrade, &error, &deadline)),
         },
+    }
+}
+
+/// Calls a hook of the program, with no lock held: it may use any part of this crate. If it panics, the client is answered with
+/// 500, and the panic goes on.
+fn ask_program<T>(upgrade: Upgrade, deadline: &Deadline, ask: impl FnOnce() -> T) -> (Upgrade, T) {
+    match catch_unwind(AssertUnwindSafe(ask)) {
+        Ok(answer) => (upgrade, answer),
         Err(panic) => {
-            let _ = send_response(upgrade, internal_error(), &deadline);
+            let _ = send_response(upgrade, internal_error(), true, deadline);
             resume_unwind(panic)
         }
     }
+}
+
+/// Answers a request that asks for no WebSocket.
+fn answer(options: &AcceptOptions, upgrade: Upgrade, request: &Request, deadline: &Deadline) -> Result<Response> {
+    let (mut upgrade, response) = ask_program(upgrade, deadline, || options.answer(request));
+    let response = response.unwrap_or_else(internal_error);
+    if let Err(error) = handshake::check_response(&response) {
+        return Err(fail(upgrade, &error, deadline));
+    }
+    if request.has_body() {
+        upgrade.expect_body();
+    }
+    log::debug!("answered {} {} with {}", request.method(), request.path(), response.status());
+    send_response(upgrade, response, request.method() != "HEAD", deadline)
 }
 
 /// TLS where the options have it.
@@ -117,17 +159,32 @@ fn open(options: &AcceptOptions, stream: Stream, deadline: &Deadline) -> Result<
     }
 }
 
-/// The request, or the response to what is no correct upgrade.
-fn read_request(upgrade: &mut Upgrade, deadline: &Deadline) -> Result<Result<Request, Response>> {
+/// What a client asks for.
+enum Ask {
+    Upgrade(Request),
+    /// No WebSocket, and the program answers that.
+    Plain(Request),
+    /// It is no correct upgrade; with the response to that.
+    Wrong(Response),
+}
+
+fn read_request(options: &AcceptOptions, upgrade: &mut Upgrade, deadline: &Deadline) -> Result<Ask> {
     let head = match upgrade.read_head(&mut HeadParser::request(), deadline) {
         // Bytes that are not HTTP get an answer that says what is wrong, if the client can still read it.
         Err(error) if error.kind() == ErrorKind::Handshake && !upgrade.has_ended() => {
-            return Ok(Err(Response::new(400).body(error.to_string()).into()));
+            return Ok(Ask::Wrong(Response::new(400).body(error.to_string()).into()));
         }
         read => read?,
     };
-    let request = handshake::check_request(head).map_err(Response::from);
-    Ok(request.map(|request| request.with_peer_addr(upgrade.peer_addr())))
+    let peer_addr = upgrade.peer_addr();
+    let plain = if options.has_answers() { handshake::plain_request(&head) } else { None };
+    if let Some(request) = plain {
+        return Ok(Ask::Plain(request.with_peer_addr(peer_addr)));
+    }
+    Ok(match handshake::check_request(head) {
+        Ok(request) => Ask::Upgrade(request.with_peer_addr(peer_addr)),
+        Err(response) => Ask::Wrong(response.into()),
+    })
 }
 
 /// Answers with a 101.
@@ -178,7 +235,7 @@ fn check_acceptance(acceptance: &Acceptance, request: &Request) -> Result<()> {
 
 /// Sends the response and ends the stream; returns the error for the caller.
 fn refuse(upgrade: Upgrade, kind: ErrorKind, response: Response, deadline: &Deadline) -> Result<Error> {
-    let response = send_response(upgrade, response, deadline)?;
+    let response = send_response(upgrade, response, true, deadline)?;
     let text = format!("the request was refused with {}{}", response.status(), first_line(&response));
     log::debug!("{text}");
     Ok(Error::with_response(kind, text, response))
@@ -198,7 +255,7 @@ fn fail(upgrade: Upgrade, error: &Error, deadline: &Deadline) -> Error {
     let text = format!("the request was answered with 500: {error}");
     log::warn!("{text}");
     // The caller gets `error`, which must be fixed, also when the 500 does not reach the client.
-    let response = send_response(upgrade, internal_error(), deadline).unwrap_or_else(|_| internal_error());
+    let response = send_response(upgrade, internal_error(), true, deadline).unwrap_or_else(|_| internal_error());
     Error::with_response(error.kind(), text, response)
 }
 
@@ -207,9 +264,9 @@ fn internal_error() -> Response {
 }
 
 /// Sends a response, after which the stream ends; returns what was sent.
-fn send_response(mut upgrade: Upgrade, response: Response, deadline: &Deadline) -> Result<Response> {
+fn send_response(mut upgrade: Upgrade, response: Response, with_body: bool, deadline: &Deadline) -> Result<Response> {
     let response = response.closing();
-    upgrade.write(&response.to_bytes(), deadline)?;
+    upgrade.write(&response.to_bytes_for(with_body), deadline)?;
     upgrade.end(deadline);
     Ok(response)
 }

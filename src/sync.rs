@@ -55,10 +55,26 @@ pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
+    spawn_sized(name, None, body)
+}
+
+/// The same, with a stack of so many bytes.
+#[cfg_attr(wsync_shuttle, allow(unused_variables))]
+pub(crate) fn spawn_sized<T: Send + 'static>(
+    name: &str,
+    stack_size: Option<usize>,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     #[cfg(wsync_shuttle)]
     return Ok(explored::spawn(name, body));
     #[cfg(not(wsync_shuttle))]
-    std::thread::Builder::new().name(name.to_string()).spawn(body)
+    {
+        let builder = std::thread::Builder::new().name(name.to_string());
+        match stack_size {
+            Some(bytes) => builder.stack_size(bytes).spawn(body),
+            None => builder.spawn(body),
+        }
+    }
 }
 
 /// The thread that calls.

@@ -29,7 +29,7 @@ pub(crate) use deadline_stream::DeadlineStream;
 pub(crate) use read_buffer::ReadBuffer;
 use record_marks::RecordMarks;
 pub(crate) use stream::ShutdownHandle;
-pub use stream::{Pollable, Stream};
+pub use stream::{Listener, Pollable, Stream};
 pub use tls::{TlsClient, TlsServer};
 use wait::{Socket, SocketTimeout};
 

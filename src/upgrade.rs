@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::compression::Compression;
 use crate::connection::{Connection, ConnectionConfig};
@@ -15,6 +16,10 @@ use crate::transport::{ReadState, Received, Transport, WriteState};
 /// A hint for a plain connection that ends at once, which is what many TLS servers do with plain HTTP.
 pub(crate) const EXPECTS_TLS: &str = " (does it expect TLS? wss:// is the scheme with it)";
 
+/// How much of a body that nobody wants is read, and for how long, before the connection is closed.
+const MAX_BODY: usize = 256 * 1024;
+const MAX_BODY_TIME: Duration = Duration::from_secs(1);
+
 pub(crate) struct Upgrade {
     transport: Transport,
     incoming: ReadState,
@@ -25,6 +30,8 @@ pub(crate) struct Upgrade {
     has_ended: bool,
     /// Whether any byte has arrived.
     has_received: bool,
+    /// Whether a body follows that is not read.
+    has_body: bool,
     /// The end of the error's text if the other side ends the stream without a byte.
     silence_hint: &'static str,
 }
@@ -40,6 +47,7 @@ impl Upgrade {
             role,
             has_ended: false,
             has_received: false,
+            has_body: false,
             silence_hint: "",
         }
     }
@@ -110,9 +118,25 @@ impl Upgrade {
         self.has_ended
     }
 
-    /// Ends this side's stream after an answer that is not an upgrade.
+    /// The other side announces a body that is not read.
+    pub fn expect_body(&mut self) {
+        self.has_body = true;
+    }
+
+    /// Ends this side's stream after an answer that is not an upgrade. A body is read and thrown away, within bounds: bytes that
+    /// nobody has read would turn the end into a reset, which may overtake the answer.
     pub fn end(mut self, deadline: &Deadline) {
         self.transport.shutdown_write(&mut self.wire, deadline.left());
+        if !self.has_body {
+            return;
+        }
+        let deadline = Deadline::after("body", Some(MAX_BODY_TIME)).or_earlier(Some(*deadline));
+        let mut left = MAX_BODY;
+        while left > 0 && !self.has_ended && self.read(&deadline).is_ok() {
+            let unread = self.incoming.plain.unread().len();
+            self.incoming.plain.consume(unread);
+            left = left.saturating_sub(unread);
+        }
     }
 
     /// The connection after the handshake. The bytes left in the buffer are its first frames.

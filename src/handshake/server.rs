@@ -35,9 +35,11 @@ pub fn check_request(head: Head<RequestLine>) -> Result<Request, ResponseBuilder
     if headers.single("Host").is_none() {
         return bad("Host must be there once".to_owned());
     }
-    if headers.all("Content-Length").any(|length| length != "0") || headers.get("Transfer-Encoding").is_some() {
+    let request = Request::new(start.method, target, headers);
+    if request.has_body() {
         return bad("a WebSocket request has no body".to_owned());
     }
+    let headers = request.fields();
     let has_token = |name, wanted| headers.tokens(name).any(|token: &str| token.eq_ignore_ascii_case(wanted));
     if !has_token("Upgrade", "websocket") || !has_token("Connection", "upgrade") {
         let text = "this is a WebSocket endpoint: Upgrade: websocket, Connection: Upgrade";
@@ -55,10 +57,23 @@ pub fn check_request(head: Head<RequestLine>) -> Result<Request, ResponseBuilder
     if let Some(name) = headers.tokens("Sec-WebSocket-Protocol").find(|name| !is_token(name) || !seen.insert(*name)) {
         return bad(format!("Sec-WebSocket-Protocol: {} is not a name or is there twice", clip(name)));
     }
-    if let Err(reason) = extensions::parse(&headers) {
+    if let Err(reason) = extensions::parse(headers) {
         return bad(reason);
     }
-    Ok(Request::new(target, headers))
+    Ok(request)
+}
+
+/// A request that asks for no WebSocket: for a program that serves plain HTTP on the same port. `None` for one that does, and for
+/// what HTTP does not allow; [`check_request`] answers both.
+pub fn plain_request(head: &Head<RequestLine>) -> Option<Request> {
+    let Head { start, headers } = head;
+    let asks_for_websocket = headers.tokens("Upgrade").any(|token| token.eq_ignore_ascii_case("websocket"));
+    let is_host_right = start.minor == 0 || headers.single("Host").is_some();
+    if asks_for_websocket || !is_host_right || !is_token(&start.method) {
+        return None;
+    }
+    let target = path_and_query(&start.target)?;
+    Some(Request::new(start.method.clone(), target, headers.clone()))
 }
 
 fn upgrade_required() -> ResponseBuilder {

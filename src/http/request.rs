@@ -11,14 +11,15 @@ use url::form_urlencoded;
 use super::headers::header_readers;
 use super::{Headers, trim};
 
-/// A client's upgrade request, for the server's decision. It has passed every check of RFC 6455 §4.2.1.
+/// A client's request, for the server's decision. An upgrade has passed every check of RFC 6455 §4.2.1.
 ///
-/// `Debug` shows the path, the peer's address and the headers' names, not the query or any value, which may be secrets.
+/// `Debug` shows the method, the path, the peer's address and the headers' names, not the query or any value, which may be secrets.
 ///
 /// ```
 /// use wsync::{Acceptance, AcceptOptions, Request, Response, Stream, WebSocket};
 ///
 /// fn look(request: &Request) {
+///     assert_eq!(request.method(), "GET");
 ///     assert_eq!(request.target(), "/chat?room=caf%C3%A9+1&v=2");
 ///     assert_eq!((request.path(), request.query_string()), ("/chat", Some("room=caf%C3%A9+1&v=2")));
 ///     assert_eq!(request.query("room").as_deref(), Some("café 1"));
@@ -46,6 +47,7 @@ use super::{Headers, trim};
 /// ```
 #[derive(Clone)]
 pub struct Request {
+    method: String,
     target: String,
     headers: Headers,
     peer_addr: Option<SocketAddr>,
@@ -53,16 +55,28 @@ pub struct Request {
 
 impl Request {
     /// `target` is path and query.
-    pub(crate) fn new(target: String, headers: Headers) -> Request {
-        Request { target, headers, peer_addr: None }
+    pub(crate) fn new(method: String, target: String, headers: Headers) -> Request {
+        Request { method, target, headers, peer_addr: None }
     }
 
     pub(crate) fn with_peer_addr(self, peer_addr: Option<SocketAddr>) -> Request {
         Request { peer_addr, ..self }
     }
 
+    /// Whether it announces a body (RFC 9112 §6.3), which is not read.
+    pub(crate) fn has_body(&self) -> bool {
+        self.headers.all("Content-Length").any(|length| length != "0")
+            || self.headers.get("Transfer-Encoding").is_some()
+    }
+
     pub(crate) fn fields(&self) -> &Headers {
         &self.headers
+    }
+
+    /// The method (RFC 9110 §9): `GET` for an upgrade, any for [`AcceptOptions::on_http`](crate::AcceptOptions::on_http).
+    /// See [the example](Request).
+    pub fn method(&self) -> &str {
+        &self.method
     }
 
     /// Path and query, such as `/chat?room=1`, as sent: percent-encoded, and beginning with `/`.
@@ -126,7 +140,11 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers().map(|(name, _)| name).collect();
         let mut shown = f.debug_struct("Request");
-        shown.field("path", &self.path()).field("peer_addr", &self.peer_addr).field("headers", &names);
+        shown
+            .field("method", &self.method)
+            .field("path", &self.path())
+            .field("peer_addr", &self.peer_addr)
+            .field("headers", &names);
         shown.finish_non_exhaustive()
     }
 }
@@ -140,7 +158,7 @@ mod tests {
         for (name, value) in headers {
             fields.push(name, value);
         }
-        Request::new(target.to_owned(), fields)
+        Request::new("GET".to_owned(), target.to_owned(), fields)
     }
 
     #[test]

@@ -122,6 +122,15 @@ impl Response {
         Response { headers, ..self }
     }
 
+    /// As it is sent. `with_body`: not for HEAD, whose response has the headers alone (RFC 9110 §9.3.2).
+    pub(crate) fn to_bytes_for(&self, with_body: bool) -> Vec<u8> {
+        let mut bytes = self.to_bytes();
+        if !with_body {
+            bytes.truncate(bytes.len() - self.body.len());
+        }
+        bytes
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         // The reason may be empty, but the space before it may not be missing (RFC 9112 §4).
         let mut bytes = self.headers.to_bytes(&format!("HTTP/1.1 {} {}", self.status, self.reason));

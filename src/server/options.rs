@@ -17,6 +17,8 @@ use crate::websocket::WebSocket;
 
 /// The program's decision about a request.
 type OnRequest = dyn Fn(&Request) -> Result<Acceptance, ResponseBuilder> + Send + Sync;
+/// The program's answer to a request that asks for no WebSocket.
+type OnHttp = dyn Fn(&Request) -> ResponseBuilder + Send + Sync;
 
 /// How to accept connections: refined by its setters; call [`accept`](AcceptOptions::accept) for each stream, from any
 /// thread.
@@ -60,6 +62,9 @@ pub struct AcceptOptions {
     pub(super) compression: Compression,
     pub(super) tls: Option<TlsServer>,
     on_request: Option<Arc<OnRequest>>,
+    on_http: Option<Arc<OnHttp>>,
+    /// The origins of pages that may connect; `None` for all.
+    allowed_origins: Option<Vec<String>>,
     pub(super) accept_timeout: Option<Duration>,
     pub(super) bounds: ConnectionConfig,
 }
@@ -71,6 +76,8 @@ impl Default for AcceptOptions {
             compression: Compression::default(),
             tls: None,
             on_request: None,
+            on_http: None,
+            allowed_origins: None,
             accept_timeout: Some(Duration::from_secs(30)),
             bounds: ConnectionConfig::default(),
         }
@@ -156,6 +163,49 @@ impl AcceptOptions {
         self
     }
 
+    /// Answers requests that ask for no WebSocket, on the same port, with or without TLS (default: 426): a health check, a page
+    /// that connects back. The [`Request`] has any method; its body is not read, and the connection closes behind the response.
+    /// For HEAD the response's body is left out, and its length stays.
+    ///
+    /// After such an answer accepting ends with an error of kind [`Handshake`](crate::ErrorKind::Handshake), of which
+    /// [`Error::response`](crate::Error::response) is what was sent; a [`Server`](crate::Server) counts it and goes on. The hook runs
+    /// as [`on_request`](AcceptOptions::on_request) does, and what cannot be sent is answered with 500 as there.
+    ///
+    /// ```
+    /// use wsync::{AcceptOptions, Response};
+    ///
+    /// let options = AcceptOptions::new().on_http(|request| match (request.method(), request.path()) {
+    ///     ("GET" | "HEAD", "/health") => Response::new(200).body("ok"),
+    ///     ("GET" | "HEAD", "/") => Response::new(200).header("Content-Type", "text/html").body("<h1>Hello</h1>"),
+    ///     _ => Response::new(404),
+    /// });
+    /// ```
+    pub fn on_http<F>(mut self, answer: F) -> AcceptOptions
+    where
+        F: Fn(&Request) -> ResponseBuilder + Send + Sync + 'static,
+    {
+        self.on_http = Some(Arc::new(answer));
+        self
+    }
+
+    /// The pages that may connect, by their origins such as `https://example.com` (RFC 6454 §7, RFC 6455 §10.2; default: all).
+    /// A browser sends the origin of the page with each upgrade, and its cookies with that: without this, any site's page can
+    /// act for a user who is logged in. Another origin is refused with 403. A request without `Origin` passes: it is no
+    /// browser's. Scheme, host and port must be the same; upper and lower case are. It is checked before
+    /// [`on_request`](AcceptOptions::on_request), and not for [`on_http`](AcceptOptions::on_http).
+    ///
+    /// ```
+    /// let options = wsync::AcceptOptions::new().allowed_origins(["https://example.com", "http://localhost:8080"]);
+    /// ```
+    pub fn allowed_origins<I>(mut self, origins: I) -> AcceptOptions
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.allowed_origins = Some(origins.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// The bound of TLS, request and answer together (default: 30 s; `None`: no bound).
     ///
     /// ```
@@ -200,10 +250,30 @@ impl AcceptOptions {
 
     /// The program's decision about a request.
     pub(super) fn decide(&self, request: &Request) -> Result<Acceptance, Response> {
+        if !self.allows_origin(request) {
+            return Err(Response::new(403).body("a page of this origin may not connect").into());
+        }
         match &self.on_request {
             Some(decide) => decide(request).map_err(Response::from),
             None => Ok(Acceptance::new()),
         }
+    }
+}
+
+impl AcceptOptions {
+    /// The program's answer to a request that asks for no WebSocket; `None` if it gives none.
+    pub(super) fn answer(&self, request: &Request) -> Option<Response> {
+        self.on_http.as_ref().map(|answer| answer(request).into())
+    }
+
+    pub(super) fn has_answers(&self) -> bool {
+        self.on_http.is_some()
+    }
+
+    fn allows_origin(&self, request: &Request) -> bool {
+        let Some(allowed) = &self.allowed_origins else { return true };
+        let is_allowed = |origin: &str| allowed.iter().any(|other| other.eq_ignore_ascii_case(origin));
+        request.header_all("Origin").all(is_allowed)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 #[cfg(unix)]
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 #[cfg(windows)]
 use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket, RawSocket};
 use std::time::Duration;
@@ -126,6 +126,87 @@ impl fmt::Debug for Stream {
         match &self.kind {
             StreamKind::System(stream) => stream.fmt(f),
             StreamKind::Memory(_) => f.write_str("Memory"),
+        }
+    }
+}
+
+/// A socket that listens, for a [`Server`](crate::Server): a [`TcpListener`] or, on Unix, a `UnixListener`, such as one that the
+/// service manager has opened and passed by its descriptor.
+///
+/// ```
+/// use std::net::TcpListener;
+/// use wsync::Server;
+///
+/// let server = Server::over(TcpListener::bind("127.0.0.1:0")?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Listener(ListenerKind);
+
+#[derive(Debug)]
+enum ListenerKind {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener(ListenerKind::Tcp(listener))
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Listener {
+        Listener(ListenerKind::Unix(listener))
+    }
+}
+
+impl Listener {
+    /// A listener that was in use may not wait.
+    pub(crate) fn set_blocking(&self) -> io::Result<()> {
+        match &self.0 {
+            ListenerKind::Tcp(listener) => listener.set_nonblocking(false),
+            #[cfg(unix)]
+            ListenerKind::Unix(listener) => listener.set_nonblocking(false),
+        }
+    }
+
+    /// Waits for a connection, without a bound.
+    pub(crate) fn accept(&self) -> io::Result<Stream> {
+        match &self.0 {
+            ListenerKind::Tcp(listener) => listener.accept().map(|(stream, _)| stream.into()),
+            #[cfg(unix)]
+            ListenerKind::Unix(listener) => listener.accept().map(|(stream, _)| stream.into()),
+        }
+    }
+
+    /// Ends the wait of [`accept`](Listener::accept) on another thread, by a connection that says nothing: the one way that
+    /// every system has. It fails for a Unix socket whose path is gone.
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        match &self.0 {
+            ListenerKind::Tcp(listener) => {
+                let mut address = listener.local_addr()?;
+                if address.ip().is_unspecified() {
+                    address.set_ip(match address {
+                        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+                    });
+                }
+                TcpStream::connect_timeout(&address, Duration::from_secs(1)).map(drop)
+            }
+            #[cfg(unix)]
+            ListenerKind::Unix(listener) => UnixStream::connect_addr(&listener.local_addr()?).map(drop),
+        }
+    }
+
+    /// The address of a TCP socket.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.0 {
+            ListenerKind::Tcp(listener) => listener.local_addr(),
+            #[cfg(unix)]
+            ListenerKind::Unix(_) => Err(no_address("a Unix socket")),
         }
     }
 }

@@ -44,6 +44,7 @@ mod redirects;
 mod requests;
 mod responses;
 mod send;
+mod server;
 mod streaming;
 mod timeouts;
 #[cfg(target_os = "linux")] // runs the commands openssl and stdbuf

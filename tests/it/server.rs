@@ -1,0 +1,343 @@
+//! The server with a thread for each connection: it starts, serves, refuses what is too much, and stops. No test sleeps: each
+//! waits for what the other side does.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::bounded;
+use wsync::{
+    AcceptOptions, CloseCode, ConnectOptions, Error, ErrorKind, Message, Response, Server, ServerHandle, WebSocket,
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn echo(ws: WebSocket) -> wsync::Result<()> {
+    while let Some(message) = ws.recv()? {
+        ws.send(&message)?;
+    }
+    Ok(())
+}
+
+fn server() -> Server {
+    Server::bind("127.0.0.1:0").unwrap()
+}
+
+fn options() -> ConnectOptions {
+    ConnectOptions::new().no_proxy()
+}
+
+fn connect(server: &ServerHandle) -> WebSocket {
+    options().connect(url(server)).unwrap()
+}
+
+fn url(server: &ServerHandle) -> String {
+    format!("ws://{}/", server.local_addr().unwrap())
+}
+
+/// A client that says nothing.
+fn silent(server: &ServerHandle) -> TcpStream {
+    TcpStream::connect(server.local_addr().unwrap()).unwrap()
+}
+
+/// Sends a request, and returns the whole answer.
+fn http(server: &ServerHandle, request: &str) -> String {
+    let mut stream = silent(server);
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONG);
+        thread::yield_now();
+    }
+}
+
+/// A gate that handlers wait at.
+fn gate() -> (Sender<()>, Mutex<Receiver<()>>) {
+    let (open, opened) = channel();
+    (open, Mutex::new(opened))
+}
+
+#[test]
+fn it_serves_and_its_end_is_clean() {
+    let server = server().spawn(echo).unwrap();
+    let address = server.local_addr().unwrap();
+    let clients: Vec<WebSocket> = (0..5).map(|_| connect(&server)).collect();
+    for ws in &clients {
+        ws.send("hello").unwrap();
+        assert_eq!(ws.recv().unwrap(), Some("hello".into()));
+    }
+    assert_eq!((server.connections(), server.statistics().opened), (5, 5));
+    let receiving: Vec<_> = clients.iter().cloned().map(|ws| thread::spawn(move || ws.recv())).collect();
+    assert_eq!(server.shutdown(LONG), 0);
+    for (ws, receiving) in clients.iter().zip(receiving) {
+        assert_eq!(receiving.join().unwrap().unwrap(), None);
+        assert_eq!(ws.close_code(), Some(CloseCode::GOING_AWAY));
+    }
+    server.join();
+    assert_eq!((server.connections(), server.local_addr().unwrap_err().kind()), (0, ErrorKind::Closed));
+    TcpListener::bind(address).expect("the port is free");
+    assert_eq!(server.shutdown(LONG), 0, "again");
+}
+
+#[test]
+fn how_a_handler_ends_decides_the_close_code_and_a_panic_is_contained() {
+    let server = server().spawn(|ws| match ws.recv()?.as_ref().and_then(Message::as_text) {
+        Some("ok") => Ok(()),
+        Some("error") => Err(Error::other("no")),
+        _ => panic!("a bug in the handler"),
+    });
+    let server = server.unwrap();
+    for (text, code) in [("ok", 1000), ("error", 1011), ("panic", 1011), ("ok", 1000)] {
+        let ws = connect(&server);
+        ws.send(text).unwrap();
+        assert_eq!((ws.recv().unwrap(), ws.close_code().map(u16::from)), (None, Some(code)), "{text}");
+    }
+    wait_until(|| server.connections() == 0);
+    assert_eq!((server.statistics().opened, server.statistics().panicked), (4, 1));
+}
+
+#[test]
+fn further_clients_wait_while_the_server_is_full() {
+    let server = server().max_connections(1).spawn(echo).unwrap();
+    let first = connect(&server);
+    let address = url(&server);
+    let waiting = thread::spawn(move || options().connect(address).unwrap());
+    first.send("still served").unwrap();
+    assert_eq!(first.recv().unwrap(), Some("still served".into()));
+    assert_eq!(server.statistics().opened, 1);
+    first.close(1000, "").unwrap();
+    let second = waiting.join().unwrap();
+    second.send("served").unwrap();
+    assert_eq!(second.recv().unwrap(), Some("served".into()));
+}
+
+#[test]
+fn further_clients_get_503_by_choice() {
+    let server = server().max_connections(1).turn_away(true).spawn(echo).unwrap();
+    let first = connect(&server);
+    let error = options().connect(url(&server)).unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Rejected, Some(503)));
+    assert_eq!(error.response().unwrap().header("Retry-After"), Some("10"));
+    first.close(1000, "").unwrap();
+    wait_until(|| server.connections() == 0);
+    // The thread that has answered ends a moment later.
+    wait_until(|| options().connect(url(&server)).is_ok());
+    assert!(server.statistics().turned_away >= 1);
+}
+
+#[test]
+fn clients_who_say_nothing_keep_nobody_out() {
+    // Neither by taking all places for handshakes,
+    let full_of_handshakes = server().max_handshakes(2).spawn(echo).unwrap();
+    let mut silent_ones: Vec<TcpStream> = (0..10).map(|_| silent(&full_of_handshakes)).collect();
+    let ws = connect(&full_of_handshakes);
+    ws.send("served").unwrap();
+    assert_eq!(ws.recv().unwrap(), Some("served".into()));
+    assert_eq!(silent_ones[0].read(&mut [0]).unwrap(), 0, "the first was cut");
+    assert!(full_of_handshakes.statistics().cut >= 9);
+    // nor by taking all places for connections.
+    let full = server().max_connections(2).spawn(echo).unwrap();
+    let _silent_ones: Vec<TcpStream> = (0..5).map(|_| silent(&full)).collect();
+    let ws = connect(&full);
+    ws.send("served").unwrap();
+    assert_eq!(ws.recv().unwrap(), Some("served".into()));
+}
+
+#[test]
+fn shutdown_drops_who_is_not_done_within_its_bound() {
+    let (open, gate) = gate();
+    let handler = move |ws: WebSocket| {
+        if ws.recv()?.as_ref().and_then(Message::as_text) == Some("work") {
+            let _ = gate.lock().unwrap().recv();
+        }
+        echo(ws)
+    };
+    let server = server().spawn(handler).unwrap();
+    let (busy, idle, deaf) = (connect(&server), connect(&server), connect(&server));
+    busy.send("work").unwrap();
+    idle.send("nothing").unwrap();
+    deaf.send("nothing").unwrap();
+    let mut handshake = silent(&server);
+    wait_until(|| server.connections() == 3);
+    let receiving = thread::spawn(move || idle.recv().map(|_| idle.close_code()));
+    let start = Instant::now();
+    // `busy` answers the close, but its handler does not return; `deaf` reads nothing.
+    let answering = thread::spawn(move || busy.recv());
+    assert_eq!(server.shutdown(Duration::from_millis(300)), 2);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(receiving.join().unwrap().unwrap(), Some(CloseCode::GOING_AWAY));
+    assert_eq!(handshake.read(&mut [0]).unwrap(), 0, "a handshake is cut");
+    let _ = answering.join().unwrap();
+    open.send(()).unwrap();
+    server.join();
+    drop(deaf);
+}
+
+#[test]
+fn dropping_the_last_handle_ends_the_server() {
+    let server = server().spawn(echo).unwrap();
+    let address = server.local_addr().unwrap();
+    let ws = connect(&server);
+    wait_until(|| server.connections() == 1);
+    let clone = server.clone();
+    drop(server);
+    ws.send("still served").unwrap();
+    assert_eq!(ws.recv().unwrap(), Some("still served".into()));
+    wait_until(|| ws.buffered_amount() == 0);
+    drop(clone);
+    // A close frame if it could go out at once.
+    let _ = ws.recv();
+    wait_until(|| TcpListener::bind(address).is_ok());
+}
+
+#[test]
+fn it_runs_on_this_thread_until_its_handle_ends_it() {
+    bounded(|| {
+        let server = server();
+        let handle = server.handle();
+        let client = thread::spawn(move || {
+            let ws = connect(&handle);
+            ws.send("hello").unwrap();
+            assert_eq!(ws.recv().unwrap(), Some("hello".into()));
+            let receiving = thread::spawn(move || ws.recv());
+            assert_eq!(handle.shutdown(LONG), 0);
+            receiving.join().unwrap().unwrap();
+        });
+        server.run(echo).unwrap();
+        client.join().unwrap();
+        let stopped = self::server();
+        stopped.handle().shutdown(Duration::ZERO);
+        assert_eq!(stopped.run(echo).unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn plain_requests_are_answered_on_the_same_port() {
+    let options = AcceptOptions::new().on_http(|request| match (request.method(), request.path()) {
+        ("GET" | "HEAD", "/health") => Response::new(200).body("fine"),
+        ("POST", "/") => Response::new(202).body("not read"),
+        ("GET", "/wrong") => Response::new(99),
+        ("GET", "/panic") => panic!("a bug in on_http"),
+        _ => Response::new(404),
+    });
+    let server = server().options(options).spawn(echo).unwrap();
+    let get =
+        |method: &str, path: &str, rest: &str| http(&server, &format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{rest}"));
+    let answer = get("GET", "/health?x=1", "\r\n");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n") && answer.ends_with("\r\n\r\nfine"),
+        "{answer}"
+    );
+    let answer = get("HEAD", "/health", "\r\n");
+    assert!(answer.contains("\r\nContent-Length: 4\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    // A body that nobody reads does not destroy the answer.
+    let body = "x".repeat(100_000);
+    let answer = get("POST", "/", &format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    assert!(get("GET", "/", "\r\n").starts_with("HTTP/1.1 404 "));
+    assert!(http(&server, "GET /health HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    assert!(get("GET", "/wrong", "\r\n").starts_with("HTTP/1.1 500 "));
+    assert!(get("GET", "/panic", "\r\n").starts_with("HTTP/1.1 500 "));
+    // An upgrade is one still, and what is neither gets the answer of before.
+    assert!(get("GET", "/health", "Upgrade: websocket\r\n\r\n").starts_with("HTTP/1.1 426 "));
+    assert!(http(&server, "nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    assert!(http(&server, "GET /health HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400 "), "without Host");
+    let ws = connect(&server);
+    ws.send("hello").unwrap();
+    assert_eq!(ws.recv().unwrap(), Some("hello".into()));
+    wait_until(|| server.statistics().failed >= 5);
+    let statistics = server.statistics();
+    assert_eq!((statistics.answered, statistics.panicked, statistics.opened), (5, 1, 1));
+    // Without the hook it is as before.
+    let server = self::server().spawn(echo).unwrap();
+    assert!(http(&server, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 426 "));
+}
+
+#[test]
+fn accept_tells_of_a_plain_request_that_was_answered() {
+    let (ours, theirs) = crate::support::sockets();
+    let mut theirs = theirs;
+    theirs.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let error = AcceptOptions::new().on_http(|_| Response::new(204)).accept(ours).unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Handshake, Some(204)));
+    assert!(error.to_string().contains("on_http"), "{error}");
+}
+
+#[test]
+fn only_pages_of_allowed_origins_may_connect() {
+    let accept = AcceptOptions::new().allowed_origins(["https://example.com", "http://localhost:8080"]);
+    let server = server().options(accept).spawn(echo).unwrap();
+    for (origin, is_allowed) in [
+        (None, true),
+        (Some("https://example.com"), true),
+        (Some("HTTPS://EXAMPLE.com"), true),
+        (Some("http://localhost:8080"), true),
+        (Some("http://example.com"), false),
+        (Some("https://example.com:8443"), false),
+        (Some("https://example.com.evil.example"), false),
+        (Some("null"), false),
+        (Some(""), false),
+    ] {
+        let options = match origin {
+            Some(origin) => options().header("Origin", origin),
+            None => options(),
+        };
+        match options.connect(url(&server)) {
+            Ok(_) => assert!(is_allowed, "{origin:?}"),
+            Err(error) => assert!(!is_allowed && error.status() == Some(403), "{origin:?}: {error}"),
+        }
+    }
+    let none = self::server().options(AcceptOptions::new().allowed_origins([""; 0])).spawn(echo).unwrap();
+    assert_eq!(options().header("Origin", "https://a").connect(url(&none)).unwrap_err().status(), Some(403));
+}
+
+#[test]
+fn options_that_cannot_be_used_are_errors_before_the_server_runs() {
+    let wrong = AcceptOptions::new().accept_timeout(Duration::ZERO);
+    let error = server().options(wrong).spawn(echo).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let taken = server().spawn(echo).unwrap();
+    let error = Server::bind(taken.local_addr().unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("127.0.0.1"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_is_served_too() {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let path = std::env::temp_dir().join(format!("wsync-server-{}", std::process::id()));
+    let server = Server::over(UnixListener::bind(&path).unwrap()).unwrap().stack_size(128 * 1024).thread_name("unix");
+    let server = server.spawn(echo).unwrap();
+    assert_eq!(server.local_addr().unwrap_err().kind(), ErrorKind::Io);
+    let ws = options().connect_over("ws://localhost/", UnixStream::connect(&path).unwrap()).unwrap();
+    ws.send("hello").unwrap();
+    assert_eq!(ws.recv().unwrap(), Some("hello".into()));
+    let receiving = thread::spawn(move || ws.recv());
+    assert_eq!(server.shutdown(LONG), 0);
+    receiving.join().unwrap().unwrap();
+    server.join();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_client_that_is_gone_before_it_is_accepted_harms_nobody() {
+    let server = server().spawn(echo).unwrap();
+    for _ in 0..20 {
+        let stream = silent(&server);
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    let ws = connect(&server);
+    ws.send("hello").unwrap();
+    assert_eq!(ws.recv().unwrap(), Some("hello".into()));
+    wait_until(|| server.statistics().failed == 20);
+}
