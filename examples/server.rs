@@ -2,13 +2,12 @@
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
-use std::{fs, process, thread};
+use std::{fs, process};
 
 use lexopt::{Arg, ValueExt};
 use wsync::native_tls::{Identity, TlsAcceptor};
-use wsync::{AcceptOptions, ErrorKind, Group, Message, Prepared};
+use wsync::{AcceptOptions, ErrorKind, Group, Response, Server, WebSocket};
 
 const HELP: &str = "\
 A WebSocket server that sends back what it receives.
@@ -20,7 +19,9 @@ Usage: server [--chat] [--identity CERT KEY] [ADDRESS]
   --identity CERT KEY   serve wss: the certificate chain and its PKCS#8 key (BEGIN PRIVATE KEY), PEM files
   -h, --help            this text
 
-Exit codes: 1 it cannot listen, 2 wrong usage. It runs until it is killed.";
+It also answers http://ADDRESS/health. Ctrl-C stops it: each client is told.
+
+Exit codes: 1 it cannot listen, 2 wrong usage.";
 
 fn main() {
     let arguments = Arguments::parse().unwrap_or_else(|error| exit(2, &format!("{error} (--help shows the usage)")));
@@ -36,35 +37,43 @@ fn exit(code: i32, text: &str) -> ! {
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     // A client that takes nothing for this long is dropped.
-    let mut options =
-        AcceptOptions::new().send_timeout(Some(Duration::from_secs(5))).ping_interval(Some(Duration::from_secs(30)));
+    let mut options = AcceptOptions::new()
+        .send_timeout(Duration::from_secs(5))
+        .ping_interval(Duration::from_secs(30))
+        .on_http(|request| match request.path() {
+            "/health" => Response::new(200).body("ok"),
+            _ => Response::new(404),
+        });
     let mut scheme = "ws";
     if let Some((certificates, key)) = arguments.identity {
         options = options.tls(TlsAcceptor::new(Identity::from_pkcs8(&fs::read(certificates)?, &fs::read(key)?)?)?);
         scheme = "wss";
     }
-    let listener = TcpListener::bind(&arguments.address)
-        .map_err(|error| format!("cannot listen at {:?}: {error}", arguments.address))?;
-    println!("listening at {scheme}://{}/", listener.local_addr()?);
+    let server = Server::bind(&arguments.address)?.options(options);
+    let handle = server.handle();
+    println!("listening at {scheme}://{}/", handle.local_addr()?);
+    ctrlc::set_handler(move || {
+        let dropped = handle.shutdown(Duration::from_secs(5));
+        eprintln!("stopped; {dropped} clients were dropped");
+    })?;
 
     let room = arguments.chat.then(Group::new);
-    for stream in listener.incoming() {
-        let (stream, options, room) = (stream?, options.clone(), room.clone());
-        thread::spawn(move || {
-            let who = stream.peer_addr().map_or("?".into(), |address| address.to_string());
-            match serve(stream, &options, room.as_ref(), &who) {
-                Ok(ending) => eprintln!("{who} {ending}"),
-                Err(error) => eprintln!("{who} failed: {error}"),
-            }
-        });
-    }
+    server.run(move |ws| {
+        let who = name(&ws);
+        eprintln!("{who} connected");
+        let result = serve(&ws, room.as_ref());
+        match (&result, ws.close_code()) {
+            (Ok(()), Some(code)) => eprintln!("{who} closed with {code}"),
+            (Ok(()), None) => eprintln!("{who} closed"),
+            (Err(error), _) => eprintln!("{who} failed: {error}"),
+        }
+        result
+    })?;
     Ok(())
 }
 
-/// Sees a client through; returns how it left.
-fn serve(stream: TcpStream, options: &AcceptOptions, room: Option<&Group>, who: &str) -> wsync::Result<String> {
-    let ws = options.accept(stream)?;
-    eprintln!("{who} connected");
+/// Sees a client through.
+fn serve(ws: &WebSocket, room: Option<&Group>) -> wsync::Result<()> {
     match room {
         None => {
             while let Some(message) = ws.recv()? {
@@ -72,32 +81,23 @@ fn serve(stream: TcpStream, options: &AcceptOptions, room: Option<&Group>, who: 
             }
         }
         Some(room) => {
-            room.add(&ws);
+            room.add(ws);
             while let Some(message) = ws.recv()? {
-                tell_others(room, who, &message);
+                for missed in room.send_except(ws, &message) {
+                    // Who is too slow is dropped. Whoever is closing has its own thread to see to that.
+                    if missed.error().kind() == ErrorKind::WouldBlock {
+                        eprintln!("{} is dropped: {}", name(missed.connection()), missed.error());
+                        missed.connection().abort();
+                    }
+                }
             }
         }
     }
-    let code = ws.close_code().map_or(String::new(), |code| format!(" with {code}"));
-    Ok(format!("closed{code}"))
+    Ok(())
 }
 
-/// Sends to all others in the room, and waits for nobody: who is too slow to take it is dropped.
-fn tell_others(room: &Group, who: &str, message: &Message) {
-    let message = Prepared::new(message);
-    for client in room.members() {
-        let name = client.peer_addr().map_or("?".into(), |address| address.to_string());
-        if name == who {
-            continue;
-        }
-        if let Err(error) = client.try_send(&message) {
-            // Whoever is closing has its own thread to see to that.
-            if error.kind() == ErrorKind::WouldBlock {
-                eprintln!("{name} is dropped: {error}");
-                client.abort();
-            }
-        }
-    }
+fn name(ws: &WebSocket) -> String {
+    ws.peer_addr().map_or("?".into(), |address| address.to_string())
 }
 
 struct Arguments {
