@@ -553,7 +553,8 @@ impl WebSocket {
         self.0.connection.ping(payload)
     }
 
-    /// The keepalive interval; `None` when there is no keepalive. See [`set_ping_interval`](WebSocket::set_ping_interval).
+    /// The keepalive interval; `None` when there is no keepalive. See the example of
+    /// [`set_ping_interval`](WebSocket::set_ping_interval).
     pub fn ping_interval(&self) -> Option<Duration> {
         self.0.connection.ping_interval()
     }

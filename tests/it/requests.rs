@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use crate::support::*;
 use wsync::{
-    AcceptOptions, Acceptance, ConnectOptions, Error, ErrorKind, Proxy, ReadyState, Request, Response, Role, Stream,
-    WebSocket,
+    AcceptOptions, Acceptance, ConnectOptions, ErrorKind, Proxy, ReadyState, Request, Response, Role, Stream, WebSocket,
 };
 
 /// Both ends of a connection in memory, or the errors.
@@ -318,22 +317,43 @@ fn states_are_shown_in_words() {
 #[test]
 fn handles_options_and_errors_may_cross_catch_unwind() {
     fn check<T: UnwindSafe + RefUnwindSafe + Send + Sync>() {}
-    check::<WebSocket>();
+    check::<wsync::AcceptOptions>();
+    check::<wsync::Acceptance>();
     check::<wsync::Background>();
     check::<wsync::BackgroundOptions>();
+    check::<wsync::CloseCode>();
+    check::<wsync::Compression>();
+    check::<wsync::ConnectionEnd>();
+    check::<wsync::ConnectOptions>();
+    check::<wsync::Error>();
+    check::<wsync::ErrorKind>();
+    check::<wsync::Event>();
+    check::<wsync::EventIter<'_>>();
     check::<wsync::Events>();
     check::<wsync::Group>();
+    check::<wsync::IntoMessages>();
     check::<wsync::Message>();
+    check::<wsync::MessageKind>();
+    check::<wsync::Messages<'_>>();
+    check::<wsync::Missed>();
     check::<wsync::Outgoing<'_>>();
+    check::<wsync::Pollable<'_>>();
     check::<wsync::Prepared>();
-    check::<wsync::Stream>();
-    check::<ConnectOptions>();
-    check::<AcceptOptions>();
-    check::<Error>();
-    check::<Proxy>();
-    check::<Request>();
-    check::<Response>();
+    check::<wsync::Proxy>();
+    check::<wsync::ReadyState>();
+    check::<wsync::ReaderThread>();
+    check::<wsync::Reconnect>();
+    check::<wsync::Request>();
+    check::<wsync::Response>();
     check::<wsync::ResponseBuilder>();
-    check::<Acceptance>();
+    check::<wsync::Role>();
+    check::<wsync::Statistics>();
+    check::<wsync::Stream>();
+    check::<wsync::TlsClient>();
+    check::<wsync::TlsServer>();
+    check::<wsync::Traffic>();
+    check::<wsync::Upgraded>();
     check::<wsync::Url>();
+    check::<wsync::WebSocket>();
+    // Not MessageReader and MessageWriter: a panic may leave them in the middle of a message, and they stay on one thread.
 }
