@@ -61,6 +61,8 @@ const MAX_READS_PER_TRY: usize = 16;
 /// The last handle to be dropped closes the connection with code 1001, as far as that goes without waiting; call
 /// [`close`](WebSocket::close) to be sure that all that was sent has arrived.
 ///
+/// `Debug` shows the URL without its query, which may hold secrets.
+///
 /// # The end
 ///
 /// After the connection has ended, every later `recv` reports the same end: `Ok(None)` after the peer's close frame, whatever
@@ -890,7 +892,7 @@ impl WeakWebSocket {
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket")
-            .field("url", &self.url().map(Url::as_str))
+            .field("url", &self.url().map(Url::without_query))
             .field("peer", &self.0.connection.transport().peer_addr().ok())
             .field("state", &self.ready_state())
             .field("protocol", &self.protocol())

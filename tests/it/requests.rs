@@ -308,6 +308,15 @@ fn a_proxy_is_parsed_compared_and_shown_without_its_password() {
 }
 
 #[test]
+fn debug_of_a_connection_shows_no_query() {
+    let (ours, theirs) = Stream::pair();
+    let server = std::thread::spawn(move || WebSocket::accept(theirs).unwrap());
+    let ws = WebSocket::options().connect_over("ws://localhost/chat?token=s3cr3t", ours).unwrap();
+    let shown = format!("{ws:?} {:?}", server.join().unwrap());
+    assert!(shown.contains("ws://localhost/chat") && !shown.contains("s3cr3t"), "{shown}");
+}
+
+#[test]
 fn states_are_shown_in_words() {
     let shown = [ReadyState::Connecting, ReadyState::Open, ReadyState::Closing, ReadyState::Closed];
     assert_eq!(shown.map(|state| state.to_string()), ["connecting", "open", "closing", "closed"]);
