@@ -11,6 +11,9 @@ use crate::protocol::Violation;
 
 /// What the calls of this crate return. `main` may return it, too: an error is then printed in one line.
 ///
+/// An [`Error`] becomes a [`std::io::Error`] by `?`, but not the reverse. So a function that also reads files or the terminal
+/// returns a `std::io::Result` or a `Box<dyn std::error::Error>`.
+///
 /// ```no_run
 /// fn main() -> wsync::Result<()> {
 ///     wsync::WebSocket::connect("wss://example.com/")?.send("hello")
@@ -303,28 +306,32 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+// These two are `Into`, because the compiler lists what is `From` to a user whose `?` does not fit, and the types are private.
+
 /// What the caller is told of a head that is not HTTP/1.1.
-impl From<HeadError> for Error {
-    fn from(error: HeadError) -> Error {
-        let hint = match error {
+#[allow(clippy::from_over_into)]
+impl Into<Error> for HeadError {
+    fn into(self) -> Error {
+        let hint = match self {
             HeadError::Tls { sender: "client" } => ": accept it with TLS, or let it use ws://",
             HeadError::Tls { .. } => ": use wss://",
             HeadError::Malformed(_) => "",
         };
-        Error::new(ErrorKind::Handshake, format!("{error}{hint}"))
+        Error::new(ErrorKind::Handshake, format!("{self}{hint}"))
     }
 }
 
 /// What the caller is told of a peer that broke the protocol; the peer is told [`Violation::close_code`].
-impl From<Violation> for Error {
-    fn from(violation: Violation) -> Error {
-        let code = violation.close_code();
+#[allow(clippy::from_over_into)]
+impl Into<Error> for Violation {
+    fn into(self) -> Error {
+        let code = self.close_code();
         let kind = match code {
             CloseCode::INVALID_PAYLOAD_DATA => ErrorKind::Utf8,
             CloseCode::MESSAGE_TOO_BIG => ErrorKind::TooBig,
             _ => ErrorKind::Protocol,
         };
-        Error::new(kind, format!("the peer broke the protocol (answered with close code {code}): {violation}"))
+        Error::new(kind, format!("the peer broke the protocol (answered with close code {code}): {self}"))
     }
 }
 
@@ -387,6 +394,24 @@ mod tests {
         let outer = error.in_context(ErrorKind::Proxy, "through a proxy");
         assert_eq!(format!("{outer:?}"), "Proxy: through a proxy: cannot connect to example.com:80: reset");
         assert_eq!(outer.get_ref().unwrap().to_string(), "cannot connect to example.com:80: reset");
+    }
+
+    /// They would be listed by the compiler's errors about `?`.
+    #[test]
+    fn no_private_type_is_from() {
+        struct Probe<T>(std::marker::PhantomData<T>);
+        trait Otherwise {
+            const IS_FROM: bool = false;
+        }
+        impl<T> Otherwise for Probe<T> {}
+        impl<T> Probe<T>
+        where
+            Error: From<T>,
+        {
+            const IS_FROM: bool = true;
+        }
+        let are = [Probe::<HeadError>::IS_FROM, Probe::<Violation>::IS_FROM, Probe::<Error>::IS_FROM];
+        assert_eq!(are, [false, false, true]);
     }
 
     #[test]

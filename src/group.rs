@@ -142,6 +142,7 @@ impl Group {
     /// assert_eq!(client.recv()?.unwrap().as_text(), Some("hello"));
     /// # Ok::<(), wsync::Error>(())
     /// ```
+    #[must_use = "these members did not get the message"]
     pub fn send<'a>(&self, message: impl Into<Outgoing<'a>>) -> Vec<Missed> {
         send_to(self.members(), message.into())
     }
@@ -158,6 +159,7 @@ impl Group {
     /// assert!(client.try_recv().is_err());
     /// # Ok::<(), wsync::Error>(())
     /// ```
+    #[must_use = "these members did not get the message"]
     pub fn send_except<'a>(&self, except: &WebSocket, message: impl Into<Outgoing<'a>>) -> Vec<Missed> {
         let except = except.downgrade();
         let members = self.members().into_iter().filter(|ws| !ws.downgrade().is_same(&except));

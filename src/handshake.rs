@@ -37,6 +37,7 @@ pub struct Negotiated {
 /// ```
 /// assert_eq!(wsync::accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 /// ```
+#[must_use]
 pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key);

@@ -17,7 +17,8 @@ const FRAGMENT: usize = 16 * 1024;
 /// `max_message_size` does not bound it. Other threads' receiving calls wait until it is dropped; what was not read of the
 /// message by then is left out.
 ///
-/// Errors of the connection come as [`io::Error`] with the [`Error`](crate::Error) inside.
+/// It stays on the thread that has made it: it is not `Send`. Errors of the connection come as [`io::Error`] with the
+/// [`Error`](crate::Error) inside.
 ///
 /// ```
 /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -42,7 +43,8 @@ pub struct MessageReader<'a> {
 /// What is written goes out in fragments of 16 KiB (RFC 6455 §5.4), with blocking as in
 /// [`send`](crate::WebSocket::send); [`finish`](MessageWriter::finish) ends the message. Other threads' messages wait
 /// meanwhile, never in between; pings, pongs and a close do not. [`send`](crate::WebSocket::send) from the thread that holds
-/// the writer would wait for itself: it is an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput).
+/// the writer would wait for itself: it is an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput). So the writer
+/// stays on the thread that has made it: it is not `Send`.
 ///
 /// Dropping it unfinished closes the connection with code 1011 if a fragment was sent: what was sent cannot be taken back. If
 /// none was sent yet, nothing happens to the connection, and the peer sees nothing of the message.

@@ -57,6 +57,8 @@ use crate::ws_url::Url;
 /// The last handle to be dropped closes the connection with code 1001, as far as that goes without waiting; call
 /// [`close`](WebSocket::close) to be sure that all that was sent has arrived.
 ///
+/// `Debug` shows the URL without its query, which may hold secrets.
+///
 /// # The end
 ///
 /// After the connection has ended, every later `recv` reports the same end: `Ok(None)` after the peer's close frame, whatever
@@ -549,7 +551,8 @@ impl WebSocket {
         self.0.connection.ping(payload)
     }
 
-    /// The keepalive interval; `None` when there is no keepalive. See [`set_ping_interval`](WebSocket::set_ping_interval).
+    /// The keepalive interval; `None` when there is no keepalive. See the example of
+    /// [`set_ping_interval`](WebSocket::set_ping_interval).
     pub fn ping_interval(&self) -> Option<Duration> {
         self.0.connection.ping_interval()
     }
@@ -868,7 +871,7 @@ impl WeakWebSocket {
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket")
-            .field("url", &self.url().map(Url::as_str))
+            .field("url", &self.url().map(Url::without_query))
             .field("peer", &self.0.connection.transport().peer_addr().ok())
             .field("state", &self.ready_state())
             .field("protocol", &self.protocol())

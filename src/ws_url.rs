@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The URL of a connection: normalized, and without user information. [`as_str`](Url::as_str) gives its text, which any URL
-/// library can parse.
+/// library can parse. It may hold secrets in its query, which `Display` and `Debug` show.
 ///
 /// ```
 /// # let (ours, theirs) = wsync::Stream::pair();
@@ -28,6 +28,11 @@ impl Url {
     /// See [the example](Url).
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// For logs and `Debug`: queries often hold tokens.
+    pub(crate) fn without_query(&self) -> &str {
+        self.as_str().split('?').next().unwrap_or_default()
     }
 
     /// `ws` or `wss`.
@@ -88,6 +93,7 @@ mod tests {
         let url = |text: &str| Url::new(url::Url::parse(text).unwrap());
         let full = url("wss://Example.com:8443/a%20b?c=d");
         assert_eq!((full.scheme(), full.host(), full.port()), ("wss", "example.com", 8443));
+        assert_eq!(full.without_query(), "wss://example.com:8443/a%20b");
         assert_eq!((full.path(), full.query()), ("/a%20b", Some("c=d")));
         assert_eq!(full.as_str(), "wss://example.com:8443/a%20b?c=d");
         assert_eq!(format!("{full} {full:?}"), format!("{} Url({})", full.as_str(), full.as_str()));

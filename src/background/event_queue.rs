@@ -267,7 +267,8 @@ impl Events {
     }
 }
 
-/// Events, one after the other: made by [`Events::iter`]. Each `next` blocks as [`Events::recv`] does.
+/// Events, one after the other: made by [`Events::iter`]. Each `next` blocks as [`Events::recv`] does. See the example of
+/// [`Events`].
 #[derive(Debug)]
 #[must_use = "an iterator does nothing by itself"]
 pub struct EventIter<'a>(&'a Events);

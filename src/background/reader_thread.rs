@@ -219,6 +219,10 @@ impl Drop for ReaderThread {
     }
 }
 
+/// A panic of its holder changes nothing of the thread.
+impl std::panic::UnwindSafe for ReaderThread {}
+impl std::panic::RefUnwindSafe for ReaderThread {}
+
 impl std::fmt::Debug for ReaderThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReaderThread").field("ws", &self.ws).field("is_finished", &self.is_finished()).finish()

@@ -207,6 +207,10 @@ fn failed(authority: &str, mut failures: Failures, deadline: &Deadline) -> Error
     }
     let cannot = format!("cannot connect to {authority}");
     match failures.pop() {
+        // The host is an address, which is named already.
+        Some((address, error)) if failures.is_empty() && address.to_string() == authority => {
+            Error::caused(ErrorKind::Connect, cannot, error)
+        }
         Some((address, error)) => {
             let mut tried = list(&failures);
             tried.push(address.to_string());

@@ -113,12 +113,12 @@ fn answers_to_an_upgrade() {
 #[test]
 fn a_head_error_is_a_handshake_error_that_says_what_to_do() {
     let tls = b"\x15\x03\x01";
-    let error = Error::from(HeadParser::response().feed(tls).err().unwrap());
+    let error: Error = HeadParser::response().feed(tls).err().unwrap().into();
     assert_eq!(error.kind(), ErrorKind::Handshake);
     assert!(error.to_string().contains("use wss://"), "{error}");
-    let error = Error::from(HeadParser::request().feed(tls).err().unwrap());
+    let error: Error = HeadParser::request().feed(tls).err().unwrap().into();
     assert!(error.to_string().contains("accept it with TLS"), "{error}");
-    let error = Error::from(HeadParser::response().feed(b"SSH").err().unwrap());
+    let error: Error = HeadParser::response().feed(b"SSH").err().unwrap().into();
     assert_eq!(error.to_string(), "\"SSH\" is not the start of an HTTP/1.1 status line");
 }
 

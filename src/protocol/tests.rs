@@ -189,7 +189,8 @@ fn hex(digits: &str) -> Vec<u8> {
 
 /// P, U, B or F.
 fn letter(violation: &Violation) -> char {
-    match (Error::from(violation.clone()).kind(), u16::from(violation.close_code())) {
+    let error: Error = violation.clone().into();
+    match (error.kind(), u16::from(violation.close_code())) {
         (ErrorKind::Protocol, 1002) => 'P',
         (ErrorKind::Utf8, 1007) => 'U',
         (ErrorKind::TooBig, 1009) => 'B',

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use crate::support::*;
 use wsync::{
-    AcceptOptions, Acceptance, ConnectOptions, Error, ErrorKind, Proxy, ReadyState, Request, Response, Role, Stream,
-    WebSocket,
+    AcceptOptions, Acceptance, ConnectOptions, ErrorKind, Proxy, ReadyState, Request, Response, Role, Stream, WebSocket,
 };
 
 /// Both ends of a connection in memory, or the errors.
@@ -309,6 +308,15 @@ fn a_proxy_is_parsed_compared_and_shown_without_its_password() {
 }
 
 #[test]
+fn debug_of_a_connection_shows_no_query() {
+    let (ours, theirs) = Stream::pair();
+    let server = std::thread::spawn(move || WebSocket::accept(theirs).unwrap());
+    let ws = WebSocket::options().connect_over("ws://localhost/chat?token=s3cr3t", ours).unwrap();
+    let shown = format!("{ws:?} {:?}", server.join().unwrap());
+    assert!(shown.contains("ws://localhost/chat") && !shown.contains("s3cr3t"), "{shown}");
+}
+
+#[test]
 fn states_are_shown_in_words() {
     let shown = [ReadyState::Connecting, ReadyState::Open, ReadyState::Closing, ReadyState::Closed];
     assert_eq!(shown.map(|state| state.to_string()), ["connecting", "open", "closing", "closed"]);
@@ -318,22 +326,43 @@ fn states_are_shown_in_words() {
 #[test]
 fn handles_options_and_errors_may_cross_catch_unwind() {
     fn check<T: UnwindSafe + RefUnwindSafe + Send + Sync>() {}
-    check::<WebSocket>();
+    check::<wsync::AcceptOptions>();
+    check::<wsync::Acceptance>();
     check::<wsync::Background>();
     check::<wsync::BackgroundOptions>();
+    check::<wsync::CloseCode>();
+    check::<wsync::Compression>();
+    check::<wsync::ConnectionEnd>();
+    check::<wsync::ConnectOptions>();
+    check::<wsync::Error>();
+    check::<wsync::ErrorKind>();
+    check::<wsync::Event>();
+    check::<wsync::EventIter<'_>>();
     check::<wsync::Events>();
     check::<wsync::Group>();
+    check::<wsync::IntoMessages>();
     check::<wsync::Message>();
+    check::<wsync::MessageKind>();
+    check::<wsync::Messages<'_>>();
+    check::<wsync::Missed>();
     check::<wsync::Outgoing<'_>>();
+    check::<wsync::Pollable<'_>>();
     check::<wsync::Prepared>();
-    check::<wsync::Stream>();
-    check::<ConnectOptions>();
-    check::<AcceptOptions>();
-    check::<Error>();
-    check::<Proxy>();
-    check::<Request>();
-    check::<Response>();
+    check::<wsync::Proxy>();
+    check::<wsync::ReadyState>();
+    check::<wsync::ReaderThread>();
+    check::<wsync::Reconnect>();
+    check::<wsync::Request>();
+    check::<wsync::Response>();
     check::<wsync::ResponseBuilder>();
-    check::<Acceptance>();
+    check::<wsync::Role>();
+    check::<wsync::Statistics>();
+    check::<wsync::Stream>();
+    check::<wsync::TlsClient>();
+    check::<wsync::TlsServer>();
+    check::<wsync::Traffic>();
+    check::<wsync::Upgraded>();
     check::<wsync::Url>();
+    check::<wsync::WebSocket>();
+    // Not MessageReader and MessageWriter: a panic may leave them in the middle of a message, and they stay on one thread.
 }

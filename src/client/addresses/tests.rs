@@ -233,6 +233,9 @@ fn a_refused_connection_is_an_error_that_names_host_and_address() {
         assert!(error.to_string().starts_with(&format!("cannot connect to h.example:7: {one}: ")), "{error}");
         assert!(error.get_ref().is_some());
     }
+    let error =
+        connect("127.0.0.1", one.port(), None, &within(HOUR), &Cancellation::default()).unwrap_err().to_string();
+    assert_eq!(error.matches("127.0.0.1").count(), 1, "{error}");
     let error = connect("h.example", 7, Some(&[one, other]), &within(HOUR), &Cancellation::default()).unwrap_err();
     assert!(error.to_string().contains(&one.to_string()) && error.to_string().contains(&other.to_string()), "{error}");
 }
