@@ -217,6 +217,7 @@ mod outgoing;
 mod prepared;
 #[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod protocol;
+mod random;
 mod server;
 mod statistics;
 mod sync;

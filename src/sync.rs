@@ -47,6 +47,8 @@ pub(crate) fn spawn<T: Send + 'static>(
 ) -> io::Result<JoinHandle<T>> {
     #[cfg(wsync_shuttle)]
     return Ok(explored::spawn(name, body));
+    #[cfg(test)]
+    thread_limit::take()?;
     #[cfg(not(wsync_shuttle))]
     std::thread::Builder::new().name(name.to_string()).spawn(body)
 }
@@ -60,4 +62,29 @@ pub(crate) fn this_thread() -> ThreadId {
 /// A bound of the usual size, or a small one where schedules are explored: there, few bytes have to reach it.
 pub(crate) const fn bound(usual: usize, explored: usize) -> usize {
     if cfg!(wsync_shuttle) { explored } else { usual }
+}
+
+/// Lets unit tests run out of threads.
+#[cfg(test)]
+pub(crate) mod thread_limit {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    /// Runs `body`, in which this thread can start so many threads.
+    pub fn with<T>(threads: usize, body: impl FnOnce() -> T) -> T {
+        LEFT.set(threads);
+        let result = body();
+        LEFT.set(usize::MAX);
+        result
+    }
+
+    pub fn take() -> io::Result<()> {
+        let left = LEFT.get().checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+        LEFT.set(left);
+        Ok(())
+    }
 }

@@ -205,7 +205,7 @@ impl Backoff {
 }
 
 pub(super) fn random() -> Result<u64> {
-    getrandom::u64().map_err(|error| Error::caused(ErrorKind::Io, "the system gives no random number", error))
+    crate::random::number().map_err(|error| Error::caused(ErrorKind::Io, "the system gives no random number", error))
 }
 
 #[cfg(test)]
@@ -323,5 +323,13 @@ mod tests {
                 && Reconnect::retries_by_default(&through_proxy(Resolve))
         );
         assert!(!Reconnect::retries_by_default(&through_proxy(Proxy)));
+    }
+
+    /// All clients of a server that has restarted would come back at once.
+    #[test]
+    fn without_a_random_number_there_is_no_attempt() {
+        let decision = crate::random::refusal::with(|| backoff(Reconnect::new()).decide(&lost(), random));
+        assert_eq!(decision, Decision::Stop);
+        assert!(matches!(backoff(Reconnect::new()).decide(&lost(), random), Decision::Retry { .. }));
     }
 }
