@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Negotiated, UpgradeRequest};
 use crate::http::{Body, Head, HeadParser, Response, clip, is_informational};
 use crate::protocol::Role;
+use crate::random;
 use crate::transport::{ShutdownHandle, Stream, TlsClient, Transport, connect_tls};
 use crate::upgrade::{EXPECTS_TLS, Upgrade};
 use crate::websocket::{HandshakeInfo, WebSocket};
@@ -314,10 +315,10 @@ fn own_headers(headers: &[(String, String)]) -> Vec<(String, String)> {
 }
 
 fn new_key() -> Result<String> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random)
+    let mut bytes = [0; 16];
+    random::fill(&mut bytes)
         .map_err(|error| Error::caused(ErrorKind::Io, "the system gives no random bytes for a key", error))?;
-    Ok(handshake::key(random))
+    Ok(handshake::key(bytes))
 }
 
 /// Whether a header must not be sent to another scheme, host or port.
@@ -374,5 +375,13 @@ mod tests {
             assert_eq!(shown(kind), format!("Proxy: {text}"));
         }
         assert_eq!(shown(ErrorKind::Timeout), format!("Timeout: {text}"));
+    }
+
+    #[test]
+    fn without_random_bytes_there_is_no_key() {
+        let error = random::refusal::with(new_key).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().starts_with("the system gives no random bytes for a key: "), "{error}");
+        assert_ne!(new_key().unwrap(), new_key().unwrap());
     }
 }

@@ -184,3 +184,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,6 +218,7 @@ mod outgoing;
 mod prepared;
 #[cfg_attr(any(wsync_internals, fuzzing), allow(missing_docs))]
 mod protocol;
+mod random;
 mod server;
 mod sleep_detector;
 mod statistics;

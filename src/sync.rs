@@ -67,6 +67,8 @@ pub(crate) fn spawn_sized<T: Send + 'static>(
 ) -> io::Result<JoinHandle<T>> {
     #[cfg(wsync_shuttle)]
     return Ok(explored::spawn(name, body));
+    #[cfg(test)]
+    thread_limit::take()?;
     #[cfg(not(wsync_shuttle))]
     {
         let builder = std::thread::Builder::new().name(name.to_string());
@@ -102,5 +104,30 @@ pub(crate) mod moved {
 
     pub fn sleep_of_the_machine(length: Duration) {
         SECONDS.fetch_add(length.as_secs(), Ordering::SeqCst);
+    }
+}
+
+/// Lets unit tests run out of threads.
+#[cfg(test)]
+pub(crate) mod thread_limit {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    /// Runs `body`, in which this thread can start so many threads.
+    pub fn with<T>(threads: usize, body: impl FnOnce() -> T) -> T {
+        LEFT.set(threads);
+        let result = body();
+        LEFT.set(usize::MAX);
+        result
+    }
+
+    pub fn take() -> io::Result<()> {
+        let left = LEFT.get().checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+        LEFT.set(left);
+        Ok(())
     }
 }

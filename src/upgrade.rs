@@ -79,7 +79,8 @@ impl Upgrade {
     /// Reads a head; the bytes behind it stay in the buffer.
     pub fn read_head<S: StartLine>(&mut self, parser: &mut HeadParser<S>, deadline: &Deadline) -> Result<Head<S>> {
         loop {
-            let (consumed, head) = parser.feed(self.incoming.plain.unread()).map_err(Into::into)?;
+            let (consumed, head) =
+                parser.feed(self.incoming.plain.unread()).map_err(|error| -> Error { error.into() })?;
             self.incoming.plain.consume(consumed);
             if let Some(head) = head {
                 return Ok(head);

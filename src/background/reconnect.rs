@@ -267,7 +267,7 @@ fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
 }
 
 pub(super) fn random() -> Result<u64> {
-    getrandom::u64().map_err(|error| Error::caused(ErrorKind::Io, "the system gives no random number", error))
+    crate::random::number().map_err(|error| Error::caused(ErrorKind::Io, "the system gives no random number", error))
 }
 
 #[cfg(test)]
@@ -440,5 +440,17 @@ mod tests {
         let mut backoff = backoff(Reconnect::new().retry_if(|_| panic!("asked")));
         assert_eq!(backoff.retry_now(), Decision::Retry { attempt: 1, delay: Duration::ZERO });
         assert_eq!(backoff.attempts(), 1);
+    }
+
+    /// All clients of a server that has restarted would come back at once.
+    #[test]
+    fn without_a_random_number_there_is_no_attempt() {
+        let decision =
+            crate::random::refusal::with(|| backoff(Reconnect::new()).decide(&lost(), random, SystemTime::UNIX_EPOCH));
+        assert_eq!(decision, Decision::Stop);
+        assert!(matches!(
+            backoff(Reconnect::new()).decide(&lost(), random, SystemTime::UNIX_EPOCH),
+            Decision::Retry { .. }
+        ));
     }
 }

@@ -5,10 +5,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use super::thread::limit;
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::sync::moved::sleep_of_the_machine;
+use crate::sync::thread_limit;
 use crate::transport::Stream;
 use crate::websocket::WebSocket;
 
@@ -41,8 +41,8 @@ fn next(chat: &Background) -> Event {
 fn events_and_readers_that_get_no_thread_leave_the_connection_open() {
     let (client, server) = pair();
     let failed = [
-        limit::with(0, || client.events(1, || {}).map(drop)),
-        limit::with(0, || client.spawn_reader(|_| ControlFlow::Break(())).map(drop)),
+        thread_limit::with(0, || client.events(1, || {}).map(drop)),
+        thread_limit::with(0, || client.spawn_reader(|_| ControlFlow::Break(())).map(drop)),
     ];
     for error in failed.map(Result::unwrap_err) {
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
@@ -56,7 +56,7 @@ fn a_connection_in_the_background_that_does_not_get_all_its_threads_leaves_none(
     for threads in 0..3 {
         let (sender, wakes) = channel();
         let wake = move || sender.send(()).unwrap();
-        let error = limit::with(threads, || Background::connect("ws://localhost/", wake)).unwrap_err();
+        let error = thread_limit::with(threads, || Background::connect("ws://localhost/", wake)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         // The wake function is dropped with the last thread.
         assert_eq!(wakes.iter().count(), 0);
@@ -70,7 +70,7 @@ fn closing_before_it_is_open_needs_no_thread_and_wakes_on_another() {
         let _ = blocked.recv();
         Err(Error::new(ErrorKind::Connect, "too late"))
     });
-    limit::with(0, || chat.close(CloseCode::NORMAL, "")).unwrap();
+    thread_limit::with(0, || chat.close(CloseCode::NORMAL, "")).unwrap();
     let Event::End(ConnectionEnd::Failed(error)) = next(&chat) else { panic!() };
     assert_eq!((error.kind(), chat.ready_state()), (ErrorKind::Closed, ReadyState::Closed), "{error}");
     assert_ne!(wakes.recv_timeout(LONG).unwrap(), thread::current().id());
@@ -85,7 +85,7 @@ fn closing_an_open_connection_needs_no_thread_and_wakes_on_another() {
     let (chat, wakes) = in_background(move || Ok(client.take().unwrap()));
     assert!(matches!(next(&chat), Event::Open(_)));
     chat.send("last").unwrap();
-    limit::with(0, || chat.close(4001, "bye")).unwrap();
+    thread_limit::with(0, || chat.close(4001, "bye")).unwrap();
     assert_eq!(server.recv().unwrap(), Some("last".into()));
     assert_eq!((server.recv().unwrap(), server.close_code()), (None, Some(CloseCode::from(4001))));
     let Event::End(end) = next(&chat) else { panic!() };

@@ -8,11 +8,7 @@ use crate::sync::{self, JoinHandle};
 
 /// Starts a thread. If the system gives none, `run` is dropped.
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    #[cfg(test)]
-    let spawned = limit::take().and_then(|()| sync::spawn(name, run));
-    #[cfg(not(test))]
-    let spawned = sync::spawn(name, run);
-    spawned
+    sync::spawn(name, run)
         .map_err(|error| Error::caused(ErrorKind::Io, format_args!("the system gives no thread for the {name}"), error))
 }
 
@@ -30,29 +26,4 @@ pub(super) fn naming<T>(function: &str, call: impl FnOnce() -> T) -> T {
 /// The error of a panic that went through [`naming`].
 pub(super) fn named(panic: &(dyn Any + Send)) -> Error {
     panic.downcast_ref::<Error>().cloned().unwrap_or_else(|| panicked("a thread of the connection", panic))
-}
-
-/// Lets tests run out of threads.
-#[cfg(test)]
-pub(super) mod limit {
-    use std::cell::Cell;
-    use std::io;
-
-    thread_local! {
-        static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-
-    /// Runs `body`, in which this thread can start so many threads.
-    pub fn with<T>(threads: usize, body: impl FnOnce() -> T) -> T {
-        LEFT.set(threads);
-        let result = body();
-        LEFT.set(usize::MAX);
-        result
-    }
-
-    pub fn take() -> io::Result<()> {
-        let left = LEFT.get().checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
-        LEFT.set(left);
-        Ok(())
-    }
 }

@@ -174,6 +174,7 @@ mod tests {
     use super::*;
     use crate::compression::Compression;
     use crate::connection::ConnectionConfig;
+    use crate::connection::outcome::CloseInfo;
     use crate::sync::{Instant, lock};
     use crate::transport::{ReadState, Stream, Transport, WriteState};
 
@@ -215,5 +216,42 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::TooBig);
         assert!(error.to_string().contains("2 messages"), "{error}");
         assert!(kept.is_some(), "it holds the read half");
+    }
+
+    /// The peer has closed, and another thread is answering when the time of this call is over.
+    #[test]
+    fn a_close_that_gives_up_while_the_peers_is_answered_tells_of_a_close() {
+        let (ours, _theirs) = Stream::pair();
+        let ours = connection(ours, Role::Server, ConnectionConfig::default());
+        let info = CloseInfo { code: CloseCode::NORMAL, reason: "bye".to_string() };
+        ours.core().outcome.peer_closed(info);
+        assert_eq!(ours.ready_state(), ReadyState::Closing);
+        ours.close_by(CloseCode::GOING_AWAY, "", Deadline::now("close_timeout")).unwrap();
+        assert_eq!((ours.ready_state(), ours.close_reason()), (ReadyState::Closed, Some("bye")));
+    }
+
+    /// The peer closes by itself, before it has taken what was sent to it.
+    #[test]
+    fn what_is_queued_is_written_before_tcp_ends() {
+        let (ours, theirs) = Stream::pair_with_capacity(10);
+        let ours = connection(ours, Role::Server, ConnectionConfig::default());
+        let theirs = connection(theirs, Role::Client, ConnectionConfig::default());
+        ours.try_send(&"longer than the buffer".into()).unwrap();
+        theirs.begin_close_within(CloseCode::NORMAL, "");
+        let deadline = Deadline::after("timeout", Some(Duration::from_secs(30)));
+        ours.begin_close(CloseCode::NORMAL, "", deadline);
+        assert!(ours.try_finish_close(&deadline).is_none(), "the message is not out");
+        let turn = || Deadline::after("timeout", Some(Duration::from_millis(1)));
+        ours.wait_to_finish_close(&turn());
+        assert!(ours.try_finish_close(&deadline).is_none());
+        let peer = std::thread::spawn(move || {
+            let message = theirs.receive(&Deadline::NEVER).unwrap();
+            (message, theirs.receive(&Deadline::NEVER).unwrap(), theirs.close_code())
+        });
+        while ours.try_finish_close(&deadline).is_none() {
+            ours.wait_to_finish_close(&deadline);
+        }
+        let received = (Some("longer than the buffer".into()), None, Some(CloseCode::NORMAL));
+        assert_eq!(peer.join().unwrap(), received);
     }
 }

@@ -80,6 +80,7 @@ fn a_group_closes_members_that_answer_and_aborts_the_others_after_the_timeout() 
     }
     drop((gone, gone_server));
     assert_eq!(group.members().len(), 2);
+    assert_eq!(format!("{group:?}"), "Group { len: 2, .. }");
     let (started, is_started) = mpsc::channel();
     let reading = thread::spawn(move || {
         started.send(()).unwrap();

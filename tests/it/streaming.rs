@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Layer, both_ends, mixed_text, options};
+use crate::support::{Layer, both_ends, kind, mixed_text, options, spawn, wait_for};
 use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Message, MessageKind, Outgoing, Prepared, WebSocket};
 
 fn client_and_server(compression: Compression, max_message_size: usize) -> (WebSocket, WebSocket) {
@@ -143,6 +143,24 @@ fn a_close_does_not_wait_for_the_end_of_a_message_in_parts() {
     assert_eq!(reading.join().unwrap(), (None, Some(CloseCode::GOING_AWAY)));
     message.write_all(&[2; 100]).unwrap();
     assert_eq!(message.finish().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_close_inside_a_message_ends_its_reader() {
+    let (client, server) = client_and_server(Compression::off(), 1000);
+    let mut writer = client.send_writer(MessageKind::Text).unwrap();
+    writer.write_all(b"begun").unwrap();
+    writer.flush().unwrap();
+    let closing = client.clone();
+    let closing = spawn("close", move || closing.close(1000, "").unwrap());
+    let mut reader = server.recv_reader().unwrap().unwrap();
+    let mut bytes = Vec::new();
+    let error = reader.read_to_end(&mut bytes).unwrap_err();
+    assert!(error.to_string().contains("closed the connection inside a message"), "{error}");
+    assert_eq!(bytes, b"begun");
+    drop(reader);
+    assert_eq!(kind(server.recv()), Ok(None));
+    wait_for(closing);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::sync::thread_limit;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -250,4 +251,32 @@ fn no_time_left_is_a_timeout_and_never_a_panic() {
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(error.to_string().contains("h.example:7"), "{error}");
     }
+}
+
+#[test]
+fn without_a_thread_no_address_is_tried_and_each_is_named() {
+    let list = addresses(&["1.1.1.1:1", "[::1]:1"]);
+    let deadline = within(HOUR);
+    let failures = thread_limit::with(0, || {
+        race(&list, HOUR, &deadline, &Cancellation::default(), |_| -> io::Result<()> { unreachable!() })
+    });
+    let failures = failures.unwrap_err();
+    assert_eq!(failures.iter().map(|(address, _)| *address).collect::<Vec<_>>(), list);
+    let error = failed("a.example:1", failures, &deadline);
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(error.to_string().starts_with("cannot connect to a.example:1: 1.1.1.1:1: "), "{error}");
+    let error = thread_limit::with(0, || {
+        resolve_with("a.example", 1, &deadline, &Cancellation::default(), |_, _| unreachable!())
+    })
+    .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Resolve);
+    assert_eq!(failed("a.example:1", Failures::new(), &deadline).to_string(), "cannot connect to a.example:1");
+}
+
+#[test]
+fn a_resolver_that_panics_is_an_error() {
+    let error =
+        resolve_with("a.example", 1, &within(HOUR), &Cancellation::default(), |_, _| panic!("on purpose")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Resolve);
+    assert!(error.to_string().ends_with("the resolver panicked"), "{error}");
 }

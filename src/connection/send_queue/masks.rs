@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Role;
+use crate::random;
 
 /// Gives each frame a fresh mask.
 pub(crate) struct Masks {
@@ -26,7 +27,7 @@ impl Masks {
         }
         if self.pool.is_empty() {
             self.pool.resize(Masks::POOL, 0);
-            if let Err(error) = getrandom::fill(&mut self.pool) {
+            if let Err(error) = random::fill(&mut self.pool) {
                 self.pool.clear();
                 return Err(Error::caused(ErrorKind::Io, "the system gives no random bytes for a mask", error));
             }

@@ -3,8 +3,8 @@
 //! Properties of the backends that are easy to get wrong, each seen in a test or in a backend's source:
 //! - `Ok(0)` means close_notify or a bare FIN; it was a bare FIN if TLS has read the end of its input.
 //! - The first error is kept: after a bad record a backend may go on with `Ok(0)`.
-//! - A write may need to read (TLS 1.2 renegotiation, SChannel). Inside a write TLS gets nothing to read but `WouldBlock`; the
-//!   plain bytes that must be read first go to a bounded stash, which the next `decrypt` returns.
+//! - A write may need input first (TLS 1.2 renegotiation, SChannel). There is none that a reader has not given to TLS: `decrypt`
+//!   leaves none behind. So a write gets `WouldBlock`, its output goes out, and the writer tries again.
 //! - `WouldBlock` although there was input is fatal: waiting for the socket could last for ever.
 
 use std::io::{self, Read, Write};
@@ -20,15 +20,11 @@ use super::engine_io::EngineIo;
 /// The plain bytes of the longest record. Reads have room for it, so that no plain bytes stay inside TLS, where waiting for
 /// the socket would not find them; writes are cut at it, so that each makes one record.
 const RECORD: usize = 16 * 1024;
-/// Plain bytes that writes may have to read before they can go on.
-const MAX_STASHED: usize = 256 * 1024;
 /// Output of TLS itself (answers to key updates) that may wait to be written.
 const MAX_OUTPUT: usize = 256 * 1024;
 
 pub(crate) struct Engine {
     tls: TlsStream<EngineIo>,
-    /// Plain bytes that a write had to read.
-    stash: Vec<u8>,
     /// The first error; the kind and text of every later one.
     failure: Option<(io::ErrorKind, String)>,
     /// How much output of TLS itself was reported by `TlsOutput`: the caller reads on while it is written.
@@ -37,16 +33,13 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(super) fn new(tls: TlsStream<EngineIo>) -> Engine {
-        Engine { tls, stash: Vec::new(), failure: None, reported_output: 0 }
+        Engine { tls, failure: None, reported_output: 0 }
     }
 
     /// Takes the encrypted bytes, and decrypts all of them, or until the room in `plain` is used well. `None`: it needs more
     /// from the socket.
     pub fn decrypt(&mut self, cipher: &mut ReadBuffer, plain: &mut ReadBuffer) -> io::Result<Option<Received>> {
         self.take_input(cipher);
-        if self.take_stash(plain) {
-            return Ok(Some(Received::Bytes));
-        }
         self.check()?;
         match self.decrypt_input(plain)? {
             Some(received) => Ok(Some(received)),
@@ -60,12 +53,6 @@ impl Engine {
         if !cipher.is_empty() {
             std::mem::swap(&mut self.tls.get_mut().inbound, cipher);
         }
-    }
-
-    fn take_stash(&mut self, plain: &mut ReadBuffer) -> bool {
-        let stash = std::mem::take(&mut self.stash);
-        plain.push(&stash);
-        !stash.is_empty()
     }
 
     /// Reads records until the input is used up. An error or the end behind good bytes is left for the next call.
@@ -165,49 +152,24 @@ impl Engine {
         Ok(taken)
     }
 
-    /// `None`: TLS needs input before it can write. If there is none, its output goes out and the caller comes again.
+    /// `None`: TLS needs input before it can write. Its output goes out, and the caller comes again.
     fn encrypt_record(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        loop {
-            self.tls.get_mut().in_write = true;
-            let written = self.tls.write(bytes);
-            self.tls.get_mut().in_write = false;
-            match written {
-                Ok(0) => return Err(self.fail(io::ErrorKind::WriteZero.into())),
-                Ok(count) => return Ok(Some(count)),
-                Err(error) if is_wait_over(&error) => {
-                    if !self.read_for_write()? {
-                        return Ok(None);
-                    }
-                }
-                Err(error) => return Err(self.fail(error)),
-            }
+        self.tls.get_mut().in_write = true;
+        let written = self.tls.write(bytes);
+        self.tls.get_mut().in_write = false;
+        match written {
+            Ok(0) => Err(self.fail(io::ErrorKind::WriteZero.into())),
+            Ok(count) => Ok(Some(count)),
+            Err(error) if is_wait_over(&error) => Ok(None),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
-    /// Reads into the stash on behalf of a write; returns whether any input was used.
-    fn read_for_write(&mut self) -> io::Result<bool> {
-        if self.stash.len() >= MAX_STASHED || self.tls.get_ref().inbound.is_empty() {
-            return Ok(false);
-        }
-        let mut plain = ReadBuffer::default();
-        plain.reserve(RECORD);
-        let before = self.tls.get_mut().inbound.unread().len();
-        if let Some(count @ 1..) = self.read(&mut plain)? {
-            plain.filled(count);
-            self.stash.extend_from_slice(plain.unread());
-        }
-        Ok(self.tls.get_mut().inbound.unread().len() < before)
-    }
-
-    /// Moves what TLS has written.
+    /// Moves what TLS has written to `out`, which is empty.
     pub fn take_output(&mut self, out: &mut Vec<u8>) {
+        debug_assert!(out.is_empty());
         self.reported_output = 0;
-        let outbound = &mut self.tls.get_mut().outbound;
-        if out.is_empty() {
-            std::mem::swap(out, outbound);
-        } else {
-            out.append(outbound);
-        }
+        std::mem::swap(out, &mut self.tls.get_mut().outbound);
     }
 
     pub fn close_notify(&mut self) {

@@ -135,7 +135,7 @@ fn run(client: &WebSocket, server: &WebSocket, seed: u64) {
     assert_eq!((client.close_code(), server.close_code()), (code(4000), code(4000)));
 }
 
-/// Eight connections at once; with `WSYNC_SOAK_SECONDS=600`, others after them, for so long.
+/// Eight connections at once, in memory, over TCP, TLS 1.2 and TLS 1.3; with `WSYNC_SOAK_SECONDS=600`, others after them, for so long.
 #[test]
 fn everything_at_once_arrives_once_and_in_order() {
     let seconds: u64 = std::env::var("WSYNC_SOAK_SECONDS").map_or(0, |seconds| seconds.parse().unwrap());
@@ -158,9 +158,10 @@ fn eight_at_once(first: u64) {
                     _ => options().compression(Compression::default().client_no_context_takeover(true)),
                 };
                 let (client, server) = match seed % 4 {
-                    0 | 1 => in_memory(&client, &AcceptOptions::new()),
-                    2 => both_ends(Layer::Plain, &client, &AcceptOptions::new()),
-                    _ => both_ends(Layer::Tls12, &client, &AcceptOptions::new()),
+                    0 => in_memory(&client, &AcceptOptions::new()),
+                    1 => both_ends(Layer::Plain, &client, &AcceptOptions::new()),
+                    2 => both_ends(Layer::Tls12, &client, &AcceptOptions::new()),
+                    _ => both_ends(Layer::Tls13, &client, &AcceptOptions::new()),
                 };
                 run(&client, &server, seed + 1);
             })

@@ -11,6 +11,8 @@ pub mod log;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod tls;
+#[cfg(target_os = "linux")]
+pub mod tls_bridge;
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
@@ -200,12 +202,18 @@ pub fn pair(side: Side, layer: Layer) -> (WebSocket, Peer) {
     }
 }
 
-/// Two [`WebSocket`]s of this crate that are connected to each other: the client and the server.
+/// Two [`WebSocket`]s of this crate that are connected to each other: the client and the server. TLS 1.3, which the server does
+/// not have here, is ended in front of it.
 pub fn both_ends(layer: Layer, client: &ConnectOptions, server: &AcceptOptions) -> (WebSocket, WebSocket) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("{}://{}/", scheme(layer), listener.local_addr().unwrap());
-    let server = acceptor(layer, server);
-    let accepting = spawn("accept", move || server.accept(listener.accept().unwrap().0).unwrap());
+    let server = if layer == Layer::Tls13 { server.clone() } else { acceptor(layer, server) };
+    let accepting = spawn("accept", move || {
+        let stream = listener.accept().unwrap().0;
+        #[cfg(target_os = "linux")]
+        let stream = if layer == Layer::Tls13 { tls_bridge::accept_tls13(stream) } else { stream };
+        server.accept(stream).unwrap()
+    });
     (client.connect(&url).unwrap(), wait_for(accepting))
 }
 

@@ -1,0 +1,132 @@
+//! What a connection does to which the system gives no thread, or no random bytes.
+
+use std::thread;
+
+use super::*;
+use crate::error::{Error, ErrorKind};
+use crate::random::refusal;
+use crate::sync::thread_limit;
+use crate::transport::Stream;
+
+const LONG: Option<Duration> = Some(Duration::from_secs(30));
+
+fn open(stream: Stream, role: Role) -> Connection {
+    let (reading, writing) = (ReadState::default(), WriteState::default());
+    let deflate = DeflateParameters {
+        client_no_context_takeover: false,
+        server_no_context_takeover: false,
+        client_max_window_bits: 15,
+        server_max_window_bits: 15,
+    };
+    let compression = Compression::default().threshold(1000);
+    let transport = Transport::plain(stream).unwrap();
+    Connection::new(transport, reading, writing, role, Some(deflate), &compression, ConnectionConfig::default())
+}
+
+/// A client and its server, with so many bytes of buffer in each direction.
+fn pair(capacity: usize) -> (Connection, Connection) {
+    let (ours, theirs) = Stream::pair_with_capacity(capacity);
+    (open(ours, Role::Client), open(theirs, Role::Server))
+}
+
+fn kind<T>(result: Result<T>) -> std::result::Result<T, ErrorKind> {
+    result.map_err(|error| error.kind())
+}
+
+#[test]
+fn a_receiving_call_writes_what_no_thread_can_be_had_for() {
+    let (ours, theirs) = pair(10);
+    thread_limit::with(0, || {
+        ours.try_send(&"longer than the buffer".into()).unwrap();
+        assert!(ours.buffered() > 0);
+        // It answers only what it has received.
+        let peer = thread::spawn(move || {
+            let message = theirs.receive(&Deadline::NEVER).unwrap().unwrap();
+            theirs.send_message(&(&message).into()).unwrap();
+            theirs
+        });
+        let answer = ours.receive(&Deadline::after("bound", LONG)).unwrap();
+        assert_eq!(answer, Some("longer than the buffer".into()));
+        peer.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_until_all_is_written_writes_it_where_no_thread_can_be_had() {
+    let (ours, theirs) = pair(10);
+    thread_limit::with(0, || {
+        ours.try_send(&"longer than the buffer".into()).unwrap();
+        let peer = thread::spawn(move || theirs.receive(&Deadline::NEVER).unwrap());
+        ours.send().flush(&Deadline::after("bound", LONG)).unwrap();
+        assert_eq!(ours.buffered(), 0);
+        assert_eq!(peer.join().unwrap(), Some("longer than the buffer".into()));
+    });
+}
+
+/// Nobody writes, and nobody will: then the caller itself gives up the frames.
+#[test]
+fn a_message_that_is_left_behind_can_be_withdrawn() {
+    let (ours, theirs) = pair(10);
+    thread_limit::with(0, || ours.try_send(&"longer than the buffer".into()).unwrap());
+    let end = lock(&ours.send().queue).end();
+    let error = Error::new(ErrorKind::Timeout, "no room");
+    let withdrawn = ours.send().withdraw(end, error, || panic!("nobody holds the write half"));
+    assert_eq!(kind(withdrawn), Err(ErrorKind::Timeout));
+    assert_eq!(kind(ours.send_message(&"again".into())), Err(ErrorKind::Closed));
+    drop(ours);
+    assert_eq!(kind(theirs.receive(&Deadline::after("bound", LONG))), Err(ErrorKind::Io), "a part of it");
+}
+
+/// Our answer to the peer's close does not fit, and the call may not wait.
+#[test]
+fn without_a_thread_the_answer_to_a_close_is_given_up() {
+    let (ours, theirs) = pair(4);
+    theirs.begin_close_within(CloseCode::NORMAL, "");
+    thread_limit::with(0, || assert_eq!(kind(ours.receive(&Deadline::now("try_recv"))), Ok(None)));
+    assert_eq!((ours.close_code(), ours.ready_state()), (Some(CloseCode::NORMAL), ReadyState::Closed));
+    assert_eq!(kind(theirs.receive(&Deadline::after("bound", LONG))), Ok(None));
+    assert_eq!(theirs.close_code(), Some(CloseCode::ABNORMAL_CLOSURE), "part of the answer came, and then the end");
+}
+
+/// A frame whose mask is not random would be worse than none. Masks that were made before serve.
+#[test]
+fn without_random_bytes_nothing_is_sent() {
+    let (ours, theirs) = pair(1 << 20);
+    refusal::with(|| {
+        let (long, large) = ([7; 2000], [7; 100_000]);
+        let large = Outgoing::from(&large).uncompressed();
+        for message in ["short".into(), Outgoing::from(&long)] {
+            assert_eq!(kind(ours.send_message(&message)), Err(ErrorKind::Io));
+            assert_eq!(kind(ours.try_send(&message)), Err(ErrorKind::Io));
+            assert_eq!(kind(ours.send_all([message].into_iter())), Err(ErrorKind::Io));
+        }
+        assert_eq!(kind(ours.ping(b"")), Err(ErrorKind::Io));
+        ours.set_ping_interval(Some(Duration::from_secs(60)));
+        // It is compressed: the mask is taken before its fragment.
+        let mut parts = ours.send_parts(MessageKind::Text).unwrap();
+        assert_eq!(kind(parts.send(&[b'x'; 2000], crate::protocol::Fin::Last)), Err(ErrorKind::Io));
+        parts.uncompressed();
+        assert_eq!(kind(parts.send(&[b'x'; 2000], crate::protocol::Fin::Last)), Err(ErrorKind::Io));
+        drop(parts);
+        assert_eq!((ours.buffered(), ours.ready_state()), (0, ReadyState::Open), "nothing of it was queued");
+        assert_eq!(kind(theirs.receive(&Deadline::now("try_recv"))), Err(ErrorKind::WouldBlock));
+        // The header of a direct message would stand in a batch without its payload.
+        assert_eq!(kind(ours.send_message(&large)), Err(ErrorKind::Io));
+        assert_eq!(ours.ready_state(), ReadyState::Closing);
+    });
+    assert_eq!(kind(ours.send_message(&"again".into())), Err(ErrorKind::Closed));
+}
+
+#[test]
+fn without_random_bytes_a_ping_is_answered_by_no_pong_and_a_close_by_no_frame() {
+    let (ours, theirs) = pair(1 << 20);
+    theirs.ping(b"ping").unwrap();
+    refusal::with(|| {
+        assert_eq!(kind(ours.receive(&Deadline::now("try_recv"))), Err(ErrorKind::WouldBlock));
+        assert_eq!(ours.ready_state(), ReadyState::Closing, "the pong was given up, and so sending");
+    });
+    let (ours, theirs) = pair(1 << 20);
+    theirs.begin_close_within(CloseCode::NORMAL, "");
+    refusal::with(|| assert_eq!(kind(ours.receive(&Deadline::after("bound", LONG))), Ok(None)));
+    assert_eq!(ours.close_code(), Some(CloseCode::NORMAL));
+}
