@@ -342,6 +342,9 @@ impl WebSocket {
     /// # }
     /// ```
     ///
+    /// On Windows it has `as_socket` and `as_raw_socket` in place of `as_fd` and `as_raw_fd`. There, a poller does not notice an
+    /// [`abort`](WebSocket::abort) by another thread until the peer ends its side, too.
+    ///
     /// In a glib main loop, such as GTK's, `receive` runs once and then whenever the socket is readable. (Not compiled here; it
     /// was tried with glib 0.21.)
     ///
@@ -432,7 +435,7 @@ impl WebSocket {
 
     /// Drops the connection now, without a closing handshake, and wakes every blocked call. That call and later ones fail with
     /// [`Closed`](ErrorKind::Closed); messages that had arrived can still be received. Never blocks. A peer that is stuck in sending may notice only when the
-    /// last handle is dropped. On Windows it does not wake blocked calls yet.
+    /// last handle is dropped.
     pub fn abort(&self) {
         self.0.connection.abort();
     }

@@ -115,7 +115,7 @@ impl Proxy {
 }
 
 /// Asks the proxy at the other end of the stream for a connection to the target. Reads nothing that comes behind the proxy's
-/// answer.
+/// answer. The stream's mode and timeouts are changed: what takes it over next sets its own.
 pub(crate) fn tunnel(proxy: &Proxy, stream: &TcpStream, target: &Target, deadline: &Deadline) -> Result<()> {
     log::debug!("asking {proxy:?} for {}", target.authority());
     let unusable = |error| Error::caused(ErrorKind::Io, "the stream to the proxy is not usable", error);
@@ -127,8 +127,7 @@ pub(crate) fn tunnel(proxy: &Proxy, stream: &TcpStream, target: &Target, deadlin
         Scheme::Socks5h => socks::connect(&wire, &socks::Destination::named(target), target.port)?,
     }
     log::debug!("{proxy:?} leads to {}", target.authority());
-    let unbounded = stream.set_read_timeout(None).and_then(|()| stream.set_write_timeout(None));
-    unbounded.map_err(|error| Error::caused(ErrorKind::Io, "cannot reset the timeouts of a socket", error))
+    Ok(())
 }
 
 /// See [`Proxy::new`].

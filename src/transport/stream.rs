@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 #[cfg(windows)]
 use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket, RawSocket};
+#[cfg(not(windows))]
 use std::time::Duration;
 
 use super::memory::MemoryStream;
@@ -174,10 +175,12 @@ impl SystemStream {
         on_either!(self, stream => stream.set_nonblocking(on))
     }
 
+    #[cfg(not(windows))]
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         on_either!(self, stream => stream.set_read_timeout(timeout))
     }
 
+    #[cfg(not(windows))]
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         on_either!(self, stream => stream.set_write_timeout(timeout))
     }
