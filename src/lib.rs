@@ -147,7 +147,8 @@
 //! - No call is stuck for good: [`abort`](WebSocket::abort) from any thread wakes all others, [`close`](WebSocket::close) has a
 //!   bound by default, and [`send_timeout`](ConnectOptions::send_timeout) bounds a `send`. A call that would wait for its own
 //!   thread is an error of kind [`InvalidInput`](ErrorKind::InvalidInput).
-//! - On Windows blocked calls are not woken yet: the README's section on platforms says what is known.
+//!
+//! - A program whose `main` is not Rust's may have to ignore the signal SIGPIPE: see the README's section on platforms.
 //!
 //! How it works inside is described in ARCHITECTURE.md in the repository.
 //!

@@ -31,7 +31,7 @@ use record_marks::RecordMarks;
 pub(crate) use stream::ShutdownHandle;
 pub use stream::{Listener, Pollable, Stream};
 pub use tls::{TlsClient, TlsServer};
-use wait::{Socket, SocketTimeout};
+use wait::{Socket, WaitState};
 
 /// Plain bytes that are encrypted before the first of them is written.
 const TLS_BATCH: usize = 64 * 1024;
@@ -63,7 +63,7 @@ pub(crate) struct ReadState {
     pub plain: ReadBuffer,
     /// Encrypted bytes between the socket and the engine.
     cipher: ReadBuffer,
-    timeout: SocketTimeout,
+    waiting: WaitState,
 }
 
 /// The writing half: encrypted bytes that the socket has not taken yet.
@@ -73,7 +73,7 @@ pub(crate) struct WriteState {
     /// How much of `cipher` the socket has taken.
     written: usize,
     marks: RecordMarks,
-    timeout: SocketTimeout,
+    waiting: WaitState,
     sent: u64,
 }
 
@@ -176,15 +176,15 @@ impl Transport {
     /// Reads once into `incoming.plain`, waiting at most `wait` (`None`: without a bound, zero: not at all). The wait may end
     /// early.
     pub fn read(&self, incoming: &mut ReadState, wait: Option<Duration>) -> io::Result<Received> {
-        let ReadState { plain, cipher, timeout } = incoming;
+        let ReadState { plain, cipher, waiting } = incoming;
         let Some(tls) = &self.tls else {
-            return self.read_buffer(plain, timeout, wait);
+            return self.read_buffer(plain, waiting, wait);
         };
         // What the engine holds already comes first; then at most one read of the socket.
         if let Some(received) = lock(tls).decrypt(cipher, plain)? {
             return Ok(received);
         }
-        match self.read_buffer(cipher, timeout, wait)? {
+        match self.read_buffer(cipher, waiting, wait)? {
             Received::Bytes => {}
             Received::End => lock(tls).end(),
             other @ (Received::Nothing | Received::Partial | Received::TlsOutput) => return Ok(other),
@@ -204,7 +204,7 @@ impl Transport {
         into: &mut [u8],
         wait: Duration,
     ) -> io::Result<(Received, usize)> {
-        self.read_socket(into, &mut incoming.timeout, Some(wait))
+        self.read_socket(into, &mut incoming.waiting, Some(wait))
     }
 
     /// Frees the reading buffers that bursts have grown, while nothing comes.
@@ -284,10 +284,10 @@ impl Transport {
     fn read_buffer(
         &self,
         buffer: &mut ReadBuffer,
-        timeout: &mut SocketTimeout,
+        waiting: &mut WaitState,
         wait: Option<Duration>,
     ) -> io::Result<Received> {
-        let (received, count) = self.read_socket(buffer.room(), timeout, wait)?;
+        let (received, count) = self.read_socket(buffer.room(), waiting, wait)?;
         buffer.filled(count);
         Ok(received)
     }
@@ -295,10 +295,10 @@ impl Transport {
     fn read_socket(
         &self,
         into: &mut [u8],
-        timeout: &mut SocketTimeout,
+        waiting: &mut WaitState,
         wait: Option<Duration>,
     ) -> io::Result<(Received, usize)> {
-        match self.socket.read(into, wait, timeout) {
+        match self.socket.read(into, wait, waiting) {
             Ok(0) => Ok((Received::End, 0)),
             Ok(count) => Ok((Received::Bytes, count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Received::Nothing, 0)),
@@ -307,7 +307,7 @@ impl Transport {
     }
 
     fn write_socket(&self, bytes: &[u8], wire: &mut WriteState, wait: Option<Duration>) -> io::Result<usize> {
-        match self.socket.write(bytes, wait, &mut wire.timeout)? {
+        match self.socket.write(bytes, wait, &mut wire.waiting)? {
             0 => Err(io::ErrorKind::WriteZero.into()),
             count => {
                 wire.sent += count as u64;

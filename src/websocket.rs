@@ -483,6 +483,9 @@ impl WebSocket {
     /// # }
     /// ```
     ///
+    /// On Windows it has `as_socket` and `as_raw_socket` in place of `as_fd` and `as_raw_fd`. There, a poller does not notice an
+    /// [`abort`](WebSocket::abort) by another thread until the peer ends its side, too.
+    ///
     /// An event loop that cannot watch a socket, such as winit's or egui's, needs a thread that receives:
     /// [`Background`](crate::Background#event-loops) and [`events`](WebSocket::events) have it. A glib main loop, such as GTK's,
     /// can watch: here `receive` runs once and then whenever the socket is readable. (Not compiled here; it was tried with
@@ -624,7 +627,7 @@ impl WebSocket {
 
     /// Drops the connection now, without a closing handshake, and wakes every blocked call. That call and later ones fail with
     /// [`Closed`](ErrorKind::Closed); messages that had arrived can still be received. Never blocks. A peer that is stuck in
-    /// sending may notice only when the last handle is dropped. On Windows it does not wake blocked calls yet.
+    /// sending may notice only when the last handle is dropped.
     ///
     /// ```
     /// # let (ours, theirs) = wsync::Stream::pair();

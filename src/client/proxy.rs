@@ -116,7 +116,7 @@ impl Proxy {
 }
 
 /// Asks the proxy at the other end of the stream for a connection to the target. Reads nothing that comes behind the proxy's
-/// answer.
+/// answer. The stream's mode and timeouts are changed: what takes it over next sets its own.
 pub(crate) fn tunnel(
     proxy: &Proxy,
     stream: &TcpStream,
@@ -136,8 +136,7 @@ pub(crate) fn tunnel(
         Scheme::Socks5h => socks::connect(&wire, &socks::Destination::named(target), target.port)?,
     }
     log::debug!("{proxy:?} leads to {}", target.authority());
-    let unbounded = stream.set_read_timeout(None).and_then(|()| stream.set_write_timeout(None));
-    unbounded.map_err(|error| Error::caused(ErrorKind::Io, "cannot reset the timeouts of a socket", error))
+    Ok(())
 }
 
 /// See [`Proxy::new`].

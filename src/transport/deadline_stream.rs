@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::stream::Stream;
-use super::wait::{Socket, SocketTimeout};
+use super::wait::{Socket, WaitState};
 use crate::deadline::Deadline;
 
 /// A stream of which every read and write ends at the deadline, with kind `WouldBlock`: TLS libraries take that for "not
@@ -25,16 +25,16 @@ impl DeadlineStream {
     }
 
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        by_deadline(&self.deadline, |wait| self.socket.read(into, wait, &mut SocketTimeout::Unknown))
+        by_deadline(&self.deadline, |wait| self.socket.read(into, wait, &mut WaitState::default()))
     }
 
     /// At least one byte of what the next `read` returns.
     pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
-        by_deadline(&self.deadline, |wait| self.socket.peek(into, wait, &mut SocketTimeout::Unknown))
+        by_deadline(&self.deadline, |wait| self.socket.peek(into, wait, &mut WaitState::default()))
     }
 
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        by_deadline(&self.deadline, |wait| self.socket.write(bytes, wait, &mut SocketTimeout::Unknown))
+        by_deadline(&self.deadline, |wait| self.socket.write(bytes, wait, &mut WaitState::default()))
     }
 }
 

@@ -293,10 +293,12 @@ impl SystemStream {
         on_either!(self, stream => stream.set_nonblocking(on))
     }
 
+    #[cfg(not(windows))]
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         on_either!(self, stream => stream.set_read_timeout(timeout))
     }
 
+    #[cfg(not(windows))]
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         on_either!(self, stream => stream.set_write_timeout(timeout))
     }

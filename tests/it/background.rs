@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Layer, both_ends};
+use crate::support::{Layer, both_ends, read_beside};
 use wsync::{
     AcceptOptions, Background, BackgroundOptions, CloseCode, Compression, ConnectOptions, ConnectionEnd, ErrorKind,
     Event, Events, Message, ReadyState, Reconnect, Response, WebSocket,
@@ -363,14 +363,14 @@ fn a_lost_connection_is_reconnected_and_keeps_queued_messages() {
 fn a_partly_sent_message_is_sent_first_on_the_next_connection() {
     let (listener, url) = listen();
     let chat = background_options().connect(&url, || {}).unwrap();
-    let mut stream = listener.accept().unwrap().0;
+    let stream = listener.accept().unwrap().0;
     let server = WebSocket::accept(stream.try_clone().unwrap()).unwrap();
     opened(chat.events());
     let large = vec![7; 12 << 20];
     chat.send(large.clone()).unwrap();
     chat.send("next").unwrap();
     // Sending has begun, and the message is larger than the buffers of the system.
-    stream.read_exact(&mut [0]).unwrap();
+    read_beside(&stream, &mut [0]);
     server.abort();
     assert!(matches!(next(chat.events()), Event::Reconnecting { .. }));
     let server = accept(&listener);

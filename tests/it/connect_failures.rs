@@ -96,18 +96,11 @@ fn connect_timeout_ends_the_wait_for_a_body() {
 fn a_connection_that_ends_during_the_handshake_is_an_error_that_names_the_stage() {
     on_every_layer(|layer| {
         type Script = fn(Peer);
-        let ends: [(&str, Script, ErrorKind, &str); 6] = [
-            ("FIN", |mut peer| (peer.read_head(), peer.cut(), peer.rest(), ()).3, ErrorKind::Handshake, "before"),
-            (
-                "proper end",
-                |mut peer| (peer.read_head(), peer.end(), peer.rest(), ()).3,
-                ErrorKind::Handshake,
-                "before",
-            ),
-            ("half and FIN", |mut peer| half(&mut peer, Peer::cut), ErrorKind::Handshake, "middle"),
-            ("half and proper end", |mut peer| half(&mut peer, Peer::end), ErrorKind::Handshake, "middle"),
-            ("RST", Peer::reset, ErrorKind::Io, "handshake"),
-            ("half and RST", |mut peer| (peer.write(b"HTTP/1.1 101 Swit"), peer.reset()).1, ErrorKind::Io, "handshake"),
+        let ends: [(&str, Script, &str); 4] = [
+            ("FIN", |mut peer| (peer.read_head(), peer.cut(), peer.rest(), ()).3, "before"),
+            ("proper end", |mut peer| (peer.read_head(), peer.end(), peer.rest(), ()).3, "before"),
+            ("half and FIN", |mut peer| half(&mut peer, Peer::cut), "middle"),
+            ("half and proper end", |mut peer| half(&mut peer, Peer::end), "middle"),
         ];
         fn half(peer: &mut Peer, end: fn(&mut Peer)) {
             peer.read_head();
@@ -115,15 +108,28 @@ fn a_connection_that_ends_during_the_handshake_is_an_error_that_names_the_stage(
             end(peer);
             peer.rest();
         }
-        for (name, script, expected, place) in ends {
-            let server = Server::new(layer, script);
-            let error = options().connect(&server.url).unwrap_err();
-            assert_eq!(error.kind(), expected, "{name}: {error}");
-            let shown = error.to_string();
-            assert!(shown.contains(place) && shown.contains("127.0.0.1"), "{name}: {error}");
-            server.join();
+        for (name, script, place) in ends {
+            check_end(layer, name, script, ErrorKind::Handshake, place);
         }
     });
+}
+
+#[test]
+fn a_reset_during_the_handshake_is_an_error_that_names_the_stage() {
+    on_every_layer(|layer| {
+        check_end(layer, "RST", Peer::reset, ErrorKind::Io, "handshake");
+        let half = |mut peer: Peer| (peer.write(b"HTTP/1.1 101 Swit"), peer.reset()).1;
+        check_end(layer, "half and RST", half, ErrorKind::Io, "handshake");
+    });
+}
+
+fn check_end(layer: Layer, name: &str, script: fn(Peer), expected: ErrorKind, place: &str) {
+    let server = Server::new(layer, script);
+    let error = options().connect(&server.url).unwrap_err();
+    assert_eq!(error.kind(), expected, "{name}: {error}");
+    let shown = error.to_string();
+    assert!(shown.contains(place) && shown.contains("127.0.0.1"), "{name}: {error}");
+    server.join();
 }
 
 #[test]

@@ -17,8 +17,12 @@ fn example(name: &str) -> Command {
 }
 
 /// Builds the examples into the target directory of this test, and returns their directory. Plain `cargo test` has built
-/// them already, but `cargo test --tests` and `cargo test --test it` have not.
+/// them already, but `cargo test --tests` and `cargo test --test it` have not. Where no cargo runs (under Wine),
+/// `WSYNC_EXAMPLES` is the directory.
 fn build_examples() -> PathBuf {
+    if let Some(directory) = std::env::var_os("WSYNC_EXAMPLES") {
+        return directory.into();
+    }
     // TARGET/PROFILE/deps/it-HASH
     let test = std::env::current_exe().unwrap();
     let output = test.ancestors().nth(2).unwrap();

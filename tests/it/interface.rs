@@ -165,17 +165,26 @@ fn debug_output_shows_the_state_and_no_payload() {
     reader.join().unwrap();
 }
 
-#[cfg(unix)]
 #[test]
 fn the_socket_to_watch_is_the_connections() {
-    use std::os::fd::{AsFd, AsRawFd};
+    #[cfg(unix)]
+    use std::os::fd::{AsFd as AsSocket, AsRawFd as AsRawSocket};
+    #[cfg(windows)]
+    use std::os::windows::io::{AsRawSocket, AsSocket};
+    #[cfg(unix)]
+    fn numbers(socket: &(impl AsSocket + AsRawSocket)) -> [std::os::fd::RawFd; 2] {
+        [socket.as_fd().as_raw_fd(), socket.as_raw_fd()]
+    }
+    #[cfg(windows)]
+    fn numbers(socket: &(impl AsSocket + AsRawSocket)) -> [std::os::windows::io::RawSocket; 2] {
+        [socket.as_socket().as_raw_socket(), socket.as_raw_socket()]
+    }
     let (stream, _other_end) = sockets();
-    let number = stream.as_raw_fd();
+    let expected = numbers(&stream);
     let stream = Stream::from(stream);
     assert!(format!("{stream:?}").starts_with("Tcp(TcpStream"), "{stream:?}");
     let ws = WebSocket::upgraded(stream, Role::Client).open().unwrap();
-    let pollable = ws.pollable().unwrap();
-    assert_eq!((pollable.as_fd().as_raw_fd(), pollable.as_raw_fd()), (number, number));
+    assert_eq!(numbers(&ws.pollable().unwrap()), expected);
 }
 
 #[test]

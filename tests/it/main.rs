@@ -28,11 +28,9 @@ mod invalid_arguments;
 mod keepalive;
 mod large;
 mod memory_stream;
-#[cfg(target_os = "linux")] // the certificates are made with OpenSSL, and resets look different elsewhere
 mod network_faults;
-#[cfg(target_os = "linux")] // the certificates are made with OpenSSL
+#[cfg(target_os = "linux")] // the certificates are made with OpenSSL, and mio watches sockets of others on Unix only
 mod poller;
-#[cfg(target_os = "linux")] // the certificates are made with OpenSSL, and lines with small buffers are set up by it
 mod promises;
 mod promises_background;
 mod promises_http;

@@ -6,16 +6,13 @@
 
 use std::io::{ErrorKind as Io, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Side, spawn, tls, wait_for};
-use wsync::native_tls::TlsAcceptor;
+use crate::support::{LAYERS_OF_BOTH, Layer, Side, acceptor, options, scheme, spawn, wait_for};
 use wsync::{AcceptOptions, CloseCode, ErrorKind, Message, WebSocket};
-
-static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(tls::native_acceptor);
 
 /// What the relay does in one direction after it has forwarded a number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +27,7 @@ enum Fault {
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    tls: bool,
+    layer: Layer,
     /// The side that closes the connection.
     closer: Side,
     /// The sender of the direction that has the fault.
@@ -42,7 +39,7 @@ struct Case {
 }
 
 const WHOLE: Case = Case {
-    tls: false,
+    layer: Layer::Plain,
     closer: Side::Client,
     from: Side::Client,
     fault: Fault::End,
@@ -69,21 +66,31 @@ struct Outcome {
 
 #[test]
 fn a_connection_that_is_forwarded_byte_by_byte_works() {
-    for tls in [false, true] {
+    for &layer in LAYERS_OF_BOTH {
         for closer in [Side::Client, Side::Server] {
-            let case = Case { tls, closer, step: 1, ..WHOLE };
+            let case = Case { layer, closer, step: 1, ..WHOLE };
             check_whole(&run(case), case);
         }
     }
 }
 
 #[test]
-fn an_end_or_a_reset_at_every_byte_is_handled() {
+fn a_reset_at_every_byte_is_handled() {
     for closer in [Side::Client, Side::Server] {
-        for (from, total) in totals(false, closer) {
-            let mut received = 0;
+        for (from, total) in totals(Layer::Plain, closer) {
             for after in 0..=total {
                 check(Case { closer, from, fault: Fault::Reset, after, ..WHOLE });
+            }
+        }
+    }
+}
+
+#[test]
+fn an_end_at_every_byte_is_handled() {
+    for closer in [Side::Client, Side::Server] {
+        for (from, total) in totals(Layer::Plain, closer) {
+            let mut received = 0;
+            for after in 0..=total {
                 let now = check(Case { closer, from, fault: Fault::End, after, ..WHOLE });
                 assert!(now == received || now == received + 1, "messages before the end are missing, at {after}");
                 received = now;
@@ -93,13 +100,14 @@ fn an_end_or_a_reset_at_every_byte_is_handled() {
     }
 }
 
+#[cfg(target_os = "linux")] // where the tests have TLS
 #[test]
 fn an_end_or_a_reset_at_every_byte_of_tls_is_handled() {
     for closer in [Side::Client, Side::Server] {
-        for (from, total) in totals(true, closer) {
+        for (from, total) in totals(Layer::Tls12, closer) {
             for (i, after) in (0..=total).enumerate() {
                 let fault = if i % 2 == 0 { Fault::End } else { Fault::Reset };
-                check(Case { tls: true, closer, from, fault, after, ..WHOLE });
+                check(Case { layer: Layer::Tls12, closer, from, fault, after, ..WHOLE });
             }
         }
     }
@@ -108,11 +116,12 @@ fn an_end_or_a_reset_at_every_byte_of_tls_is_handled() {
 #[test]
 fn a_stall_ends_with_the_timeout_of_the_call() {
     let mut cases = Vec::new();
-    for (tls, step) in [(false, 11), (true, 131)] {
+    for &layer in LAYERS_OF_BOTH {
+        let step = if layer == Layer::Plain { 11 } else { 131 };
         for closer in [Side::Client, Side::Server] {
-            for (from, total) in totals(tls, closer) {
+            for (from, total) in totals(layer, closer) {
                 let stalls = (0..total).step_by(step);
-                cases.extend(stalls.map(|after| Case { tls, closer, from, fault: Fault::Stall, after, ..WHOLE }));
+                cases.extend(stalls.map(|after| Case { layer, closer, from, fault: Fault::Stall, after, ..WHOLE }));
             }
         }
     }
@@ -127,8 +136,8 @@ fn a_stall_ends_with_the_timeout_of_the_call() {
 }
 
 /// The number of bytes that each side sends without a fault.
-fn totals(tls: bool, closer: Side) -> [(Side, usize); 2] {
-    let case = Case { tls, closer, ..WHOLE };
+fn totals(layer: Layer, closer: Side) -> [(Side, usize); 2] {
+    let case = Case { layer, closer, ..WHOLE };
     let outcome = run(case);
     check_whole(&outcome, case);
     [(Side::Client, outcome.forwarded[0]), (Side::Server, outcome.forwarded[1])]
@@ -185,8 +194,7 @@ fn run(case: Case) -> Outcome {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let relay = TcpListener::bind("127.0.0.1:0").unwrap();
     let (to_server, to_relay) = (server.local_addr().unwrap(), relay.local_addr().unwrap());
-    let scheme = if case.tls { "wss" } else { "ws" };
-    let url = format!("{scheme}://localhost:{}/", to_relay.port());
+    let url = format!("{}://localhost:{}/", scheme(case.layer), to_relay.port());
     // Short only for stalls: other cases must not time out on a busy machine.
     let bound = Some(if case.fault == Fault::Stall { Duration::from_millis(60) } else { Duration::from_secs(10) });
 
@@ -199,12 +207,10 @@ fn run(case: Case) -> Outcome {
     let server = spawn(&format!("the server in {case:?}"), move || {
         let stream = server.accept().unwrap().0;
         let options = AcceptOptions::new().accept_timeout(bound).send_timeout(bound).close_timeout(bound);
-        let options = if case.tls { options.tls(ACCEPTOR.clone()) } else { options };
-        serve(options.accept(stream), case, bound)
+        serve(acceptor(case.layer, &options).accept(stream), case, bound)
     });
     let client = spawn(&format!("the client in {case:?}"), move || {
-        let options = WebSocket::options().no_proxy().connect_timeout(bound).send_timeout(bound).close_timeout(bound);
-        let options = if case.tls { options.tls(tls::connector()) } else { options };
+        let options = options().connect_timeout(bound).send_timeout(bound).close_timeout(bound);
         converse(options.resolve("localhost", [to_relay]).connect(&url), case, bound)
     });
     let (client, server) = (wait_for(client), wait_for(server));

@@ -1,6 +1,5 @@
 //! What a connection in the background promises: nothing is lost in silence, and the program's functions may use it.
 
-use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use wsync::{Background, BackgroundOptions, CloseCode, Compression, Event, Message, ReadyState, Reconnect, WebSocket};
 
 use crate::background::{next, opened};
+use crate::support::read_beside;
 
 /// Turns a hang into a failure.
 const LONG: Duration = Duration::from_secs(30);
@@ -34,15 +34,15 @@ fn in_background(reconnect: Reconnect) -> BackgroundOptions {
 fn messages_behind_another_send_that_fails_are_sent_on_the_next_connection() {
     let (listener, url) = listen();
     let chat = in_background(Reconnect::new()).connect(&url, || {}).unwrap();
-    let (server, mut stream) = accept(&listener);
+    let (server, stream) = accept(&listener);
     let ws = opened(chat.events());
     let own = thread::spawn(move || ws.send(vec![7; 30 << 20]));
     // It has begun, and cannot be in the buffers of the system as a whole.
-    stream.read_exact(&mut [0]).unwrap();
+    read_beside(&stream, &mut [0]);
     let words = ["one", "two", "three", "four", "five"];
     words.iter().for_each(|word| chat.send(*word).unwrap());
     // The sender has time to take them; the large message is still far from its end.
-    stream.read_exact(&mut vec![0; 8 << 20]).unwrap();
+    read_beside(&stream, &mut vec![0; 8 << 20]);
     server.abort();
     assert!(matches!(next(chat.events()), Event::Reconnecting { .. }));
     assert!(own.join().unwrap().is_err());
@@ -59,14 +59,14 @@ fn messages_behind_another_send_that_fails_are_sent_on_the_next_connection() {
 fn messages_behind_another_send_that_fails_are_handed_back_at_the_end() {
     let (listener, url) = listen();
     let chat = in_background(Reconnect::new()).no_reconnect().connect(&url, || {}).unwrap();
-    let (server, mut stream) = accept(&listener);
+    let (server, stream) = accept(&listener);
     let ws = opened(chat.events());
     let own = thread::spawn(move || ws.send(vec![7; 30 << 20]));
-    stream.read_exact(&mut [0]).unwrap();
+    read_beside(&stream, &mut [0]);
     let words = ["one", "two", "three", "four", "five"];
     words.iter().for_each(|word| chat.send(*word).unwrap());
     // The sender has time to take them; the large message is still far from its end.
-    stream.read_exact(&mut vec![0; 8 << 20]).unwrap();
+    read_beside(&stream, &mut vec![0; 8 << 20]);
     server.abort();
     assert!(matches!(next(chat.events()), Event::End(_)));
     assert!(own.join().unwrap().is_err());

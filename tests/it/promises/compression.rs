@@ -190,7 +190,7 @@ fn all_ways_of_sending_at_once_inflate_to_what_was_sent() {
         }
     }
     for side in [Side::Client, Side::Server] {
-        for layer in [Layer::Plain, Layer::Tls12] {
+        for &layer in LAYERS_OF_BOTH {
             bounded(move || {
                 let (ws, mut peer) = deflate_pair(side, layer, 64);
                 let senders: Vec<_> = (0..SENDERS)

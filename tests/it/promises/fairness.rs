@@ -19,33 +19,30 @@ fn short() -> ConnectOptions {
 
 #[test]
 fn behind_a_large_message_on_a_line_that_moves_a_send_does_not_fail() {
-    let jobs = [Layer::Plain, Layer::Tls12].map(|layer| {
-        spawn(&format!("{layer:?}"), move || {
-            let server = AcceptOptions::new();
-            let (ws, server, _relay) = relayed(layer, &short(), &server, 1_500_000);
-            let large = pattern(6 << 20, 1);
-            thread::scope(|scope| {
-                scope.spawn(|| ws.send(&large).unwrap());
-                thread::sleep(Duration::from_millis(20));
-                let since = Instant::now();
-                // A direct one waits for the writer, and small ones for room.
-                scope.spawn(|| ws.send(&large[..100_000]).unwrap());
-                for number in 0..4 {
-                    let ws = &ws;
-                    scope.spawn(move || {
-                        for _ in 0..10 {
-                            ws.send(pattern(60_000, number)).unwrap();
-                        }
-                    });
-                }
-                for _ in 0..42 {
-                    server.recv().unwrap().unwrap();
-                }
-                assert!(since.elapsed() > TIMEOUT * 2, "the line is not slow");
-            });
-        })
+    on_layers_of_both(|layer| {
+        let server = AcceptOptions::new();
+        let (ws, server, _relay) = relayed(layer, &short(), &server, 1_500_000);
+        let large = pattern(6 << 20, 1);
+        thread::scope(|scope| {
+            scope.spawn(|| ws.send(&large).unwrap());
+            thread::sleep(Duration::from_millis(20));
+            let since = Instant::now();
+            // A direct one waits for the writer, and small ones for room.
+            scope.spawn(|| ws.send(&large[..100_000]).unwrap());
+            for number in 0..4 {
+                let ws = &ws;
+                scope.spawn(move || {
+                    for _ in 0..10 {
+                        ws.send(pattern(60_000, number)).unwrap();
+                    }
+                });
+            }
+            for _ in 0..42 {
+                server.recv().unwrap().unwrap();
+            }
+            assert!(since.elapsed() > TIMEOUT * 2, "the line is not slow");
+        });
     });
-    jobs.into_iter().for_each(wait_for);
 }
 
 #[test]
@@ -98,7 +95,7 @@ fn behind_an_open_writer_that_flushes_a_send_waits_and_behind_an_idle_one_it_fai
 /// Counted by what is sent in between, not by a clock.
 #[test]
 fn a_direct_send_gets_its_turn_among_busy_small_senders() {
-    for layer in [Layer::Plain, Layer::Tls12] {
+    for &layer in LAYERS_OF_BOTH {
         bounded(move || {
             let (ws, server) = both_ends(layer, &options().compression(Compression::off()), &AcceptOptions::new());
             let sent = Arc::new(AtomicU64::new(0));

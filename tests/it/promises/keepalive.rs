@@ -41,10 +41,9 @@ fn exchange(client: &WebSocket, server: &WebSocket, ways: [bool; 2], size: usize
 
 #[test]
 fn a_large_message_on_a_slow_line_survives_keepalive() {
-    let layers = [Layer::Plain, Layer::Tls12];
+    let layers = LAYERS_OF_BOTH.iter().copied();
     let ways = [[true, false], [false, true], [true, true]];
     let jobs: Vec<_> = layers
-        .into_iter()
         .flat_map(|layer| ways.map(|ways| (layer, ways)))
         .map(|(layer, ways)| {
             spawn(&format!("{layer:?} {ways:?}"), move || {
@@ -77,7 +76,7 @@ fn a_large_message_on_a_line_of_400_kb_a_second_survives_a_ping_interval_of_one_
 fn a_line_so_slow_that_a_tls_record_takes_longer_than_the_interval_is_not_dead() {
     bounded(|| {
         let (client, server) = pinging(Duration::from_millis(400));
-        let (client, server, _relay) = relayed(Layer::Tls12, &client, &server, 16_000);
+        let (client, server, _relay) = relayed(BEST_OF_BOTH, &client, &server, 16_000);
         let message = pattern(40_000, 3);
         thread::scope(|scope| {
             scope.spawn(|| server.send(&message).unwrap());

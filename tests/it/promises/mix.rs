@@ -159,9 +159,10 @@ fn eight_at_once(first: u64) {
                 };
                 let (client, server) = match seed % 4 {
                     0 => in_memory(&client, &AcceptOptions::new()),
-                    1 => both_ends(Layer::Plain, &client, &AcceptOptions::new()),
-                    2 => both_ends(Layer::Tls12, &client, &AcceptOptions::new()),
-                    _ => both_ends(Layer::Tls13, &client, &AcceptOptions::new()),
+                    number => {
+                        let layer = LAYERS[(number as usize - 1) % LAYERS.len()];
+                        both_ends(layer, &client, &AcceptOptions::new())
+                    }
                 };
                 run(&client, &server, seed + 1);
             })
@@ -177,7 +178,7 @@ fn a_close_in_the_middle_loses_nothing_that_was_sent_before_the_answer() {
         bounded(move || {
             let (client, server) = match round % 2 {
                 0 => in_memory(&options().max_message_size(1000), &AcceptOptions::new()),
-                _ => both_ends(Layer::Tls12, &options().max_message_size(1000), &AcceptOptions::new()),
+                _ => both_ends(BEST_OF_BOTH, &options().max_message_size(1000), &AcceptOptions::new()),
             };
             let server = Arc::new(server);
             let sender = Arc::clone(&server);

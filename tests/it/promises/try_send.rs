@@ -1,6 +1,5 @@
 //! `try_send` and `Group::send` refuse only what is full, and what they have accepted goes out.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -23,7 +22,7 @@ fn uncompressed_in_memory() -> (WebSocket, WebSocket) {
 fn nothing_is_refused_while_the_receiver_keeps_up() {
     const SENDERS: u64 = 5;
     const EACH: u64 = 20_000;
-    for layer in [Layer::Plain, Layer::Tls12] {
+    for &layer in LAYERS_OF_BOTH {
         bounded(move || {
             let (ws, server) = both_ends(layer, &options().compression(Compression::off()), &AcceptOptions::new());
             let received = Arc::new(AtomicU64::new(0));
@@ -180,57 +179,65 @@ fn an_end_with_a_stuck_flush_is_immediate() {
     }
 }
 
-/// How many flush threads this process has.
-fn flush_threads() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.trim_end() == "wsync flush").count()
-}
+/// The threads of this process, as Linux lists them.
+#[cfg(target_os = "linux")]
+mod flush_threads {
+    use std::process::Command;
 
-fn wait_for_flush_threads(count: usize) {
-    let since = Instant::now();
-    while flush_threads() != count {
-        assert!(since.elapsed() < SOON, "{} flush threads instead of {count}", flush_threads());
-        thread::sleep(Duration::from_millis(1));
+    use super::*;
+
+    /// How many flush threads this process has.
+    fn count() -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim_end() == "wsync flush").count()
     }
-}
 
-/// In a process of its own, as other tests have such threads, too.
-#[test]
-fn flush_threads_end_when_nothing_is_left() {
-    let program = std::env::current_exe().unwrap();
-    let name = "promises::try_send::flush_threads_in_this_process";
-    let output = Command::new(program).args(["--exact", "--ignored", name]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-}
-
-#[test]
-#[ignore = "run by flush_threads_end_when_nothing_is_left"]
-fn flush_threads_in_this_process() {
-    let (client, server) = uncompressed_in_memory();
-    assert_eq!(flush_threads(), 0);
-    for _ in 0..20 {
-        let mut count = 0;
-        while client.try_send(&[7; 20_000]).is_ok() {
-            count += 1;
+    fn wait_for_count(expected: usize) {
+        let since = Instant::now();
+        while count() != expected {
+            assert!(since.elapsed() < SOON, "{} flush threads instead of {expected}", count());
+            thread::sleep(Duration::from_millis(1));
         }
-        // One thread, however many calls left something behind.
-        wait_for_flush_threads(1);
-        for _ in 0..count {
-            server.recv().unwrap();
-        }
-        wait_for_flush_threads(0);
     }
-    for end in ["drop", "abort", "peer"] {
+
+    /// In a process of its own, as other tests have such threads, too.
+    #[test]
+    fn they_end_when_nothing_is_left() {
+        let program = std::env::current_exe().unwrap();
+        let name = "promises::try_send::flush_threads::in_this_process";
+        let output = Command::new(program).args(["--exact", "--ignored", name]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "run by they_end_when_nothing_is_left"]
+    fn in_this_process() {
         let (client, server) = uncompressed_in_memory();
-        while client.try_send(&[7; 20_000]).is_ok() {}
-        wait_for_flush_threads(1);
-        match end {
-            "drop" => drop(client),
-            "abort" => client.abort(),
-            _ => drop(server),
+        assert_eq!(count(), 0);
+        for _ in 0..20 {
+            let mut sent = 0;
+            while client.try_send(&[7; 20_000]).is_ok() {
+                sent += 1;
+            }
+            // One thread, however many calls left something behind.
+            wait_for_count(1);
+            for _ in 0..sent {
+                server.recv().unwrap();
+            }
+            wait_for_count(0);
         }
-        wait_for_flush_threads(0);
+        for end in ["drop", "abort", "peer"] {
+            let (client, server) = uncompressed_in_memory();
+            while client.try_send(&[7; 20_000]).is_ok() {}
+            wait_for_count(1);
+            match end {
+                "drop" => drop(client),
+                "abort" => client.abort(),
+                _ => drop(server),
+            }
+            wait_for_count(0);
+        }
     }
 }

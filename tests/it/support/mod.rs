@@ -5,7 +5,6 @@
 //! end reads it, so the test depends on no timing.
 
 pub mod codec;
-#[cfg(target_os = "linux")]
 pub mod line;
 pub mod log;
 pub mod peer;
@@ -14,6 +13,7 @@ pub mod tls;
 #[cfg(target_os = "linux")]
 pub mod tls_bridge;
 
+use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -26,6 +26,7 @@ pub use peer::{BINARY, CLOSE, FIN, Frame, PING, PONG, Peer, TEXT, close_payload,
 
 /// What the WebSocket runs on: TCP alone, or a version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))] // no TLS in these tests
 pub enum Layer {
     Plain,
     Tls12,
@@ -44,10 +45,18 @@ pub const DIRECT_SEND_MIN: usize = 64 * 1024;
 /// The size of the chunks in which a client masks and writes a message of at least [`DIRECT_SEND_MIN`].
 pub const MASK_CHUNK: usize = 1024 * 1024 - 1120;
 
+/// The layers that the tests have here: the TLS of the scripted peer, and the certificates, need OpenSSL.
 #[cfg(target_os = "linux")]
 pub const LAYERS: &[Layer] = &[Layer::Plain, Layer::Tls12, Layer::Tls13];
 #[cfg(not(target_os = "linux"))]
 pub const LAYERS: &[Layer] = &[Layer::Plain];
+/// Of these, those that this crate can have at both ends.
+#[cfg(target_os = "linux")]
+pub const LAYERS_OF_BOTH: &[Layer] = &[Layer::Plain, Layer::Tls12];
+#[cfg(not(target_os = "linux"))]
+pub const LAYERS_OF_BOTH: &[Layer] = LAYERS;
+/// TLS, where the tests have it.
+pub const BEST_OF_BOTH: Layer = LAYERS_OF_BOTH[LAYERS_OF_BOTH.len() - 1];
 
 /// All combinations of role and layer. native-tls accepts no TLS 1.3 on OpenSSL, so no server has it.
 pub fn pairs() -> Vec<(Side, Layer)> {
@@ -68,7 +77,16 @@ pub fn bounded<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> 
 
 /// Runs the body for every layer, all at once.
 pub fn on_every_layer(body: fn(Layer)) {
-    let threads: Vec<_> = LAYERS.iter().map(|&layer| spawn(&format!("{layer:?}"), move || body(layer))).collect();
+    on_layers(LAYERS, body);
+}
+
+/// Runs the body for every layer that this crate can have at both ends, all at once.
+pub fn on_layers_of_both(body: fn(Layer)) {
+    on_layers(LAYERS_OF_BOTH, body);
+}
+
+fn on_layers(layers: &[Layer], body: fn(Layer)) {
+    let threads: Vec<_> = layers.iter().map(|&layer| spawn(&format!("{layer:?}"), move || body(layer))).collect();
     threads.into_iter().for_each(wait_for);
 }
 
@@ -222,6 +240,18 @@ pub fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (stream, listener.accept().unwrap().0)
+}
+
+/// Reads from another handle of a socket that a connection of this crate uses: it may be non-blocking, or have a timeout.
+pub fn read_beside(mut stream: &TcpStream, mut bytes: &mut [u8]) {
+    while !bytes.is_empty() {
+        match stream.read(bytes) {
+            Ok(0) => panic!("the end, not {} bytes", bytes.len()),
+            Ok(count) => bytes = &mut bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Waits until some thread of the other side is in a receiving call. Only such a call answers pings.
