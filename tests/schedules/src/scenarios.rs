@@ -694,7 +694,9 @@ fn close_and_abort() {
     assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(code)));
     sender.join().unwrap();
     peer.join().unwrap();
-    receiver.map(|receiver| receiver.join().unwrap());
+    if let Some(receiver) = receiver {
+        receiver.join().unwrap();
+    }
 }
 
 /// A group is closed without any time to wait: that drops the connection, or finds that it has been closed.
@@ -708,7 +710,9 @@ fn close_without_time() {
     let code = if is_closed { CloseCode::NORMAL } else { CloseCode::ABNORMAL_CLOSURE };
     assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(code)));
     peer.join().unwrap();
-    receiver.map(|receiver| receiver.join().unwrap());
+    if let Some(receiver) = receiver {
+        receiver.join().unwrap();
+    }
 }
 
 /// A drop of the events or of the peer's last handle, which ends the connection, at any time.
@@ -1307,7 +1311,9 @@ fn close_timeout() {
     assert!(ours.close(CloseCode::NORMAL, "").is_err());
     assert_eq!(ours.ready_state(), ReadyState::Closed);
     sender.join().unwrap();
-    receiver.map(|receiver| receiver.join().unwrap());
+    if let Some(receiver) = receiver {
+        receiver.join().unwrap();
+    }
     assert!(elapsed() < 4 * SECOND, "{:?}", elapsed());
     drop(theirs);
 }
@@ -1325,7 +1331,9 @@ fn closes_with_different_bounds() {
     assert_eq!(told, [is_closed; 2]);
     let code = if is_closed { CloseCode::NORMAL } else { CloseCode::ABNORMAL_CLOSURE };
     assert_eq!((ours.ready_state(), ours.close_code()), (ReadyState::Closed, Some(code)));
-    receiver.map(|receiver| receiver.join().unwrap());
+    if let Some(receiver) = receiver {
+        receiver.join().unwrap();
+    }
     drop(ours);
     peer.join().unwrap();
     assert!(elapsed() < 4 * SECOND, "{:?}", elapsed());
