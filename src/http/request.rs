@@ -210,6 +210,9 @@ mod tests {
         assert_eq!(request.cookies().filter(|(name, _)| *name == "a").count(), 2);
         assert_eq!(request.header_all("COOKIE").count(), 2);
         let shown = format!("{request:?}");
-        assert_eq!(shown, r#"Request { path: "/", peer_addr: None, headers: ["Cookie", "X", "cookie"], .. }"#);
+        assert_eq!(
+            shown,
+            r#"Request { method: "GET", path: "/", peer_addr: None, headers: ["Cookie", "X", "cookie"], .. }"#
+        );
     }
 }
