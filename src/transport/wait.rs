@@ -118,3 +118,6 @@ fn without_interrupts<T>(result: io::Result<T>) -> io::Result<T> {
 pub(super) fn is_wait_over(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+mod tests;

@@ -451,7 +451,9 @@ fn dropping_a_background_connection_ends_its_threads_in_every_state() {
     server.send("one").unwrap();
     wakes.recv().unwrap();
     drop(chat);
-    assert_eq!(close_code(&server), 1001);
+    // If "one" was not read, the system resets the connection. On Windows the peer may then lose the close frame.
+    let codes: &[u16] = if cfg!(windows) { &[1001, 1006] } else { &[1001] };
+    assert!(codes.contains(&close_code(&server)));
     assert_eq!(wakes.iter().count(), 0);
 
     // While waiting to reconnect.

@@ -147,3 +147,40 @@ impl Waker {
         let _ = self.socket.send(&[0]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::super::super::stream::{Stream, StreamKind};
+    use super::*;
+
+    /// As where the system has no port left.
+    #[test]
+    fn without_a_waker_a_shutdown_ends_blocked_calls_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _peer = listener.accept().unwrap().0;
+        let StreamKind::System(stream) = Stream::from(ours).into_kind() else { panic!("a stream in memory") };
+        let socket = SystemSocket { waker: None, ..SystemSocket::new(stream).unwrap() };
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| socket.read(&mut [0], None, &mut WaitState {}));
+            socket.shutdown();
+            assert_eq!(reader.join().unwrap().unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn one_datagram_wakes_all_who_wait_now_and_later() {
+        let waker = Waker::new().unwrap();
+        let wait = |millis| poll_waker(&waker, Duration::from_millis(millis));
+        assert_eq!(wait(1), 0, "nothing yet");
+        waker.wake();
+        assert_eq!((wait(60_000), wait(60_000)), (1, 1));
+    }
+
+    fn poll_waker(waker: &Waker, wait: Duration) -> usize {
+        poll(&mut [PollFd::new(&waker.socket, PollFlags::IN)], Some(&Timespec::try_from(wait).unwrap())).unwrap()
+    }
+}
