@@ -112,7 +112,7 @@ impl ReceiveHalf {
     /// The next message, or how the connection ended.
     pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
         let ready = self.ready_message(deadline, |kind, payload| {
-            let mut bytes = Vec::new();
+            let mut bytes = Vec::with_capacity(payload.len());
             copy::append(&mut bytes, payload);
             match kind {
                 MessageKind::Binary => Ok(Message::Binary(bytes)),
