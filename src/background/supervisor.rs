@@ -176,7 +176,7 @@ impl Supervisor {
                 Ok(())
             }
             Queued::Refused(queued) => {
-                let text = "cannot send: as many messages as may (send_capacity) wait to be sent";
+                let text = "cannot send: the queue is full (send_capacity); try again later, or choose what to drop (when_full)";
                 Err(SendError::new(queued.message, ErrorKind::WouldBlock, text))
             }
         }
@@ -427,7 +427,7 @@ impl Supervisor {
                 Phase::Closing { ws: None, .. } => return (Decision::Stop, closed_before_open()),
                 phase if phase.is_ending() => return (Decision::Stop, end),
                 _ if state.is_reconnect_asked => {
-                    let asked = Error::new(ErrorKind::Closed, "given up for another attempt, by reconnect_now");
+                    let asked = Error::new(ErrorKind::Closed, "ended by reconnect_now, for another attempt");
                     return (backoff.retry_now(), ConnectionEnd::Failed(asked));
                 }
                 _ => {}
