@@ -51,6 +51,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// An error of the listener, such as when the process has no descriptors left, is logged; the server pauses for 100 ms and goes
 /// on. A client that says nothing keeps nobody out: see [`max_handshakes`](Server::max_handshakes).
 ///
+/// # Stopping by Ctrl-C
+///
+/// The main thread waits for the signal, here with the crate `ctrlc`, and then stops the server:
+///
+/// ```no_run
+/// use std::{sync::mpsc, time::Duration};
+/// use wsync::Server;
+///
+/// let server = Server::bind("0.0.0.0:9001")?.spawn(|ws| ws.send("hello"))?;
+/// let (stop, stopped) = mpsc::channel();
+/// ctrlc::set_handler(move || drop(stop.send(())))?;
+/// stopped.recv()?;
+/// println!("{} clients were not done", server.shutdown(Duration::from_secs(5)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # systemd and the like
 ///
 /// A listener from a descriptor of the service manager is a [`TcpListener`] made of it (`TcpListener::from(owned_fd)`), for
@@ -207,7 +223,7 @@ impl Server {
     /// let handle = server.handle();
     /// std::thread::spawn(move || {
     ///     let _ = std::io::stdin().read_line(&mut String::new()); // Enter ends it
-    ///     println!("{} were dropped", handle.shutdown(Duration::from_secs(5)));
+    ///     handle.shutdown(Duration::from_secs(5));
     /// });
     /// server.run(|ws| ws.send("hello"))?;
     /// # Ok::<(), wsync::Error>(())
@@ -217,7 +233,8 @@ impl Server {
     }
 
     /// Serves on this thread, until the [`handle`](Server::handle) ends the server and every handler has returned. See the example
-    /// there.
+    /// there. It may return a moment before [`shutdown`](ServerHandle::shutdown) does on another thread: a program that shows
+    /// the result of `shutdown` uses [`spawn`](Server::spawn), as [above](Server#stopping-by-ctrl-c).
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for options that cannot be used.
@@ -253,7 +270,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A [`Server`] that runs. A cheap handle, shared by its clones; when the last one is dropped the server ends: it accepts no more,
+/// A [`Server`] that runs, or is about to. A cheap handle, shared by its clones; when the last one is dropped the server ends: it accepts no more,
 /// and each client gets a close frame with 1001 if it takes that at once.
 ///
 /// The example of [`Server`] has it.

@@ -191,7 +191,8 @@ impl AcceptOptions {
     /// The pages that may connect, by their origins such as `https://example.com` (RFC 6454 §7, RFC 6455 §10.2; default: all).
     /// A browser sends the origin of the page with each upgrade, and its cookies with that: without this, any site's page can
     /// act for a user who is logged in. Another origin is refused with 403. A request without `Origin` passes: it is no
-    /// browser's. Scheme, host and port must be the same; upper and lower case are. It is checked before
+    /// browser's. Scheme, host and port must be the same, in upper or lower case. What is given here is not checked: nothing
+    /// matches `example.com` without a scheme, or `https://example.com/` with a slash at the end. The origin is checked before
     /// [`on_request`](AcceptOptions::on_request), and not for [`on_http`](AcceptOptions::on_http).
     ///
     /// ```
@@ -234,8 +235,8 @@ impl AcceptOptions {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any I/O, or when what `on_request` returns cannot be sent;
     /// [`Handshake`](crate::ErrorKind::Handshake) for a request that is not a correct upgrade, saying why;
     /// [`Refused`](crate::ErrorKind::Refused) for one that `on_request` or `allowed_origins` refused;
-    /// [`Tls`](crate::ErrorKind::Tls) when the TLS handshake fails; [`Timeout`](crate::ErrorKind::Timeout) when `accept_timeout` ends; [`Io`](crate::ErrorKind::Io) when the
-    /// connection is lost meanwhile.
+    /// [`Tls`](crate::ErrorKind::Tls) when the TLS handshake fails; [`Timeout`](crate::ErrorKind::Timeout) when
+    /// `accept_timeout` ends; [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
     pub fn accept(&self, stream: impl Into<Stream>) -> Result<WebSocket> {
         super::accept(self, stream.into())
     }
