@@ -357,7 +357,7 @@ impl Background {
         self.0.supervisor.statistics()
     }
 
-    /// How many messages were dropped because as many waited as may: see [`when_full`](BackgroundOptions::when_full).
+    /// How many messages were dropped because the queue was full: see [`when_full`](BackgroundOptions::when_full).
     /// The example of [`WhenFull`] has it.
     pub fn dropped(&self) -> u64 {
         self.0.supervisor.dropped()

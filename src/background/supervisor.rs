@@ -43,8 +43,8 @@ use crate::statistics::Statistics;
 use crate::sync::{Condvar, Instant, Mutex, lock, wait, wall_clock};
 use crate::websocket::WebSocket;
 
-/// How often the wait for the next attempt looks whether the machine has slept.
-const SLEEP_LOOK: Duration = Duration::from_secs(2);
+/// How often the wait for the next attempt checks whether the machine has slept.
+const SLEEP_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How much longer than its bound `close_and_wait` waits for the end, which comes when the bound is over.
 const END_ALLOWANCE: Duration = Duration::from_secs(1);
 
@@ -427,7 +427,7 @@ impl Supervisor {
                 Phase::Closing { ws: None, .. } => return (Decision::Stop, closed_before_open()),
                 phase if phase.is_ending() => return (Decision::Stop, end),
                 _ if state.is_reconnect_asked => {
-                    let asked = Error::new(ErrorKind::Closed, "ended by reconnect_now, for another attempt");
+                    let asked = Error::new(ErrorKind::Closed, "given up for another attempt, by reconnect_now");
                     return (backoff.retry_now(), ConnectionEnd::Failed(asked));
                 }
                 _ => {}
@@ -482,7 +482,7 @@ impl Supervisor {
             && !deadline.is_over()
             && !sleep.has_slept(Instant::now(), wall_clock())
         {
-            state = wait(&self.changed, state, Some(deadline.left_at_most(SLEEP_LOOK)));
+            state = wait(&self.changed, state, Some(deadline.left_at_most(SLEEP_CHECK_INTERVAL)));
         }
     }
 

@@ -27,8 +27,7 @@ pub struct ServerStatistics {
     pub answered: u64,
     /// Clients that got 503, because the server was full.
     pub turned_away: u64,
-    /// Handshakes that did not come to an open connection, the ones below and those that `on_request` or `allowed_origins`
-    /// has refused included.
+    /// Handshakes that did not come to an open connection, the ones below and those that `on_request` has refused included.
     pub failed: u64,
     /// Handshakes that were cut because others needed their place.
     pub cut: u64,

@@ -1,4 +1,5 @@
-//! A server with a thread for each connection: an accept loop that survives what passes, and an end that is clean.
+//! A server with a thread for each connection: an accept loop that goes on after errors, and an end that all clients
+//! are told of.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -46,10 +47,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// It gets each open connection. When it returns `Ok`, the connection is closed with 1000; after an error with 1011, if it has
 /// not ended anyway. If it panics, the connection is closed with 1011, the panic is logged and counted, and the server goes on.
 ///
-/// # What the server survives
+/// # Errors of the listener, and silent clients
 ///
 /// An error of the listener, such as when the process has no descriptors left, is logged; the server pauses for 100 ms and goes
-/// on. A client that says nothing keeps nobody out: see [`max_handshakes`](Server::max_handshakes).
+/// on. Clients that send nothing cannot keep others out: see [`max_handshakes`](Server::max_handshakes).
 ///
 /// # Stopping by Ctrl-C
 ///
@@ -163,7 +164,7 @@ impl Server {
     }
 
     /// How many clients may be in their handshake at once (default: 256; at least one). When all places are taken, the one that
-    /// has taken longest is cut to make room, so that clients who say nothing keep nobody out. While the server is full, a
+    /// has taken longest is cut to make room, so that clients that send nothing cannot keep others out. While the server is full, a
     /// handshake that has taken a second makes room, too.
     ///
     /// ```
@@ -416,7 +417,7 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
             match (served, is_failing) {
                 (Ok(()), _) => is_failing = false,
                 (Err(error), was_failing) => {
-                    // One line for each time of trouble.
+                    // One line for errors that follow each other.
                     if !was_failing {
                         log::error!("the server cannot accept, and goes on trying: {error}");
                     }
@@ -439,7 +440,7 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
     }
 }
 
-/// Sees one client through, from its first byte to the end of its connection.
+/// Serves one client, from its first byte to the end of its connection.
 fn serve(
     options: &AcceptOptions,
     connections: &Connections,

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::background::{accept, background_options, ended, listen, next, opened, uncompressed};
+use crate::background::{accept, background_options as options, ended, listen, next, opened, uncompressed};
 use crate::support::read_head;
 use wsync::{
     AcceptOptions, Background, BackgroundOptions, CloseCode, ConnectionEnd, Error, ErrorKind, Event, Message,
@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// Waits for the next attempt for ever.
 fn waits_for_ever() -> BackgroundOptions {
-    background_options().reconnect(Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX))
+    options().reconnect(Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX))
 }
 
 #[track_caller]
@@ -34,7 +34,7 @@ fn reconnecting(chat: &Background) -> (u32, Duration, ConnectionEnd) {
 #[test]
 fn what_on_open_sends_is_ahead_of_every_queued_message_on_each_connection() {
     let (listener, url) = listen();
-    let chat = background_options().on_open(|ws| ws.send_all(["auth", "subscribe"])).connect(&url, || {}).unwrap();
+    let chat = options().on_open(|ws| ws.send_all(["auth", "subscribe"])).connect(&url, || {}).unwrap();
     for round in ["first", "second"] {
         chat.send(round).unwrap();
         let server = accept(&listener);
@@ -55,7 +55,7 @@ fn an_answer_that_on_open_receives_does_not_become_an_event() {
         assert_eq!(ws.recv_timeout(LONG)?, Some("welcome".into()));
         Ok(())
     };
-    let chat = background_options().on_open(on_open).connect(&url, || {}).unwrap();
+    let chat = options().on_open(on_open).connect(&url, || {}).unwrap();
     let server = accept(&listener);
     assert_eq!(server.recv().unwrap(), Some("auth".into()));
     assert_eq!(chat.ready_state(), ReadyState::Connecting);
@@ -71,7 +71,7 @@ fn an_error_of_on_open_is_a_failed_attempt_with_that_cause() {
         Some(welcome) if welcome == Message::from("welcome") => Ok(()),
         other => Err(Error::other(format!("not welcome: {other:?}"))),
     };
-    let chat = background_options().on_open(on_open).connect(&url, || {}).unwrap();
+    let chat = options().on_open(on_open).connect(&url, || {}).unwrap();
     chat.send("a message").unwrap();
     for (attempt, refusal) in [(1, "no"), (2, "go away")] {
         let server = accept(&listener);
@@ -97,7 +97,7 @@ fn close_ends_what_on_open_waits_for_on_the_connection() {
         sender.send(Some(ws.recv())).unwrap();
         Ok(())
     };
-    let chat = background_options().on_open(on_open).connect(&url, || {}).unwrap();
+    let chat = options().on_open(on_open).connect(&url, || {}).unwrap();
     chat.send("never sent").unwrap();
     let server = accept(&listener);
     assert!(results.recv_timeout(LONG).unwrap().is_none(), "on_open has begun");
@@ -128,7 +128,7 @@ fn a_hook_that_does_not_return_does_not_hold_up_the_end() {
         blocked();
         Ok(())
     };
-    let chat = background_options().before_connect(before_connect).connect(&url, || {}).unwrap();
+    let chat = options().before_connect(before_connect).connect(&url, || {}).unwrap();
     has_begun.recv_timeout(LONG).unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
     assert_eq!(ended(chat.events()).to_string(), "closed by this side before it was open");
@@ -139,7 +139,7 @@ fn a_hook_that_does_not_return_does_not_hold_up_the_end() {
         block();
         Ok(())
     };
-    let chat = background_options().connect_options(bounded).on_open(on_open).connect(&url, || {}).unwrap();
+    let chat = options().connect_options(bounded).on_open(on_open).connect(&url, || {}).unwrap();
     let _server = accept(&listener);
     has_begun.recv_timeout(LONG).unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
@@ -150,9 +150,9 @@ fn a_hook_that_does_not_return_does_not_hold_up_the_end() {
 #[test]
 fn a_hook_that_panics_ends_the_connection_and_is_named() {
     let (listener, url) = listen();
-    let chat = background_options().before_connect(|_| panic!("no token")).connect(&url, || {}).unwrap();
+    let chat = options().before_connect(|_| panic!("no token")).connect(&url, || {}).unwrap();
     assert_eq!(ended(chat.events()).to_string(), "before_connect panicked: no token");
-    let chat = background_options().on_open(|_| panic!("no login")).connect(&url, || {}).unwrap();
+    let chat = options().on_open(|_| panic!("no login")).connect(&url, || {}).unwrap();
     let server = accept(&listener);
     assert_eq!(ended(chat.events()).to_string(), "on_open panicked: no login");
     assert!(!matches!(server.recv(), Ok(Some(_))));
@@ -175,7 +175,7 @@ fn before_connect_changes_url_and_options_of_each_attempt_and_learns_how_the_las
         attempt.options_mut().set_header("Authorization", token);
         Ok(())
     };
-    let chat = background_options().before_connect(before_connect).connect(&first_url, || {}).unwrap();
+    let chat = options().before_connect(before_connect).connect(&first_url, || {}).unwrap();
     let request = |listener: &TcpListener, accepts: bool| {
         let (sender, seen) = channel();
         let options = AcceptOptions::new().on_request(move |request| {
@@ -205,13 +205,13 @@ fn an_error_of_before_connect_is_retried_or_final_by_the_policy() {
         0 => Err(Error::other(std::io::Error::other("no network"))),
         _ => Ok(()),
     };
-    let chat = background_options().before_connect(fails_once).connect(&url, || {}).unwrap();
+    let chat = options().before_connect(fails_once).connect(&url, || {}).unwrap();
     let (_, _, cause) = reconnecting(&chat);
     assert_eq!((cause.error().unwrap().kind(), cause.to_string().as_str()), (ErrorKind::Other, "no network"));
     let _server = accept(&listener);
     opened(chat.events());
     let never = Reconnect::new().retry_if(|end| end.error().is_none_or(|error| error.kind() != ErrorKind::Other));
-    let chat = background_options().reconnect(never).before_connect(fails_once).connect(&url, || {}).unwrap();
+    let chat = options().reconnect(never).before_connect(fails_once).connect(&url, || {}).unwrap();
     assert_eq!(ended(chat.events()).to_string(), "no network");
 }
 
@@ -252,7 +252,7 @@ fn reconnect_now_ends_the_wait_an_attempt_under_way_and_a_doubted_connection() {
 #[test]
 fn reconnect_now_does_nothing_where_nothing_reconnects() {
     let (listener, url) = listen();
-    let chat = background_options().no_reconnect().connect(&url, || {}).unwrap();
+    let chat = options().no_reconnect().connect(&url, || {}).unwrap();
     let server = accept(&listener);
     opened(chat.events());
     chat.reconnect_now();
@@ -302,7 +302,7 @@ fn close_and_wait_returns_the_end_in_every_state() {
 #[test]
 fn the_last_clone_ends_the_connection() {
     let (listener, url) = listen();
-    let chat = background_options().connect(&url, || {}).unwrap();
+    let chat = options().connect(&url, || {}).unwrap();
     let server = accept(&listener);
     let clone = chat.clone();
     drop(chat);
@@ -322,7 +322,7 @@ fn the_last_clone_ends_the_connection() {
 fn a_full_queue_drops_what_was_chosen_and_counts_it() {
     for (when_full, expected) in [(WhenFull::DropOldest, ["2", "3"]), (WhenFull::DropNewest, ["1", "2"])] {
         let (listener, url) = listen();
-        let chat = background_options().send_capacity(2).when_full(when_full).connect(&url, || {}).unwrap();
+        let chat = options().send_capacity(2).when_full(when_full).connect(&url, || {}).unwrap();
         ["1", "2", "3"].into_iter().for_each(|text| chat.send(text).unwrap());
         assert_eq!((chat.dropped(), chat.buffered_amount()), (1, 2));
         let server = accept(&listener);
@@ -335,7 +335,7 @@ fn a_full_queue_drops_what_was_chosen_and_counts_it() {
 #[test]
 fn statistics_go_on_over_connections() {
     let (listener, url) = listen();
-    let chat = background_options().connect(&url, || {}).unwrap();
+    let chat = options().connect(&url, || {}).unwrap();
     assert_eq!((chat.latency(), chat.statistics().sent.messages), (None, 0));
     for round in 1..=2 {
         let server = accept(&listener);
@@ -383,7 +383,7 @@ fn a_message_that_was_not_taken_becomes_an_error_by_the_question_mark() {
         Ok(())
     }
     let (_listener, url) = listen();
-    let chat = background_options().send_capacity(1).connect(&url, || {}).unwrap();
+    let chat = options().send_capacity(1).connect(&url, || {}).unwrap();
     let error = send(&chat).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(error.to_string().contains("send_capacity"), "{error}");
