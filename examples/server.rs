@@ -72,7 +72,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sees a client through.
+/// Serves one client until its connection ends.
 fn serve(ws: &WebSocket, room: Option<&Group>) -> wsync::Result<()> {
     match room {
         None => {
@@ -84,7 +84,7 @@ fn serve(ws: &WebSocket, room: Option<&Group>) -> wsync::Result<()> {
             room.add(ws);
             while let Some(message) = ws.recv()? {
                 for missed in room.send_except(ws, &message) {
-                    // Who is too slow is dropped. Whoever is closing has its own thread to see to that.
+                    // A client that is too slow is dropped. One that is closing is left to its own thread.
                     if missed.error().kind() == ErrorKind::WouldBlock {
                         eprintln!("{} is dropped: {}", name(missed.connection()), missed.error());
                         missed.connection().abort();

@@ -12,7 +12,7 @@ pub(crate) fn check_close(code: CloseCode, reason: &str) -> Result<()> {
         return Err(Error::new(ErrorKind::InvalidInput, format!("close code {code} must not be sent: {hint}")));
     }
     if reason.len() > 123 {
-        let text = format!("a close reason may have 123 bytes, this one has {}: shorten it", reason.len());
+        let text = format!("a close reason may have at most 123 bytes, this one has {}: shorten it", reason.len());
         return Err(Error::new(ErrorKind::InvalidInput, text));
     }
     Ok(())
@@ -21,7 +21,7 @@ pub(crate) fn check_close(code: CloseCode, reason: &str) -> Result<()> {
 /// Refuses a bound that nothing can meet.
 pub(crate) fn check_timeout(name: &str, timeout: Option<Duration>) -> Result<()> {
     if timeout == Some(Duration::ZERO) {
-        let text = format!("{name} is zero, which nothing can keep: give it a length, or None for no bound");
+        let text = format!("{name} is zero, and no call is that fast: use a longer time, or None for no bound");
         return Err(Error::new(ErrorKind::InvalidInput, text));
     }
     Ok(())

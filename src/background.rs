@@ -131,8 +131,11 @@ use thread::naming;
 /// system's steady clock stands still meanwhile, by comparing it with the wall clock. A program that knows better calls
 /// [`reconnect_now`](Background::reconnect_now).
 ///
+/// # Clones and drop
+///
 /// A cheap handle, shared by its clones. When the last one is dropped, the connection ends, without blocking: a close frame with
-/// code 1001 goes out if the peer takes it at once, and what is queued in either direction is dropped.
+/// code 1001 goes out if the peer takes it at once, and what is queued in either direction is dropped. A program that stops calls
+/// [`close_and_wait`](Background::close_and_wait), so that what is queued goes out.
 #[derive(Clone)]
 #[must_use = "dropping the last handle ends the connection"]
 pub struct Background(Arc<Inner>);
@@ -320,7 +323,9 @@ impl Background {
         self.0.supervisor.ready_state()
     }
 
-    /// How long the last answered ping took on this connection; `None` while there is none. See [`WebSocket::latency`].
+    /// How long the last answered ping took on this connection; `None` while there is none. See [`WebSocket::latency`]. The
+    /// first keepalive ping goes after [`ping_interval`](ConnectOptions::ping_interval), 20 s by default; `ws.ping(b"")` in
+    /// [`on_open`](BackgroundOptions::on_open) measures at once.
     ///
     /// ```
     /// # let connection = wsync::Background::connect("ws://127.0.0.1:1/", || {})?;
@@ -352,7 +357,7 @@ impl Background {
         self.0.supervisor.statistics()
     }
 
-    /// How many messages were dropped because as many waited as may: see [`when_full`](BackgroundOptions::when_full).
+    /// How many messages were dropped because the queue was full: see [`when_full`](BackgroundOptions::when_full).
     /// The example of [`WhenFull`] has it.
     pub fn dropped(&self) -> u64 {
         self.0.supervisor.dropped()

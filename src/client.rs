@@ -284,7 +284,7 @@ fn in_proxy_context(error: Error, proxy: &Proxy, origin: &str, target: &Target) 
         ErrorKind::Resolve | ErrorKind::Connect => ErrorKind::Proxy,
         kind => kind,
     };
-    error.in_context(kind, format_args!("connecting to {} through {proxy:?} (from {origin})", target.authority()))
+    error.in_context(kind, format_args!("connecting to {} through {proxy} (from {origin})", target.authority()))
 }
 
 /// What [`ConnectOptions::resolve`] says about the target; the last call for a host counts.
@@ -370,7 +370,7 @@ mod tests {
             let error = Error::new(kind, "cannot");
             format!("{:?}", in_proxy_context(error, &proxy, "the environment variable http_proxy", &target))
         };
-        let text = "connecting to h:80 through Proxy(http://p:1) (from the environment variable http_proxy): cannot";
+        let text = "connecting to h:80 through http://p:1 (from the environment variable http_proxy): cannot";
         for kind in [ErrorKind::Connect, ErrorKind::Resolve, ErrorKind::Proxy] {
             assert_eq!(shown(kind), format!("Proxy: {text}"));
         }

@@ -96,8 +96,8 @@ pub enum ErrorKind {
     Redirect,
     /// The peer's side of the opening handshake is not what RFC 6455 §4 asks for.
     Handshake,
-    /// This side refused the client's request, by [`AcceptOptions::on_request`](crate::AcceptOptions::on_request);
-    /// [`Error::response`] is what it sent.
+    /// This side refused the client's request, by [`AcceptOptions::on_request`](crate::AcceptOptions::on_request) or
+    /// [`allowed_origins`](crate::AcceptOptions::allowed_origins); [`Error::response`] is what it sent.
     Refused,
     /// A bound of time was reached. From a receiving call it always means: nothing yet, and the connection is still usable.
     /// From `connect`, `accept`, `send` and `close` the text says which bound, and what was waited for.

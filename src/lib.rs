@@ -7,7 +7,9 @@
 //! | to | use |
 //! |---|---|
 //! | connect, as a client | [`WebSocket::connect`], [`ConnectOptions`] |
-//! | accept, as a server | [`WebSocket::accept`], [`AcceptOptions`] |
+//! | connect, and cancel that from another thread | [`CancelToken`] |
+//! | be a server, with a thread for each connection | [`Server`], [`AcceptOptions`] |
+//! | accept one connection, from a listener of your own | [`WebSocket::accept`], [`AcceptOptions`] |
 //! | send to many connections, and close them together | [`Group`] |
 //! | have a connection for a GUI, which is made again when it is lost | [`Background`] |
 //! | call a function with each message, or queue them | [`WebSocket::spawn_reader`], [`WebSocket::events`] |
@@ -98,10 +100,12 @@
 //!
 //! # Servers
 //!
-//! One thread for each connection, which accepts it and then receives. [`AcceptOptions::on_request`] decides about each
-//! request before it is answered. Three kinds of server:
+//! [`Server`] has one thread for each connection, which does its handshake and then calls the program's handler. It bounds how
+//! many there are, and [`ServerHandle::shutdown`] stops it. [`AcceptOptions::on_request`] decides about each request before it
+//! is answered, [`allowed_origins`](AcceptOptions::allowed_origins) which pages may connect, and
+//! [`on_http`](AcceptOptions::on_http) answers a health check on the same port. Three kinds of server:
 //!
-//! - Each connection is for itself, such as an echo server: [`WebSocket::accept`] has the loop.
+//! - Each connection is for itself, such as an echo server: [`Server`] has the example.
 //! - Broadcast: what one sends, or what happens elsewhere, goes to many. The connections are in a [`Group`], the message is
 //!   [`Prepared`] once, and none waits for a slow one.
 //! - Request and response: each answer carries its request's number, and any thread may send it:
@@ -133,7 +137,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! To stop a server, close its group: [`Group::close`] tells all clients, and is bounded. The listener is the program's.
+//! A program that has its own listener and threads calls [`WebSocket::accept`] in place of [`Server`], and stops by
+//! [`Group::close`], which tells all clients and is bounded.
 //!
 //! # Threads
 //!
@@ -143,11 +148,10 @@
 //! - The crate starts no thread on an open connection, with one exception: when the peer does not take what
 //!   [`try_send`](WebSocket::try_send) or another call that must not wait has accepted, a thread writes it and then ends. While
 //!   connecting, resolving a name has a thread, and so has each attempt where a name has several addresses.
-//!   [`Background`], [`WebSocket::events`] and [`WebSocket::spawn_reader`] have threads, as they say.
+//!   [`Server`], [`Background`], [`WebSocket::events`] and [`WebSocket::spawn_reader`] have threads, as they say.
 //! - No call is stuck for good: [`abort`](WebSocket::abort) from any thread wakes all others, [`close`](WebSocket::close) has a
 //!   bound by default, and [`send_timeout`](ConnectOptions::send_timeout) bounds a `send`. A call that would wait for its own
 //!   thread is an error of kind [`InvalidInput`](ErrorKind::InvalidInput).
-//!
 //! - A program whose `main` is not Rust's may have to ignore the signal SIGPIPE: see the README's section on platforms.
 //!
 //! How it works inside is described in ARCHITECTURE.md in the repository.
@@ -172,6 +176,9 @@
 //! | redirects | 5 | [`max_redirects`](ConnectOptions::max_redirects) |
 //! | request or response head | 64 KiB, 128 headers | |
 //! | body of a rejection that is kept | 64 KiB | |
+//! | a [`Server`]: connections | 10,000, then clients wait in the backlog | [`max_connections`](Server::max_connections), [`turn_away`](Server::turn_away) |
+//! | a [`Server`]: handshakes at once | 256, then the oldest is cut | [`max_handshakes`](Server::max_handshakes) |
+//! | a [`Background`]: events, messages that wait to be sent | 64 each | [`event_capacity`](BackgroundOptions::event_capacity), [`send_capacity`](BackgroundOptions::send_capacity) |
 //!
 //! [`AcceptOptions`] has the same setters, except for what only clients do.
 //!

@@ -548,7 +548,7 @@ impl WebSocket {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a longer payload, otherwise as [`send`](WebSocket::send).
     pub fn ping(&self, payload: &[u8]) -> Result<()> {
         if payload.len() > 125 {
-            let text = format!("a ping may carry 125 bytes, this one has {}: shorten it", payload.len());
+            let text = format!("a ping may carry at most 125 bytes, this one has {}: shorten it", payload.len());
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
         self.0.connection.ping(payload)

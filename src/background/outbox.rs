@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::message::Message;
 use crate::outgoing::Outgoing;
 
-/// What [`Background::send`](crate::Background::send) does when as many messages wait as may.
+/// What [`Background::send`](crate::Background::send) does when the queue is full, which is when
+/// [`send_capacity`](crate::BackgroundOptions::send_capacity) messages wait.
 ///
 /// ```
 /// use wsync::{Background, Message, WhenFull};

@@ -43,8 +43,8 @@ use crate::statistics::Statistics;
 use crate::sync::{Condvar, Instant, Mutex, lock, wait, wall_clock};
 use crate::websocket::WebSocket;
 
-/// How often the wait for the next attempt looks whether the machine has slept.
-const SLEEP_LOOK: Duration = Duration::from_secs(2);
+/// How often the wait for the next attempt checks whether the machine has slept.
+const SLEEP_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How much longer than its bound `close_and_wait` waits for the end, which comes when the bound is over.
 const END_ALLOWANCE: Duration = Duration::from_secs(1);
 
@@ -176,7 +176,7 @@ impl Supervisor {
                 Ok(())
             }
             Queued::Refused(queued) => {
-                let text = "cannot send: as many messages as may (send_capacity) wait to be sent";
+                let text = "cannot send: the queue is full (send_capacity); try again later, or choose what to drop (when_full)";
                 Err(SendError::new(queued.message, ErrorKind::WouldBlock, text))
             }
         }
@@ -482,7 +482,7 @@ impl Supervisor {
             && !deadline.is_over()
             && !sleep.has_slept(Instant::now(), wall_clock())
         {
-            state = wait(&self.changed, state, Some(deadline.left_at_most(SLEEP_LOOK)));
+            state = wait(&self.changed, state, Some(deadline.left_at_most(SLEEP_CHECK_INTERVAL)));
         }
     }
 

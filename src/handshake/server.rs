@@ -42,7 +42,7 @@ pub fn check_request(head: Head<RequestLine>) -> Result<Request, ResponseBuilder
     let headers = request.fields();
     let has_token = |name, wanted| headers.tokens(name).any(|token: &str| token.eq_ignore_ascii_case(wanted));
     if !has_token("Upgrade", "websocket") || !has_token("Connection", "upgrade") {
-        let text = "this is a WebSocket endpoint: Upgrade: websocket, Connection: Upgrade";
+        let text = "this is a WebSocket endpoint: send a request with Upgrade: websocket and Connection: Upgrade";
         return Err(upgrade_required().body(text));
     }
     if headers.single("Sec-WebSocket-Version") != Some("13") {

@@ -1,4 +1,5 @@
-//! A server with a thread for each connection: an accept loop that survives what passes, and an end that is clean.
+//! A server with a thread for each connection: an accept loop that goes on after errors, and an end that all clients
+//! are told of.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -46,10 +47,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// It gets each open connection. When it returns `Ok`, the connection is closed with 1000; after an error with 1011, if it has
 /// not ended anyway. If it panics, the connection is closed with 1011, the panic is logged and counted, and the server goes on.
 ///
-/// # What the server survives
+/// # Errors of the listener, and silent clients
 ///
 /// An error of the listener, such as when the process has no descriptors left, is logged; the server pauses for 100 ms and goes
-/// on. A client that says nothing keeps nobody out: see [`max_handshakes`](Server::max_handshakes).
+/// on. Clients that send nothing cannot keep others out: see [`max_handshakes`](Server::max_handshakes).
+///
+/// # Stopping by Ctrl-C
+///
+/// The main thread waits for the signal, here with the crate `ctrlc`, and then stops the server:
+///
+/// ```no_run
+/// use std::{sync::mpsc, time::Duration};
+/// use wsync::Server;
+///
+/// let server = Server::bind("0.0.0.0:9001")?.spawn(|ws| ws.send("hello"))?;
+/// let (stop, stopped) = mpsc::channel();
+/// ctrlc::set_handler(move || drop(stop.send(())))?;
+/// stopped.recv()?;
+/// println!("{} clients were not done", server.shutdown(Duration::from_secs(5)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # systemd and the like
 ///
@@ -147,7 +164,7 @@ impl Server {
     }
 
     /// How many clients may be in their handshake at once (default: 256; at least one). When all places are taken, the one that
-    /// has taken longest is cut to make room, so that clients who say nothing keep nobody out. While the server is full, a
+    /// has taken longest is cut to make room, so that clients that send nothing cannot keep others out. While the server is full, a
     /// handshake that has taken a second makes room, too.
     ///
     /// ```
@@ -207,7 +224,7 @@ impl Server {
     /// let handle = server.handle();
     /// std::thread::spawn(move || {
     ///     let _ = std::io::stdin().read_line(&mut String::new()); // Enter ends it
-    ///     println!("{} were dropped", handle.shutdown(Duration::from_secs(5)));
+    ///     handle.shutdown(Duration::from_secs(5));
     /// });
     /// server.run(|ws| ws.send("hello"))?;
     /// # Ok::<(), wsync::Error>(())
@@ -217,7 +234,8 @@ impl Server {
     }
 
     /// Serves on this thread, until the [`handle`](Server::handle) ends the server and every handler has returned. See the example
-    /// there.
+    /// there. It may return a moment before [`shutdown`](ServerHandle::shutdown) does on another thread: a program that shows
+    /// the result of `shutdown` uses [`spawn`](Server::spawn), as [above](Server#stopping-by-ctrl-c).
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for options that cannot be used.
@@ -253,7 +271,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A [`Server`] that runs. A cheap handle, shared by its clones; when the last one is dropped the server ends: it accepts no more,
+/// A [`Server`] that runs, or is about to. A cheap handle, shared by its clones; when the last one is dropped the server ends: it accepts no more,
 /// and each client gets a close frame with 1001 if it takes that at once.
 ///
 /// The example of [`Server`] has it.
@@ -399,7 +417,7 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
             match (served, is_failing) {
                 (Ok(()), _) => is_failing = false,
                 (Err(error), was_failing) => {
-                    // One line for each time of trouble.
+                    // One line for errors that follow each other.
                     if !was_failing {
                         log::error!("the server cannot accept, and goes on trying: {error}");
                     }
@@ -422,7 +440,7 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
     }
 }
 
-/// Sees one client through, from its first byte to the end of its connection.
+/// Serves one client, from its first byte to the end of its connection.
 fn serve(
     options: &AcceptOptions,
     connections: &Connections,

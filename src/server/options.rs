@@ -10,7 +10,7 @@ use crate::compression::Compression;
 use crate::connection::ConnectionConfig;
 use crate::error::Result;
 use crate::handshake;
-use crate::http::{Request, Response, ResponseBuilder};
+use crate::http::{Request, Response, ResponseBuilder, clip};
 use crate::protocol::Role;
 use crate::transport::{Stream, TlsServer};
 use crate::websocket::WebSocket;
@@ -191,7 +191,8 @@ impl AcceptOptions {
     /// The pages that may connect, by their origins such as `https://example.com` (RFC 6454 §7, RFC 6455 §10.2; default: all).
     /// A browser sends the origin of the page with each upgrade, and its cookies with that: without this, any site's page can
     /// act for a user who is logged in. Another origin is refused with 403. A request without `Origin` passes: it is no
-    /// browser's. Scheme, host and port must be the same; upper and lower case are. It is checked before
+    /// browser's. Scheme, host and port must be the same, in upper or lower case. What is given here is not checked: nothing
+    /// matches `example.com` without a scheme, or `https://example.com/` with a slash at the end. The origin is checked before
     /// [`on_request`](AcceptOptions::on_request), and not for [`on_http`](AcceptOptions::on_http).
     ///
     /// ```
@@ -233,9 +234,9 @@ impl AcceptOptions {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any I/O, or when what `on_request` returns cannot be sent;
     /// [`Handshake`](crate::ErrorKind::Handshake) for a request that is not a correct upgrade, saying why;
-    /// [`Refused`](crate::ErrorKind::Refused) for one that `on_request` refused; [`Tls`](crate::ErrorKind::Tls) when the TLS
-    /// handshake fails; [`Timeout`](crate::ErrorKind::Timeout) when `accept_timeout` ends; [`Io`](crate::ErrorKind::Io) when the
-    /// connection is lost meanwhile.
+    /// [`Refused`](crate::ErrorKind::Refused) for one that `on_request` or `allowed_origins` refused;
+    /// [`Tls`](crate::ErrorKind::Tls) when the TLS handshake fails; [`Timeout`](crate::ErrorKind::Timeout) when
+    /// `accept_timeout` ends; [`Io`](crate::ErrorKind::Io) when the connection is lost meanwhile.
     pub fn accept(&self, stream: impl Into<Stream>) -> Result<WebSocket> {
         super::accept(self, stream.into())
     }
@@ -250,8 +251,9 @@ impl AcceptOptions {
 
     /// The program's decision about a request.
     pub(super) fn decide(&self, request: &Request) -> Result<Acceptance, Response> {
-        if !self.allows_origin(request) {
-            return Err(Response::new(403).body("a page of this origin may not connect").into());
+        if let Some(origin) = self.refused_origin(request) {
+            let text = format!("pages of the origin {} may not connect (allowed_origins)", clip(origin));
+            return Err(Response::new(403).body(text).into());
         }
         match &self.on_request {
             Some(decide) => decide(request).map_err(Response::from),
@@ -270,10 +272,11 @@ impl AcceptOptions {
         self.on_http.is_some()
     }
 
-    fn allows_origin(&self, request: &Request) -> bool {
-        let Some(allowed) = &self.allowed_origins else { return true };
+    /// The origin of the request that is not allowed, if there is one.
+    fn refused_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
+        let allowed = self.allowed_origins.as_ref()?;
         let is_allowed = |origin: &str| allowed.iter().any(|other| other.eq_ignore_ascii_case(origin));
-        request.header_all("Origin").all(is_allowed)
+        request.header_all("Origin").find(|origin| !is_allowed(origin))
     }
 }
 

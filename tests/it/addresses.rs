@@ -26,16 +26,6 @@ fn tls_server(address: &str, identity: &'static LazyLock<Identified>) -> (Socket
     (address, job)
 }
 
-/// Reads a head, or the part of it that arrives before the end.
-fn read_head(stream: &mut impl Read) -> String {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
-}
-
 #[test]
 fn resolve_changes_neither_the_host_header_nor_the_name_that_tls_checks() {
     bounded(|| {

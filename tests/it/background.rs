@@ -24,7 +24,7 @@ pub fn listen() -> (TcpListener, String) {
     (listener, url)
 }
 
-fn accept(listener: &TcpListener) -> WebSocket {
+pub fn accept(listener: &TcpListener) -> WebSocket {
     WebSocket::accept(listener.accept().unwrap().0).unwrap()
 }
 
@@ -34,11 +34,12 @@ fn client_and_server() -> (WebSocket, WebSocket) {
 }
 
 /// Options without compression, so that a large message is also large on the network.
-fn uncompressed() -> ConnectOptions {
+pub fn uncompressed() -> ConnectOptions {
     ConnectOptions::new().no_proxy().compression(Compression::off())
 }
 
-fn background_options() -> BackgroundOptions {
+/// Connects again at once.
+pub fn background_options() -> BackgroundOptions {
     let immediately = Reconnect::new().first_delay(Duration::ZERO);
     Background::options().connect_options(uncompressed()).reconnect(immediately)
 }
@@ -50,10 +51,12 @@ fn wake_by(sender: Sender<()>) -> impl Fn() + Send + Sync {
     }
 }
 
+#[track_caller]
 pub fn next(events: &Events) -> Event {
     events.recv_timeout(LONG).expect("an event")
 }
 
+#[track_caller]
 pub fn opened(events: &Events) -> WebSocket {
     match next(events) {
         Event::Open(ws) => ws,
@@ -61,7 +64,8 @@ pub fn opened(events: &Events) -> WebSocket {
     }
 }
 
-fn ended(events: &Events) -> ConnectionEnd {
+#[track_caller]
+pub fn ended(events: &Events) -> ConnectionEnd {
     match next(events) {
         Event::End(end) => {
             assert!(events.recv().is_none(), "an event after the end");

@@ -2,45 +2,23 @@
 //! are asked for, closing at any time, a full queue, and what can be asked meanwhile. No test sleeps: every wait is for an
 //! event, and `LONG` only turns a hang into a failure.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::background::{listen, next, opened};
+use crate::background::{accept, background_options as options, ended, listen, next, opened, uncompressed};
+use crate::support::read_head;
 use wsync::{
-    AcceptOptions, Background, BackgroundOptions, CloseCode, Compression, ConnectOptions, ConnectionEnd, Error,
-    ErrorKind, Event, Message, ReadyState, Reconnect, Response, WebSocket, WhenFull,
+    AcceptOptions, Background, BackgroundOptions, CloseCode, ConnectionEnd, Error, ErrorKind, Event, Message,
+    ReadyState, Reconnect, Response, WebSocket, WhenFull,
 };
 
 const LONG: Duration = Duration::from_secs(30);
 
-fn connect_options() -> ConnectOptions {
-    ConnectOptions::new().no_proxy().compression(Compression::off())
-}
-
-/// Connects again at once.
-fn options() -> BackgroundOptions {
-    Background::options().connect_options(connect_options()).reconnect(Reconnect::new().first_delay(Duration::ZERO))
-}
-
 /// Waits for the next attempt for ever.
-fn patient() -> BackgroundOptions {
+fn waits_for_ever() -> BackgroundOptions {
     options().reconnect(Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX))
-}
-
-/// Reads a request to the end of its head.
-fn read_head(stream: &mut TcpStream) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.extend(byte);
-    }
-}
-
-fn accept(listener: &TcpListener) -> WebSocket {
-    WebSocket::accept(listener.accept().unwrap().0).unwrap()
 }
 
 #[track_caller]
@@ -48,14 +26,6 @@ fn reconnecting(chat: &Background) -> (u32, Duration, ConnectionEnd) {
     match next(chat.events()) {
         Event::Reconnecting { attempt, delay, cause, .. } => (attempt, delay, cause),
         other => panic!("{other:?} instead of reconnecting"),
-    }
-}
-
-#[track_caller]
-fn end(chat: &Background) -> ConnectionEnd {
-    match next(chat.events()) {
-        Event::End(end) => end,
-        other => panic!("{other:?} instead of the end"),
     }
 }
 
@@ -135,7 +105,7 @@ fn close_ends_what_on_open_waits_for_on_the_connection() {
     assert_eq!(server.recv().unwrap(), None);
     assert_eq!(server.close_code(), Some(CloseCode::from(4001)));
     assert_eq!(results.recv_timeout(LONG).unwrap().unwrap().unwrap(), None);
-    assert_eq!(end(&chat).to_string(), "closed with 4001: changed my mind");
+    assert_eq!(ended(chat.events()).to_string(), "closed with 4001: changed my mind");
     assert_eq!(chat.unsent(), [Message::from("never sent")]);
 }
 
@@ -161,10 +131,10 @@ fn a_hook_that_does_not_return_does_not_hold_up_the_end() {
     let chat = options().before_connect(before_connect).connect(&url, || {}).unwrap();
     has_begun.recv_timeout(LONG).unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
-    assert_eq!(end(&chat).to_string(), "closed by this side before it was open");
+    assert_eq!(ended(chat.events()).to_string(), "closed by this side before it was open");
     release.send(()).unwrap();
     // In on_open the closing handshake has its bound.
-    let bounded = connect_options().close_timeout(Duration::from_millis(50));
+    let bounded = uncompressed().close_timeout(Duration::from_millis(50));
     let on_open = move |_: &WebSocket| {
         block();
         Ok(())
@@ -173,7 +143,7 @@ fn a_hook_that_does_not_return_does_not_hold_up_the_end() {
     let _server = accept(&listener);
     has_begun.recv_timeout(LONG).unwrap();
     chat.close(CloseCode::NORMAL, "").unwrap();
-    assert!(end(&chat).error().is_some());
+    assert!(ended(chat.events()).error().is_some());
     release.send(()).unwrap();
 }
 
@@ -181,10 +151,10 @@ fn a_hook_that_does_not_return_does_not_hold_up_the_end() {
 fn a_hook_that_panics_ends_the_connection_and_is_named() {
     let (listener, url) = listen();
     let chat = options().before_connect(|_| panic!("no token")).connect(&url, || {}).unwrap();
-    assert_eq!(end(&chat).to_string(), "before_connect panicked: no token");
+    assert_eq!(ended(chat.events()).to_string(), "before_connect panicked: no token");
     let chat = options().on_open(|_| panic!("no login")).connect(&url, || {}).unwrap();
     let server = accept(&listener);
-    assert_eq!(end(&chat).to_string(), "on_open panicked: no login");
+    assert_eq!(ended(chat.events()).to_string(), "on_open panicked: no login");
     assert!(!matches!(server.recv(), Ok(Some(_))));
 }
 
@@ -242,7 +212,7 @@ fn an_error_of_before_connect_is_retried_or_final_by_the_policy() {
     opened(chat.events());
     let never = Reconnect::new().retry_if(|end| end.error().is_none_or(|error| error.kind() != ErrorKind::Other));
     let chat = options().reconnect(never).before_connect(fails_once).connect(&url, || {}).unwrap();
-    assert_eq!(end(&chat).to_string(), "no network");
+    assert_eq!(ended(chat.events()).to_string(), "no network");
 }
 
 // reconnect_now
@@ -250,7 +220,7 @@ fn an_error_of_before_connect_is_retried_or_final_by_the_policy() {
 #[test]
 fn reconnect_now_ends_the_wait_an_attempt_under_way_and_a_doubted_connection() {
     let (listener, url) = listen();
-    let chat = patient().connect(&url, || {}).unwrap();
+    let chat = waits_for_ever().connect(&url, || {}).unwrap();
     drop(listener.accept().unwrap());
     assert_eq!(reconnecting(&chat).0, 1);
     // It waits, for ever.
@@ -275,7 +245,7 @@ fn reconnect_now_ends_the_wait_an_attempt_under_way_and_a_doubted_connection() {
     assert_eq!(server.recv().unwrap(), Some("still there".into()));
     chat.close(CloseCode::NORMAL, "").unwrap();
     assert_eq!(server.recv().unwrap(), None);
-    end(&chat);
+    ended(chat.events());
     chat.reconnect_now();
 }
 
@@ -297,19 +267,19 @@ fn close_and_wait_returns_the_end_in_every_state() {
     let (listener, url) = listen();
     // While an attempt hangs.
     let start = Instant::now();
-    let chat = patient().connect(&url, || {}).unwrap();
+    let chat = waits_for_ever().connect(&url, || {}).unwrap();
     let mut hanging = listener.accept().unwrap().0;
     read_head(&mut hanging);
     let end = chat.close_and_wait(CloseCode::NORMAL, "", LONG).unwrap();
     assert_eq!(end.error().unwrap().kind(), ErrorKind::Closed);
     assert_eq!(hanging.read(&mut [0]).unwrap(), 0, "the attempt ended, too");
     // While it waits for the next attempt.
-    let chat = patient().connect(&url, || {}).unwrap();
+    let chat = waits_for_ever().connect(&url, || {}).unwrap();
     drop(listener.accept().unwrap());
     reconnecting(&chat);
     assert!(chat.close_and_wait(CloseCode::NORMAL, "", LONG).unwrap().error().is_some());
     // While it is open. What is queued goes out first.
-    let chat = patient().connect(&url, || {}).unwrap();
+    let chat = waits_for_ever().connect(&url, || {}).unwrap();
     let server = accept(&listener);
     opened(chat.events());
     chat.send("last").unwrap();
@@ -321,7 +291,7 @@ fn close_and_wait_returns_the_end_in_every_state() {
     assert_eq!(chat.clone().close_and_wait(CloseCode::NORMAL, "", LONG).unwrap().to_string(), "closed with 4002: done");
     assert!(start.elapsed() < LONG, "nothing waited for a bound");
     // A peer that takes no part.
-    let chat = patient().connect(&url, || {}).unwrap();
+    let chat = waits_for_ever().connect(&url, || {}).unwrap();
     let _server = accept(&listener);
     opened(chat.events());
     let end = chat.close_and_wait(CloseCode::NORMAL, "", Duration::from_millis(50)).unwrap();
@@ -393,10 +363,10 @@ fn statistics_go_on_over_connections() {
 #[test]
 fn keepalive_is_on_unless_the_program_has_chosen() {
     for (options, expected) in [
-        (connect_options(), Some(20)),
-        (connect_options().ping_interval(None), None),
-        (connect_options().ping_interval(Duration::ZERO), None),
-        (connect_options().ping_interval(Duration::from_secs(7)), Some(7)),
+        (uncompressed(), Some(20)),
+        (uncompressed().ping_interval(None), None),
+        (uncompressed().ping_interval(Duration::ZERO), None),
+        (uncompressed().ping_interval(Duration::from_secs(7)), Some(7)),
     ] {
         let (listener, url) = listen();
         let chat = Background::options().connect_options(options).connect(&url, || {}).unwrap();
@@ -417,71 +387,4 @@ fn a_message_that_was_not_taken_becomes_an_error_by_the_question_mark() {
     let error = send(&chat).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(error.to_string().contains("send_capacity"), "{error}");
-}
-
-// Cancelling
-
-/// A server that says nothing.
-fn silent(stream: TcpStream) -> TcpStream {
-    stream
-}
-
-/// A proxy that says nothing, and a server that says nothing behind a proxy that answers.
-fn answering_proxy(mut stream: TcpStream) -> TcpStream {
-    read_head(&mut stream);
-    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-    stream
-}
-
-#[test]
-fn a_cancelled_connect_returns_at_once_at_every_stage() {
-    let (listener, _) = listen();
-    let address = listener.local_addr().unwrap();
-    let unbounded = connect_options().connect_timeout(None);
-    let proxy = format!("http://{address}").parse::<wsync::Proxy>().unwrap();
-    let through_proxy = unbounded.clone().proxy(proxy);
-    type Serve = fn(TcpStream) -> TcpStream;
-    let stages: [(&str, ConnectOptions, String, Serve); 5] = [
-        ("upgrade", unbounded.clone(), format!("ws://{address}/"), silent),
-        ("TLS", unbounded.clone(), format!("wss://{address}/"), silent),
-        ("a name", unbounded.clone(), format!("ws://localhost:{}/", address.port()), silent),
-        ("proxy", through_proxy.clone(), "ws://h.example/".into(), silent),
-        ("behind a proxy", through_proxy, "ws://h.example/".into(), answering_proxy),
-    ];
-    for (stage, options, url, serve) in stages {
-        let token = wsync::CancelToken::new();
-        let options = options.cancel_token(&token);
-        let connecting = std::thread::spawn({
-            let (options, url) = (options.clone(), url.clone());
-            move || options.connect(&url)
-        });
-        let mut stream = serve(listener.accept().unwrap().0);
-        if stage == "upgrade" || stage == "a name" {
-            read_head(&mut stream);
-        }
-        token.cancel();
-        let error = connecting.join().unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Cancelled, "{stage}: {error}");
-        // So does every later one.
-        assert_eq!(options.connect(&url).unwrap_err().kind(), ErrorKind::Cancelled, "{stage}");
-    }
-}
-
-#[test]
-fn an_open_connection_outlives_its_token_and_a_stream_in_memory_is_cancelled_too() {
-    let (listener, url) = listen();
-    let token = wsync::CancelToken::new();
-    let options = connect_options().cancel_token(&token);
-    let server = std::thread::spawn(move || accept(&listener));
-    let ws = options.connect(&url).unwrap();
-    let server = server.join().unwrap();
-    let (ours, _theirs) = wsync::Stream::pair();
-    let connecting = std::thread::spawn({
-        let options = options.clone();
-        move || options.connect_over("ws://localhost/", ours)
-    });
-    token.cancel();
-    assert_eq!(connecting.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
-    ws.send("still open").unwrap();
-    assert_eq!(server.recv().unwrap(), Some("still open".into()));
 }

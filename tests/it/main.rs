@@ -13,6 +13,7 @@ mod background;
 mod background_breaks;
 mod background_hooks;
 mod batch;
+mod cancel;
 mod close;
 mod connect;
 mod connect_failures;

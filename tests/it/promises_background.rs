@@ -5,19 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use wsync::{Background, BackgroundOptions, CloseCode, Compression, Event, Message, ReadyState, Reconnect, WebSocket};
+use wsync::{Background, BackgroundOptions, CloseCode, Event, Message, ReadyState, Reconnect, WebSocket};
 
-use crate::background::{next, opened};
+use crate::background::{listen, next, opened, uncompressed};
 use crate::support::read_beside;
 
 /// Turns a hang into a failure.
 const LONG: Duration = Duration::from_secs(30);
-
-fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("ws://{}/", listener.local_addr().unwrap());
-    (listener, url)
-}
 
 fn accept(listener: &TcpListener) -> (WebSocket, TcpStream) {
     let stream = listener.accept().unwrap().0;
@@ -26,8 +20,7 @@ fn accept(listener: &TcpListener) -> (WebSocket, TcpStream) {
 
 /// Without compression, so that a large message is large on its way.
 fn in_background(reconnect: Reconnect) -> BackgroundOptions {
-    let connect = WebSocket::options().no_proxy().compression(Compression::off());
-    Background::options().connect_options(connect).reconnect(reconnect.first_delay(Duration::ZERO))
+    Background::options().connect_options(uncompressed()).reconnect(reconnect.first_delay(Duration::ZERO))
 }
 
 #[test]

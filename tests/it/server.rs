@@ -293,7 +293,10 @@ fn only_pages_of_allowed_origins_may_connect() {
         };
         match options.connect(url(&server)) {
             Ok(_) => assert!(is_allowed, "{origin:?}"),
-            Err(error) => assert!(!is_allowed && error.status() == Some(403), "{origin:?}: {error}"),
+            Err(error) => {
+                assert!(!is_allowed && error.status() == Some(403), "{origin:?}: {error}");
+                assert!(error.to_string().contains(origin.unwrap()), "{error}");
+            }
         }
     }
     let none = self::server().options(AcceptOptions::new().allowed_origins([""; 0])).spawn(echo).unwrap();

@@ -254,6 +254,16 @@ pub fn read_beside(mut stream: &TcpStream, mut bytes: &mut [u8]) {
     }
 }
 
+/// Reads a head, or the part of it that arrives before the end.
+pub fn read_head(stream: &mut impl Read) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
 /// Waits until some thread of the other side is in a receiving call. Only such a call answers pings.
 pub fn wait_for_receiver(peer: &mut Peer) {
     peer.send(PING, b"are you there?");
