@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::sync::mpsc;
 use std::time::Duration;
 use std::{fs, process};
 
@@ -50,15 +51,14 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         scheme = "wss";
     }
     let server = Server::bind(&arguments.address)?.options(options);
-    let handle = server.handle();
-    println!("listening at {scheme}://{}/", handle.local_addr()?);
+    println!("listening at {scheme}://{}/", server.handle().local_addr()?);
+    let (stop, stopped) = mpsc::channel();
     ctrlc::set_handler(move || {
-        let dropped = handle.shutdown(Duration::from_secs(5));
-        eprintln!("stopped; {dropped} clients were dropped");
+        let _ = stop.send(());
     })?;
 
     let room = arguments.chat.then(Group::new);
-    server.run(move |ws| {
+    let server = server.spawn(move |ws| {
         let who = name(&ws);
         eprintln!("{who} connected");
         let result = serve(&ws, room.as_ref());
@@ -69,6 +69,9 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         }
         result
     })?;
+    stopped.recv()?;
+    let dropped = server.shutdown(Duration::from_secs(5));
+    eprintln!("stopped; {dropped} clients were dropped");
     Ok(())
 }
 

@@ -62,7 +62,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// let server = Server::bind("0.0.0.0:9001")?.spawn(|ws| ws.send("hello"))?;
 /// let (stop, stopped) = mpsc::channel();
-/// ctrlc::set_handler(move || drop(stop.send(())))?;
+/// ctrlc::set_handler(move || {
+///     let _ = stop.send(());
+/// })?;
 /// stopped.recv()?;
 /// println!("{} clients were not done", server.shutdown(Duration::from_secs(5)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
