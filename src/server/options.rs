@@ -8,7 +8,7 @@ use crate::arguments::check_timeout;
 use crate::bounds::{self, bound_setters};
 use crate::compression::Compression;
 use crate::connection::ConnectionConfig;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::handshake;
 use crate::http::{Request, Response, ResponseBuilder, clip};
 use crate::protocol::Role;
@@ -245,6 +245,7 @@ impl AcceptOptions {
     pub(super) fn check(&self) -> Result<()> {
         handshake::check_protocols(&self.protocols)?;
         self.compression.check(Role::Server)?;
+        self.allowed_origins.iter().flatten().try_for_each(|origin| check_origin(origin))?;
         check_timeout("accept_timeout", self.accept_timeout)?;
         bounds::check(&self.bounds)
     }
@@ -278,6 +279,19 @@ impl AcceptOptions {
         let is_allowed = |origin: &str| allowed.iter().any(|other| other.eq_ignore_ascii_case(origin));
         request.header_all("Origin").find(|origin| !is_allowed(origin))
     }
+}
+
+/// Refuses what no browser sends as an origin (RFC 6454 §7.1): it would keep every page out.
+fn check_origin(origin: &str) -> Result<()> {
+    let has_host = |(scheme, host): (&str, &str)| {
+        !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' '])
+    };
+    if origin == "null" || origin.split_once("://").is_some_and(has_host) {
+        return Ok(());
+    }
+    let text =
+        format!("{} is no origin (allowed_origins): write it as https://example.com, without a path", clip(origin));
+    Err(Error::new(ErrorKind::InvalidInput, text))
 }
 
 /// A hook that panics leaves nothing of the options half done: they are only read while accepting.

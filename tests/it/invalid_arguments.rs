@@ -132,6 +132,8 @@ fn invalid_accept_options_are_errors() {
             (AcceptOptions::new().protocols(["a", "a"]), "a"),
             (AcceptOptions::new().compression(deflate().server_max_window_bits(8)), "8"),
             (AcceptOptions::new().compression(deflate().client_max_window_bits(16)), "16"),
+            (AcceptOptions::new().allowed_origins(["https://a", "b.example"]), "b.example"),
+            (AcceptOptions::new().allowed_origins(["https://a/"]), "https://a/"),
             (AcceptOptions::new().accept_timeout(zero), "accept_timeout"),
             (AcceptOptions::new().send_timeout(zero), "send_timeout"),
             (AcceptOptions::new().close_timeout(zero), "close_timeout"),
