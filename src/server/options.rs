@@ -191,9 +191,10 @@ impl AcceptOptions {
     /// The pages that may connect, by their origins such as `https://example.com` (RFC 6454 §7, RFC 6455 §10.2; default: all).
     /// A browser sends the origin of the page with each upgrade, and its cookies with that: without this, any site's page can
     /// act for a user who is logged in. Another origin is refused with 403. A request without `Origin` passes: it is no
-    /// browser's. Scheme, host and port must be the same, in upper or lower case. What is given here is not checked: nothing
-    /// matches `example.com` without a scheme, or `https://example.com/` with a slash at the end. The origin is checked before
-    /// [`on_request`](AcceptOptions::on_request), and not for [`on_http`](AcceptOptions::on_http).
+    /// browser's. Scheme, host and port must be the same, in upper or lower case. What no browser sends, such as `example.com`
+    /// without a scheme or `https://example.com/` with a path, is refused as [`InvalidInput`](crate::ErrorKind::InvalidInput) when
+    /// accepting. The origin is checked before [`on_request`](AcceptOptions::on_request), and not for
+    /// [`on_http`](AcceptOptions::on_http).
     ///
     /// ```
     /// let options = wsync::AcceptOptions::new().allowed_origins(["https://example.com", "http://localhost:8080"]);

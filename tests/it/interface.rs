@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::support::*;
 use wsync::{
-    AcceptOptions, Acceptance, Compression, ErrorKind, Event, Group, Message, MessageKind, Outgoing, Prepared,
-    ReadyState, Reconnect, Role, Stream, WebSocket,
+    AcceptOptions, Acceptance, Background, Compression, Error, ErrorKind, Event, Group, Message, MessageKind, Outgoing,
+    Prepared, ReadyState, Reconnect, Role, Server, Stream, WebSocket,
 };
 
 fn ends(compression: Compression) -> (WebSocket, WebSocket) {
@@ -163,6 +163,35 @@ fn debug_output_shows_the_state_and_no_payload() {
     let shown = format!("{reader:?}");
     assert!(shown.contains("is_finished: true") && !shown.contains("secret"), "{shown}");
     reader.join().unwrap();
+}
+
+#[test]
+fn debug_output_of_what_runs_beside_the_program_shows_its_state_and_no_secret() {
+    let options = Background::options()
+        .connect_options(options().header("Authorization", "secret"))
+        .before_connect(|attempt| {
+            assert!(!format!("{:?} {attempt:?}", attempt.options()).contains("secret"));
+            Err(Error::other("not today"))
+        })
+        .reconnect(Reconnect::new().max_attempts(0))
+        .send_capacity(1);
+    assert!(format!("{options:?}").contains("when_full: Refuse"));
+    let chat = options.connect("ws://127.0.0.1:1/", || {}).unwrap();
+    while chat.ready_state() != ReadyState::Closed {
+        std::thread::yield_now();
+    }
+    assert!(format!("{chat:?}").contains("Closed"));
+    let error = chat.send("secret").unwrap_err();
+    assert!(error.to_string().contains("closed"), "{error}");
+    assert!(!format!("{error:?}").contains("secret"));
+    assert_eq!(error.message(), &Message::from("secret"));
+
+    let server = Server::bind("127.0.0.1:0").unwrap();
+    assert!(format!("{server:?}").contains("connections: 10000"), "{server:?}");
+    let handle = server.handle();
+    assert_eq!(format!("{handle:?}"), "ServerHandle { connections: 0, .. }");
+    handle.shutdown(Duration::ZERO);
+    assert!(format!("{server:?}").contains("stopped"), "{server:?}");
 }
 
 #[test]
