@@ -285,7 +285,7 @@ impl Background {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) as `close`; [`Timeout`](crate::ErrorKind::Timeout) when there is no end at
-    /// `timeout`, because a hook or the wake function does not return.
+    /// `timeout`, because a hook or the wake function does not return, or an earlier call may take longer.
     pub fn close_and_wait(
         &self,
         code: impl Into<CloseCode>,

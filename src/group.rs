@@ -191,6 +191,11 @@ impl Group {
     pub fn close(&self, code: impl Into<CloseCode>, reason: &str, timeout: Duration) -> Result<usize> {
         let code = code.into();
         check_close(code, reason)?;
+        Ok(self.close_all(code, reason, timeout).len())
+    }
+
+    /// The same; returns those that were dropped or lost.
+    pub(crate) fn close_all(&self, code: CloseCode, reason: &str, timeout: Duration) -> Vec<WebSocket> {
         lock(&self.0).closed = Some((code, reason.to_string()));
         let deadline = Deadline::after("timeout", Some(timeout));
         let mut waiting = self.members();
@@ -198,17 +203,17 @@ impl Group {
             ws.begin_close_by(code, reason, deadline);
         }
         // In turns: a member that is stuck must not keep the answers of the others from being read.
-        let mut failed = 0;
+        let mut failed = Vec::new();
         loop {
             waiting.retain(|ws| match ws.try_finish_close(&deadline) {
                 None => true,
                 Some(Ok(())) => false,
                 Some(Err(_)) => {
-                    failed += 1;
+                    failed.push(ws.clone());
                     false
                 }
             });
-            let Some(first) = waiting.first() else { return Ok(failed) };
+            let Some(first) = waiting.first() else { return failed };
             first.wait_to_finish_close(&Deadline::after("timeout", Some(TURN)).or_earlier(Some(deadline)));
             waiting.rotate_left(1);
         }

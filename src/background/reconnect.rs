@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::num::IntErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -260,8 +261,10 @@ fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
         return None;
     }
     let value = response.header("Retry-After")?.trim();
-    match value.parse() {
+    match value.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
+        // However large the number is, it asks for patience.
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(Duration::MAX),
         Err(_) => (SystemTime::UNIX_EPOCH + Duration::from_secs(parse_date(value)?)).duration_since(now).ok(),
     }
 }
@@ -427,6 +430,7 @@ mod tests {
         for status in [429, 503] {
             assert_eq!(delay(status, "7"), 7 * SECOND);
             assert_eq!(delay(status, "3600"), 10 * SECOND, "max_delay");
+            assert_eq!(delay(status, "99999999999999999999"), 10 * SECOND, "more than 64 bits");
             assert_eq!(delay(status, "Sun, 06 Nov 1994 08:49:40 GMT"), 3 * SECOND);
             for past_or_wrong in ["Sun, 06 Nov 1994 08:49:30 GMT", "soon", "-1", ""] {
                 assert_eq!(delay(status, past_or_wrong), Duration::ZERO, "{past_or_wrong}");

@@ -104,6 +104,15 @@ struct Closing {
     request: CloseRequest,
 }
 
+/// What becomes of a new connection.
+enum Opening {
+    Wanted,
+    /// `reconnect_now` was called meanwhile.
+    Doubted,
+    /// It is over, or being closed.
+    Unwanted,
+}
+
 impl Phase {
     fn connection(&self) -> Option<&WebSocket> {
         match self {
@@ -264,7 +273,8 @@ impl Supervisor {
             }
             let left = patience.left();
             if left == Some(Duration::ZERO) {
-                return Err(deadline.error("closing: a function of the program does not return"));
+                let why = "closing: a function of the program does not return, or an earlier close may take longer";
+                return Err(deadline.error(why));
             }
             state = wait(&self.changed, state, left);
         }
@@ -296,7 +306,7 @@ impl Supervisor {
     /// Ends everything without another event. Never blocks.
     pub fn abandon(&self) {
         self.queue.stop();
-        self.drop_connection(None);
+        self.drop_connection();
     }
 
     // The supervisor
@@ -335,9 +345,16 @@ impl Supervisor {
     /// Opens a new connection, and passes on all that comes on it, until its end. `None` when nobody wants that any more.
     fn serve(&self, ws: WebSocket, on_open: Option<&OnOpen>, backoff: &mut Backoff) -> Option<ConnectionEnd> {
         self.queue.watch(&ws);
-        if !self.begin_opening(&ws) {
-            ws.close_now();
-            return None;
+        match self.begin_opening(&ws) {
+            Opening::Wanted => {}
+            Opening::Doubted => {
+                ws.close_now();
+                return Some(given_up());
+            }
+            Opening::Unwanted => {
+                ws.close_now();
+                return None;
+            }
         }
         if let Some(Err(error)) = on_open.map(|on_open| naming("on_open", || on_open(&ws))) {
             if !lock(&self.state).phase.is_ending() {
@@ -352,13 +369,17 @@ impl Supervisor {
         Some(end)
     }
 
-    fn begin_opening(&self, ws: &WebSocket) -> bool {
+    fn begin_opening(&self, ws: &WebSocket) -> Opening {
         let mut state = lock(&self.state);
-        let is_wanted = matches!(state.phase, Phase::Connecting(_));
-        if is_wanted {
-            state.phase = Phase::Opening(ws.clone());
+        match state.phase {
+            // It was called when the connection was there, and nobody knew of it yet.
+            Phase::Connecting(_) if state.is_reconnect_asked => Opening::Doubted,
+            Phase::Connecting(_) => {
+                state.phase = Phase::Opening(ws.clone());
+                Opening::Wanted
+            }
+            _ => Opening::Unwanted,
         }
-        is_wanted
     }
 
     /// Passes on all that comes.
@@ -427,8 +448,7 @@ impl Supervisor {
                 Phase::Closing { ws: None, .. } => return (Decision::Stop, closed_before_open()),
                 phase if phase.is_ending() => return (Decision::Stop, end),
                 _ if state.is_reconnect_asked => {
-                    let asked = Error::new(ErrorKind::Closed, "given up for another attempt, by reconnect_now");
-                    return (backoff.retry_now(), ConnectionEnd::Failed(asked));
+                    return (backoff.retry_now(), given_up());
                 }
                 _ => {}
             }
@@ -601,12 +621,16 @@ impl Supervisor {
     /// Ends everything because a function of the program has panicked.
     fn fail(&self, error: Error) {
         let end = ConnectionEnd::Failed(error);
-        self.drop_connection(Some(end.clone()));
+        let before = self.finish(Some(end.clone()));
         self.queue.push(Event::End(end));
+        // A connection that is being closed is left to the closer.
+        if let Some(Phase::Opening(ws) | Phase::Connected(ws)) = before {
+            let _ = ws.close(CloseCode::INTERNAL_ERROR, "");
+        }
     }
 
-    fn drop_connection(&self, end: Option<ConnectionEnd>) {
-        match self.finish(end) {
+    fn drop_connection(&self) {
+        match self.finish(None) {
             Some(Phase::Connecting(cancel)) => cancel.cancel(),
             Some(before) => {
                 if let Some(ws) = before.connection() {
@@ -629,6 +653,10 @@ impl Supervisor {
         self.changed.notify_all();
         Some(before)
     }
+}
+
+fn given_up() -> ConnectionEnd {
+    ConnectionEnd::Failed(Error::new(ErrorKind::Closed, "given up for another attempt, by reconnect_now"))
 }
 
 fn closed_before_open() -> ConnectionEnd {

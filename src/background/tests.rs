@@ -135,3 +135,24 @@ fn a_connection_is_asked_whether_it_is_still_there_when_the_machine_has_slept() 
     drop((chat, client));
     receiving.join().unwrap().unwrap();
 }
+
+/// The call comes after the last look at the token, and before the connection is known.
+#[test]
+fn a_connection_that_is_made_while_reconnect_now_is_called_is_given_up() {
+    let (sender, supervisors) = channel::<Arc<Supervisor>>();
+    let mut peers = Vec::new();
+    let connect = move |info: AttemptInfo<'_>| {
+        let (client, server) = pair();
+        peers.push(server);
+        if info.number == 0 {
+            supervisors.recv().unwrap().reconnect_now();
+        }
+        Ok(client)
+    };
+    let chat = Background::options().connect_by(connect, || {}).unwrap();
+    sender.send(Arc::clone(&chat.0.supervisor)).unwrap();
+    let event = next(&chat);
+    let Event::Reconnecting { attempt: 1, delay: Duration::ZERO, cause } = &event else { panic!("{event:?}") };
+    assert!(cause.to_string().contains("reconnect_now"), "{cause}");
+    assert!(matches!(next(&chat), Event::Open(_)));
+}

@@ -3,12 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::sync::{Arc, Condvar, Instant, Mutex, lock, wait};
 use crate::transport::ShutdownHandle;
 use crate::websocket::{WeakWebSocket, WebSocket};
 
 /// While the server is full, a handshake may take this long before it has to make room for another client.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
+/// How long a client that would be turned away waits for the end of a handshake that was cut for it.
+const CUT_WAIT: Duration = Duration::from_millis(100);
 
 /// What a [`Server`](crate::Server) has counted since it began.
 ///
@@ -27,9 +30,10 @@ pub struct ServerStatistics {
     pub answered: u64,
     /// Clients that got 503, because the server was full.
     pub turned_away: u64,
-    /// Handshakes that did not come to an open connection, the ones below and those that `on_request` has refused included.
+    /// Further handshakes that did not come to an open connection: wrong, refused by `on_request`, lost or cut.
     pub failed: u64,
-    /// Handshakes that were cut because others needed their place.
+    /// Clients who were cut before they had a connection or an answer, because others needed their place or the server stopped.
+    /// Each counts above, too.
     pub cut: u64,
     /// Handlers and hooks that panicked.
     pub panicked: u64,
@@ -55,6 +59,12 @@ struct State {
     open: HashMap<u64, WeakWebSocket>,
     /// Threads that serve a client: in its handshake, in the handler, or behind it.
     running: usize,
+    /// Those of them that take a place: all but those that turn a client away.
+    places: usize,
+    /// Accept loops, which have the listener.
+    loops: usize,
+    /// A loop waits for a client.
+    is_accepting: bool,
     last_number: u64,
     is_stopping: bool,
     statistics: ServerStatistics,
@@ -63,6 +73,7 @@ struct State {
 struct Handshake {
     number: u64,
     since: Instant,
+    takes_place: bool,
     /// `None` once it was cut.
     stream: Option<ShutdownHandle>,
 }
@@ -71,7 +82,11 @@ struct Handshake {
 pub(super) struct Place {
     connections: Arc<Connections>,
     number: u64,
+    takes_place: bool,
 }
+
+/// An accept loop, until it is dropped.
+pub(super) struct AcceptLoop(Arc<Connections>);
 
 /// Whether a client may begin.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,7 +111,8 @@ impl Connections {
         count(&mut lock(&self.state).statistics);
     }
 
-    pub fn room(&self, limits: &Limits) -> Room {
+    #[cfg(test)]
+    fn room(&self, limits: &Limits) -> Room {
         lock(&self.state).room(limits)
     }
 
@@ -108,35 +124,78 @@ impl Connections {
                 Room::Full => {}
                 other => return other,
             }
-            let oldest = state.handshakes.iter().find(|handshake| handshake.stream.is_some());
-            let left = oldest.map(|handshake| HANDSHAKE_GRACE.saturating_sub(handshake.since.elapsed()));
+            let mut left = state.time_to_cut();
             if left == Some(Duration::ZERO) {
-                state.cut_oldest();
+                state.cut(|handshake| handshake.takes_place);
+                // Its thread may be in a hook of the program, and keep the place: then it is the next one's turn.
+                left = Some(HANDSHAKE_GRACE);
             }
-            state = wait(&self.changed, state, left.filter(|left| !left.is_zero()));
+            state = wait(&self.changed, state, left);
         }
     }
 
-    /// A client begins its handshake. If as many as may are doing theirs, the oldest makes room.
-    pub fn begin(self: &Arc<Connections>, stream: ShutdownHandle, limits: &Limits) -> Place {
+    /// Whether there is room for a client who is there. While the server is full, a handshake that takes long makes room.
+    pub fn make_room(&self, limits: &Limits) -> Room {
         let mut state = lock(&self.state);
-        if state.handshakes.iter().filter(|handshake| handshake.stream.is_some()).count() >= limits.handshakes {
-            state.cut_oldest();
+        if state.room(limits) == Room::Full && state.time_to_cut() == Some(Duration::ZERO) {
+            state.cut(|handshake| handshake.takes_place);
+            let deadline = Deadline::after("cut", Some(CUT_WAIT));
+            while state.room(limits) == Room::Full && !deadline.is_over() {
+                state = wait(&self.changed, state, deadline.left());
+            }
         }
+        state.room(limits)
+    }
+
+    /// A client begins its handshake, to be served in a `Free` room, or to be turned away. If as many as may are doing theirs,
+    /// the oldest makes room. `None` when the server stops: who stops it cuts the handshakes that have begun.
+    pub fn begin(self: &Arc<Connections>, stream: ShutdownHandle, room: Room, limits: &Limits) -> Option<Place> {
+        let mut state = lock(&self.state);
+        if state.is_stopping {
+            return None;
+        }
+        if state.handshakes.iter().filter(|handshake| handshake.stream.is_some()).count() >= limits.handshakes {
+            state.cut(|_| true);
+        }
+        let takes_place = room == Room::Free;
         state.last_number += 1;
         state.running += 1;
+        state.places += usize::from(takes_place);
         let number = state.last_number;
-        state.handshakes.push_back(Handshake { number, since: Instant::now(), stream: Some(stream) });
-        Place { connections: Arc::clone(self), number }
+        state.handshakes.push_back(Handshake { number, since: Instant::now(), takes_place, stream: Some(stream) });
+        Some(Place { connections: Arc::clone(self), number, takes_place })
+    }
+
+    // The accept loop
+
+    pub fn begin_loop(self: &Arc<Connections>) -> AcceptLoop {
+        lock(&self.state).loops += 1;
+        AcceptLoop(Arc::clone(self))
+    }
+
+    /// Waits for a client, by `accept`. `None` when the server stops: [`stop`](Connections::stop) says whether this is to be woken.
+    pub fn accepting<T>(&self, accept: impl FnOnce() -> T) -> Option<T> {
+        {
+            let mut state = lock(&self.state);
+            if state.is_stopping {
+                return None;
+            }
+            state.is_accepting = true;
+        }
+        let accepted = accept();
+        let mut state = lock(&self.state);
+        state.is_accepting = false;
+        (!state.is_stopping).then_some(accepted)
     }
 
     // The end
 
-    /// Lets no client begin any more. Returns whether it was the first call.
+    /// Lets no client begin any more. Returns whether a loop waits for one, and is to be woken.
     pub fn stop(&self) -> bool {
         let mut state = lock(&self.state);
         self.changed.notify_all();
-        !std::mem::replace(&mut state.is_stopping, true)
+        state.is_stopping = true;
+        state.is_accepting
     }
 
     /// The open connections.
@@ -146,7 +205,7 @@ impl Connections {
 
     pub fn cut_handshakes(&self) {
         let mut state = lock(&self.state);
-        while state.cut_oldest() {}
+        while state.cut(|_| true) {}
     }
 
     /// Waits so long, less when the server stops.
@@ -165,17 +224,22 @@ impl Connections {
         }
     }
 
-    /// Waits until no thread serves a client, at most `left`; returns how many do.
-    pub fn wait_until_idle(&self, left: impl Fn() -> Option<Duration>) -> usize {
+    /// Waits until no thread serves a client and no loop has the listener, at most `left`. Returns how many clients are not
+    /// done: those of the threads, and the dropped ones, of which the threads may end at any moment.
+    pub fn wait_until_idle(&self, left: impl Fn() -> Option<Duration>, dropped: &[WebSocket]) -> usize {
         let mut state = lock(&self.state);
-        while state.running > 0 {
+        while state.running > 0 || state.loops > 0 {
             let left = left();
             if left == Some(Duration::ZERO) {
                 break;
             }
             state = wait(&self.changed, state, left);
         }
-        state.running
+        let has_thread = |ws: &&WebSocket| {
+            let ws = ws.downgrade();
+            state.open.values().any(|other| other.is_same(&ws))
+        };
+        state.running + dropped.iter().filter(|ws| !has_thread(ws)).count()
     }
 }
 
@@ -183,16 +247,23 @@ impl State {
     fn room(&self, limits: &Limits) -> Room {
         if self.is_stopping {
             Room::None
-        } else if self.running < limits.connections {
+        } else if self.places < limits.connections {
             Room::Free
         } else {
             Room::Full
         }
     }
 
-    /// Ends the stream of the oldest handshake, if there is one; its thread gives the place back.
-    fn cut_oldest(&mut self) -> bool {
-        let Some(stream) = self.handshakes.iter_mut().find_map(|handshake| handshake.stream.take()) else {
+    /// How long the oldest handshake that takes a place may still take while the server is full.
+    fn time_to_cut(&self) -> Option<Duration> {
+        let oldest = self.handshakes.iter().find(|handshake| handshake.takes_place && handshake.stream.is_some());
+        oldest.map(|handshake| HANDSHAKE_GRACE.saturating_sub(handshake.since.elapsed()))
+    }
+
+    /// Ends the stream of the oldest handshake of these, if there is one; its thread gives the place back.
+    fn cut(&mut self, is_one: impl Fn(&Handshake) -> bool) -> bool {
+        let mut all = self.handshakes.iter_mut().filter(|handshake| is_one(handshake));
+        let Some(stream) = all.find_map(|handshake| handshake.stream.take()) else {
             return false;
         };
         self.statistics.cut += 1;
@@ -202,11 +273,13 @@ impl State {
 }
 
 impl Place {
-    /// The connection is open, and no handshake any more. `false` when the server stops.
+    /// The connection is open, and no handshake any more. `false` when it was cut, or the server stops.
     pub fn opened(&self, ws: &WebSocket) -> bool {
         let mut state = lock(&self.connections.state);
+        let is_cut = state.handshakes.iter().any(|other| other.number == self.number && other.stream.is_none());
         state.handshakes.retain(|handshake| handshake.number != self.number);
-        if state.is_stopping {
+        if state.is_stopping || is_cut {
+            state.statistics.failed += 1;
             return false;
         }
         state.open.insert(self.number, ws.downgrade());
@@ -221,9 +294,17 @@ impl Drop for Place {
         state.handshakes.retain(|handshake| handshake.number != self.number);
         let ended = state.open.remove(&self.number);
         state.running -= 1;
+        state.places -= usize::from(self.takes_place);
         self.connections.changed.notify_all();
         drop(state);
         drop(ended);
+    }
+}
+
+impl Drop for AcceptLoop {
+    fn drop(&mut self) {
+        lock(&self.0.state).loops -= 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -238,7 +319,7 @@ mod tests {
 
     fn begin(connections: &Arc<Connections>) -> (Place, Stream) {
         let (ours, theirs) = Stream::pair();
-        (connections.begin(ours.shutdown_handle().unwrap(), &MANY), theirs)
+        (connections.begin(ours.shutdown_handle().unwrap(), Room::Free, &MANY).unwrap(), theirs)
     }
 
     fn wait_for_room(connections: &Arc<Connections>, limits: Limits) -> std::thread::JoinHandle<Room> {
@@ -255,7 +336,7 @@ mod tests {
         assert_eq!(connections.statistics().cut, 3);
         assert_eq!(connections.room(&MANY), Room::Free);
         drop(places);
-        assert_eq!(connections.wait_until_idle(|| None), 0);
+        assert_eq!(connections.wait_until_idle(|| None, &[]), 0);
     }
 
     #[test]
@@ -265,13 +346,64 @@ mod tests {
         assert_eq!(connections.room(&TWO), Room::Free);
         let other = begin(&connections);
         assert_eq!(connections.room(&TWO), Room::Full);
-        assert_eq!(connections.wait_until_idle(|| Some(Duration::ZERO)), 2);
+        assert_eq!(connections.wait_until_idle(|| Some(Duration::ZERO), &[]), 2);
         let waiting = wait_for_room(&connections, TWO);
         drop(one);
         assert_eq!(waiting.join().unwrap(), Room::Free);
-        assert!(connections.stop() && !connections.stop());
+        connections.stop();
         assert_eq!(connections.wait_for_room(&TWO), Room::None);
         drop(other);
+    }
+
+    /// Nobody would cut it, nor drop its connection.
+    #[test]
+    fn no_handshake_begins_after_the_stop_and_a_wait_for_a_client_is_to_be_woken() {
+        let connections = Arc::<Connections>::default();
+        assert!(!connections.stop(), "nobody waits");
+        let (ours, _theirs) = Stream::pair();
+        assert!(connections.begin(ours.shutdown_handle().unwrap(), Room::Free, &MANY).is_none());
+        assert!(connections.accepting(|| panic!("waits")).is_none_or(|()| false));
+        let connections = Arc::<Connections>::default();
+        assert!(connections.accepting(|| connections.stop()).is_none());
+        let connections = Arc::<Connections>::default();
+        assert!(connections.accepting(|| ()).is_some() && !connections.stop());
+    }
+
+    /// The cut came when the answer was out already.
+    #[test]
+    fn a_handshake_that_was_cut_does_not_open() {
+        let connections = Arc::<Connections>::default();
+        let (place, _client) = begin(&connections);
+        connections.cut_handshakes();
+        let (ws, _peer) = Stream::pair();
+        let ws = WebSocket::upgraded(ws, crate::Role::Server).open().unwrap();
+        assert!(!place.opened(&ws));
+        let counted = connections.statistics();
+        assert_eq!((counted.opened, counted.failed, counted.cut, connections.open()), (0, 1, 1, 0));
+    }
+
+    #[test]
+    fn a_client_that_was_dropped_counts_once_whether_its_thread_has_ended_or_not() {
+        let connections = Arc::<Connections>::default();
+        let (place, _client) = begin(&connections);
+        let (ws, _peer) = Stream::pair();
+        let ws = WebSocket::upgraded(ws, crate::Role::Server).open().unwrap();
+        assert!(place.opened(&ws));
+        let dropped = [ws];
+        assert_eq!(connections.wait_until_idle(|| Some(Duration::ZERO), &dropped), 1);
+        drop(place);
+        assert_eq!(connections.wait_until_idle(|| Some(Duration::ZERO), &dropped), 1);
+    }
+
+    #[test]
+    fn who_is_turned_away_takes_no_place() {
+        let connections = Arc::<Connections>::default();
+        let (ours, _theirs) = Stream::pair();
+        let place = connections.begin(ours.shutdown_handle().unwrap(), Room::Full, &ONE).unwrap();
+        assert_eq!(connections.room(&ONE), Room::Free);
+        assert_eq!(connections.wait_until_idle(|| Some(Duration::ZERO), &[]), 1);
+        drop(place);
+        assert_eq!(connections.wait_until_idle(|| None, &[]), 0);
     }
 
     #[test]
@@ -283,6 +415,19 @@ mod tests {
             std::thread::yield_now();
         }
         drop(place);
+        assert_eq!(waiting.join().unwrap(), Room::Free);
+    }
+
+    /// The first is in a hook of the program, which the end of the stream does not end.
+    #[test]
+    fn a_handshake_that_stays_after_its_cut_does_not_keep_the_next_from_being_cut() {
+        let connections = Arc::<Connections>::default();
+        let (_stays, (ends, client)) = (begin(&connections), begin(&connections));
+        let waiting = wait_for_room(&connections, TWO);
+        while connections.statistics().cut < 2 {
+            std::thread::yield_now();
+        }
+        drop((ends, client));
         assert_eq!(waiting.join().unwrap(), Room::Free);
     }
 }

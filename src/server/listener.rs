@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::connections::{Connections, Limits, Place, Room, ServerStatistics};
+use super::connections::{AcceptLoop, Connections, Limits, Place, Room, ServerStatistics};
 use super::options::AcceptOptions;
 use super::{Accepted, accept_or_answer};
 use crate::close_code::CloseCode;
@@ -259,6 +259,7 @@ impl Server {
             thread_name: self.thread_name,
             stack_size: self.stack_size,
             handler: Arc::new(handler),
+            _loop: self.handle.0.connections.begin_loop(),
         })
     }
 }
@@ -325,7 +326,7 @@ impl ServerHandle {
 
     /// Stops the server: accepts no more, tells each client 1001, waits for their answers and for the handlers to return, and
     /// drops the connections that are left when `timeout` is over. Blocks until then, at most `timeout`. Returns how many
-    /// clients were not done: their connection was dropped, and their handler may still run.
+    /// clients were not done: their connection was dropped or lost, or their handler still runs.
     ///
     /// The example of [`Server`] has it.
     pub fn shutdown(&self, timeout: Duration) -> usize {
@@ -337,8 +338,8 @@ impl ServerHandle {
         let group = Group::new();
         members.iter().for_each(|ws| group.add(ws));
         drop(members);
-        let _ = group.close(CloseCode::GOING_AWAY, "", deadline.left().unwrap_or_default());
-        let left = connections.wait_until_idle(|| deadline.left());
+        let dropped = group.close_all(CloseCode::GOING_AWAY, "", deadline.left().unwrap_or_default());
+        let left = connections.wait_until_idle(|| deadline.left(), &dropped);
         connections.members().iter().for_each(WebSocket::abort);
         left
     }
@@ -356,17 +357,20 @@ impl ServerHandle {
     /// ```
     pub fn join(&self) {
         self.0.connections.wait_until_stopped();
-        self.0.connections.wait_until_idle(|| None);
+        self.0.connections.wait_until_idle(|| None, &[]);
     }
 }
 
 impl Inner {
     /// Lets no client begin any more, and ends the accept loop.
     fn stop(&self) {
-        self.connections.stop();
+        let is_accepting = self.connections.stop();
         let Some(listener) = lock(&self.listener).take() else { return };
-        if let Err(error) = listener.wake() {
-            log::warn!("the accept loop ends with the next connection: {error}");
+        // Not while it waits for room: who connects to a full backlog waits, too.
+        if is_accepting {
+            if let Err(error) = listener.wake() {
+                log::debug!("the accept loop does not end at once: {error}");
+            }
         }
     }
 }
@@ -395,6 +399,8 @@ struct Serving<F> {
     thread_name: String,
     stack_size: Option<usize>,
     handler: Arc<F>,
+    /// Dropped behind the listener: then the port is free.
+    _loop: AcceptLoop,
 }
 
 impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
@@ -402,22 +408,14 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
     fn accept_all(self) {
         let mut is_failing = false;
         loop {
-            let room = if self.turns_away {
-                self.connections.room(&self.limits)
-            } else {
-                self.connections.wait_for_room(&self.limits)
-            };
-            if room == Room::None {
+            if !self.turns_away && self.connections.wait_for_room(&self.limits) == Room::None {
                 return;
             }
-            let accepted = self.listener.accept();
-            let room = self.connections.room(&self.limits);
-            if room == Room::None {
-                return;
-            }
-            let served = accepted.and_then(|stream| self.serve_on_a_thread(stream, room == Room::Full));
+            let Some(accepted) = self.connections.accepting(|| self.listener.accept()) else { return };
+            let served = accepted.and_then(|stream| self.serve_on_a_thread(stream));
             match (served, is_failing) {
                 (Ok(()), _) => is_failing = false,
+                (Err(error), _) if is_of_one_client(&error) => {}
                 (Err(error), was_failing) => {
                     // One line for errors that follow each other.
                     if !was_failing {
@@ -430,8 +428,10 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
         }
     }
 
-    fn serve_on_a_thread(&self, stream: Stream, is_full: bool) -> std::io::Result<()> {
-        let place = self.connections.begin(stream.shutdown_handle()?, &self.limits);
+    fn serve_on_a_thread(&self, stream: Stream) -> std::io::Result<()> {
+        let room = self.connections.make_room(&self.limits);
+        let is_full = room == Room::Full;
+        let Some(place) = self.connections.begin(stream.shutdown_handle()?, room, &self.limits) else { return Ok(()) };
         let (options, handler, connections) =
             (Arc::clone(&self.options), Arc::clone(&self.handler), Arc::clone(&self.connections));
         let serve = move || match is_full {
@@ -440,6 +440,12 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
         };
         spawn_sized(&self.thread_name, self.stack_size, serve).map(drop)
     }
+}
+
+/// Whether the listener is well: a client has gone before it was accepted, or nobody came for a while.
+fn is_of_one_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut | WouldBlock)
 }
 
 /// Serves one client, from its first byte to the end of its connection.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
 #[cfg(windows)]
@@ -12,6 +12,10 @@ use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket, RawSocket};
 use std::time::Duration;
 
 use super::memory::{MemoryShutdown, MemoryStream};
+
+/// Longest wait of `accept`, where the system bounds it, so that a server notices its end.
+#[cfg(unix)]
+const MAX_ACCEPT: Duration = Duration::from_secs(1);
 
 /// A connected byte stream to run a WebSocket over: a [`TcpStream`], on Unix a `UnixStream`, or one end of a pair in memory
 /// ([`Stream::pair`]). The functions that take a stream convert it themselves.
@@ -164,16 +168,25 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    /// A listener that was in use may not wait.
+    /// A listener that was in use may not wait. Where the system can, it then waits for a second at most: the path of a Unix
+    /// socket may go, and the process may have no descriptor left to wake it by.
     pub(crate) fn set_blocking(&self) -> io::Result<()> {
         match &self.0 {
-            ListenerKind::Tcp(listener) => listener.set_nonblocking(false),
+            ListenerKind::Tcp(listener) => {
+                listener.set_nonblocking(false)?;
+                #[cfg(unix)]
+                let _ = TcpStream::from(OwnedFd::from(listener.try_clone()?)).set_read_timeout(Some(MAX_ACCEPT));
+            }
             #[cfg(unix)]
-            ListenerKind::Unix(listener) => listener.set_nonblocking(false),
+            ListenerKind::Unix(listener) => {
+                listener.set_nonblocking(false)?;
+                let _ = UnixStream::from(OwnedFd::from(listener.try_clone()?)).set_read_timeout(Some(MAX_ACCEPT));
+            }
         }
+        Ok(())
     }
 
-    /// Waits for a connection, without a bound.
+    /// Waits for a connection. `WouldBlock` says that none has come for a while, on the systems that bound this wait.
     pub(crate) fn accept(&self) -> io::Result<Stream> {
         match &self.0 {
             ListenerKind::Tcp(listener) => listener.accept().map(|(stream, _)| stream.into()),
@@ -183,7 +196,7 @@ impl Listener {
     }
 
     /// Ends the wait of [`accept`](Listener::accept) on another thread, by a connection that says nothing: the one way that
-    /// every system has. It fails for a Unix socket whose path is gone.
+    /// every system has. It fails for a Unix socket whose path is gone. Where `accept` is not called, it may block.
     pub(crate) fn wake(&self) -> io::Result<()> {
         match &self.0 {
             ListenerKind::Tcp(listener) => {

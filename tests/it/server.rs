@@ -152,6 +152,17 @@ fn clients_who_say_nothing_keep_nobody_out() {
     assert_eq!(ws.recv().unwrap(), Some("served".into()));
 }
 
+/// Neither by the places of a full server, nor by being turned away themselves.
+#[test]
+fn clients_who_say_nothing_keep_nobody_out_of_a_server_that_turns_away() {
+    let patient = AcceptOptions::new().accept_timeout(None);
+    let server = server().options(patient).max_connections(2).turn_away(true).spawn(echo).unwrap();
+    let _silent_ones: Vec<TcpStream> = (0..10).map(|_| silent(&server)).collect();
+    wait_until(|| options().connect(url(&server)).is_ok());
+    wait_until(|| server.statistics().opened == 1);
+    assert!(server.statistics().turned_away >= 8);
+}
+
 #[test]
 fn shutdown_drops_who_is_not_done_within_its_bound() {
     let (open, gate) = gate();
@@ -329,6 +340,54 @@ fn a_unix_socket_is_served_too() {
     assert_eq!(server.shutdown(LONG), 0);
     receiving.join().unwrap().unwrap();
     server.join();
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Nobody can connect to it any more, not even the server itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_ends_though_the_path_of_its_unix_socket_is_gone() {
+    let path = std::env::temp_dir().join(format!("wsync-server-gone-{}", std::process::id()));
+    let server = Server::over(std::os::unix::net::UnixListener::bind(&path).unwrap()).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let (alive, ended) = channel::<()>();
+    let handler = move |ws| {
+        let _alive = &alive;
+        echo(ws)
+    };
+    let server = server.spawn(handler).unwrap();
+    assert_eq!(server.shutdown(LONG), 0);
+    // The loop has dropped the handler.
+    bounded(move || ended.recv().unwrap_err());
+}
+
+/// Who connects to it waits, and so would the server.
+#[cfg(unix)]
+#[test]
+fn a_server_with_a_full_backlog_ends() {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let path = std::env::temp_dir().join(format!("wsync-server-full-{}", std::process::id()));
+    let (address, new) = (SockAddr::unix(&path).unwrap(), || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap());
+    let listener = new();
+    listener.bind(&address).unwrap();
+    listener.listen(1).unwrap();
+    let listener = std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(listener));
+    let server = Server::over(listener).unwrap().max_connections(1).spawn(echo).unwrap();
+    let first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let first = options().connect_over("ws://localhost/", first).unwrap();
+    wait_until(|| server.connections() == 1);
+    let mut waiting = Vec::new();
+    loop {
+        let client = new();
+        client.set_nonblocking(true).unwrap();
+        if client.connect(&address).is_err() {
+            break;
+        }
+        waiting.push(client);
+    }
+    let receiving = thread::spawn(move || first.recv());
+    bounded(move || assert_eq!(server.shutdown(LONG), 0));
+    receiving.join().unwrap().unwrap();
     std::fs::remove_file(path).unwrap();
 }
 
