@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{env, fs};
 
-use wsync::{Background, CloseCode, ConnectionEnd, Event, WebSocket};
+use wsync::{Background, CloseCode, ConnectionEnd, ErrorKind, Event, WebSocket};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let url = env::args().nth(1).ok_or("usage: feed URL")?;
@@ -47,6 +47,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             }
             Event::Reconnecting { delay, cause, .. } => eprintln!("{cause}; again in {delay:.1?}"),
             Event::End(ConnectionEnd::Closed { code: CloseCode::NORMAL, .. }) => return Ok(ExitCode::SUCCESS),
+            // Ctrl-C, while there was no connection.
+            Event::End(ConnectionEnd::Failed(error)) if error.kind() == ErrorKind::Closed => {
+                return Ok(ExitCode::SUCCESS);
+            }
             Event::End(end) => eprintln!("{end}"),
             _ => {}
         }

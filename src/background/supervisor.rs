@@ -84,8 +84,8 @@ enum Phase {
     Opening(WebSocket),
     /// There is a connection: it is open, or what follows its end is not decided yet.
     Connected(WebSocket),
-    /// `close` was called. `ws`: the connection, if there was one.
-    Closing { ws: Option<WebSocket>, was_opening: bool, request: CloseRequest },
+    /// `close` was called.
+    Closing(Closing),
     /// The end is delivered, or the program has dropped the `Background`: then there is none.
     Over(Option<ConnectionEnd>),
 }
@@ -98,8 +98,11 @@ struct CloseRequest {
 }
 
 /// What the closer has to do.
+#[derive(Clone)]
 struct Closing {
+    /// The connection, if there was one.
     ws: Option<WebSocket>,
+    /// `on_open` was running.
     was_opening: bool,
     request: CloseRequest,
 }
@@ -116,15 +119,16 @@ enum Opening {
 impl Phase {
     fn connection(&self) -> Option<&WebSocket> {
         match self {
-            Phase::Opening(ws) | Phase::Connected(ws) | Phase::Closing { ws: Some(ws), .. } => Some(ws),
-            Phase::Waiting | Phase::Connecting(_) | Phase::Closing { ws: None, .. } | Phase::Over(_) => None,
+            Phase::Opening(ws) | Phase::Connected(ws) => Some(ws),
+            Phase::Closing(closing) => closing.ws.as_ref(),
+            Phase::Waiting | Phase::Connecting(_) | Phase::Over(_) => None,
         }
     }
 
     /// Whether the next end is the last.
     fn is_ending(&self) -> bool {
         match self {
-            Phase::Closing { .. } | Phase::Over(_) => true,
+            Phase::Closing(_) | Phase::Over(_) => true,
             Phase::Waiting | Phase::Connecting(_) | Phase::Opening(_) | Phase::Connected(_) => false,
         }
     }
@@ -133,7 +137,7 @@ impl Phase {
         match self {
             Phase::Waiting | Phase::Connecting(_) | Phase::Opening(_) => ReadyState::Connecting,
             Phase::Connected(_) => ReadyState::Open,
-            Phase::Closing { .. } => ReadyState::Closing,
+            Phase::Closing(_) => ReadyState::Closing,
             Phase::Over(_) => ReadyState::Closed,
         }
     }
@@ -262,21 +266,15 @@ impl Supervisor {
     pub fn close_and_wait(&self, code: CloseCode, reason: &str, timeout: Option<Duration>) -> Result<ConnectionEnd> {
         let deadline = Deadline::after("timeout", timeout);
         self.close_by(code, reason, deadline);
-        let patience = Deadline::after("timeout", timeout.map(|timeout| timeout.saturating_add(END_ALLOWANCE)));
-        let mut state = lock(&self.state);
-        loop {
-            if let Phase::Over(end) = &state.phase {
-                let unwanted = || {
-                    ConnectionEnd::Failed(Error::new(ErrorKind::Closed, "it has ended, and nobody takes its events"))
-                };
-                return Ok(end.clone().unwrap_or_else(unwanted));
-            }
-            let left = patience.left();
-            if left == Some(Duration::ZERO) {
+        let longer = Deadline::after("timeout", timeout.map(|timeout| timeout.saturating_add(END_ALLOWANCE)));
+        let untaken =
+            || ConnectionEnd::Failed(Error::new(ErrorKind::Closed, "it has ended, and nobody takes its events"));
+        match self.wait_until_over(&longer) {
+            Some(end) => Ok(end.unwrap_or_else(untaken)),
+            None => {
                 let why = "closing: a function of the program does not return, or an earlier close may take longer";
-                return Err(deadline.error(why));
+                Err(deadline.error(why))
             }
-            state = wait(&self.changed, state, left);
         }
     }
 
@@ -286,13 +284,12 @@ impl Supervisor {
             let mut state = lock(&self.state);
             let before = mem::replace(&mut state.phase, Phase::Waiting);
             let was_opening = matches!(before, Phase::Opening(_));
+            let closing = |ws| Phase::Closing(Closing { ws, was_opening, request });
             let (phase, cancel) = match before {
-                Phase::Waiting => (Phase::Closing { ws: None, was_opening, request }, None),
-                Phase::Connecting(cancel) => (Phase::Closing { ws: None, was_opening, request }, Some(cancel)),
-                Phase::Opening(ws) | Phase::Connected(ws) => {
-                    (Phase::Closing { ws: Some(ws), was_opening, request }, None)
-                }
-                unchanged @ (Phase::Closing { .. } | Phase::Over(_)) => (unchanged, None),
+                Phase::Waiting => (closing(None), None),
+                Phase::Connecting(cancel) => (closing(None), Some(cancel)),
+                Phase::Opening(ws) | Phase::Connected(ws) => (closing(Some(ws)), None),
+                unchanged @ (Phase::Closing(_) | Phase::Over(_)) => (unchanged, None),
             };
             state.phase = phase;
             self.changed.notify_all();
@@ -445,7 +442,7 @@ impl Supervisor {
             let state = lock(&self.state);
             match &state.phase {
                 // The attempt failed because it was cancelled.
-                Phase::Closing { ws: None, .. } => return (Decision::Stop, closed_before_open()),
+                Phase::Closing(Closing { ws: None, .. }) => return (Decision::Stop, closed_before_open()),
                 phase if phase.is_ending() => return (Decision::Stop, end),
                 _ if state.is_reconnect_asked => {
                     return (backoff.retry_now(), given_up());
@@ -561,7 +558,7 @@ impl Supervisor {
         self.wait_until_sent(&request.deadline);
         // The supervisor receives how this ends, and delivers it.
         let result = ws.close_by(request.code, &request.reason, request.deadline);
-        if was_opening && !self.wait_for_the_end(&request.deadline) {
+        if was_opening && self.wait_until_over(&request.deadline).is_none() {
             // The supervisor does not come back from on_open.
             self.end(match result {
                 Ok(()) => ConnectionEnd::of_closed(&ws),
@@ -574,9 +571,7 @@ impl Supervisor {
         let mut state = lock(&self.state);
         loop {
             match &state.phase {
-                Phase::Closing { ws, was_opening, request } => {
-                    return Some(Closing { ws: ws.clone(), was_opening: *was_opening, request: request.clone() });
-                }
+                Phase::Closing(closing) => return Some(closing.clone()),
                 Phase::Over(_) => return None,
                 Phase::Waiting | Phase::Connecting(_) | Phase::Opening(_) | Phase::Connected(_) => {
                     state = wait(&self.changed, state, None);
@@ -593,16 +588,16 @@ impl Supervisor {
         }
     }
 
-    /// Waits until the end is delivered, by the deadline; returns whether it is.
-    fn wait_for_the_end(&self, deadline: &Deadline) -> bool {
+    /// Waits until it is over, by the deadline; returns the end that was delivered, if there was one. `None`: it is not over.
+    fn wait_until_over(&self, deadline: &Deadline) -> Option<Option<ConnectionEnd>> {
         let mut state = lock(&self.state);
         loop {
-            if matches!(state.phase, Phase::Over(_)) {
-                return true;
+            if let Phase::Over(end) = &state.phase {
+                return Some(end.clone());
             }
             let left = deadline.left();
             if left == Some(Duration::ZERO) {
-                return false;
+                return None;
             }
             state = wait(&self.changed, state, left);
         }
