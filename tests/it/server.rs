@@ -347,16 +347,23 @@ fn a_unix_socket_is_served_too() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_server_ends_though_the_path_of_its_unix_socket_is_gone() {
+    use std::os::unix::net::{UnixListener, UnixStream};
     let path = std::env::temp_dir().join(format!("wsync-server-gone-{}", std::process::id()));
-    let server = Server::over(std::os::unix::net::UnixListener::bind(&path).unwrap()).unwrap();
-    std::fs::remove_file(path).unwrap();
+    let server = Server::over(UnixListener::bind(&path).unwrap()).unwrap();
     let (alive, ended) = channel::<()>();
     let handler = move |ws| {
         let _alive = &alive;
         echo(ws)
     };
     let server = server.spawn(handler).unwrap();
+    let ws = options().connect_over("ws://localhost/", UnixStream::connect(&path).unwrap()).unwrap();
+    std::fs::remove_file(path).unwrap();
+    // Meanwhile the loop waits for the next client.
+    ws.send("hello").unwrap();
+    assert_eq!(ws.recv().unwrap(), Some("hello".into()));
+    let receiving = thread::spawn(move || ws.recv());
     assert_eq!(server.shutdown(LONG), 0);
+    receiving.join().unwrap().unwrap();
     // The loop has dropped the handler.
     bounded(move || ended.recv().unwrap_err());
 }
