@@ -139,13 +139,10 @@ fn ask_program<T>(upgrade: Upgrade, deadline: &Deadline, ask: impl FnOnce() -> T
 
 /// Answers a request that asks for no WebSocket.
 fn answer(options: &AcceptOptions, upgrade: Upgrade, request: &Request, deadline: &Deadline) -> Result<Response> {
-    let (mut upgrade, response) = ask_program(upgrade, deadline, || options.answer(request));
+    let (upgrade, response) = ask_program(upgrade, deadline, || options.answer(request));
     let response = response.unwrap_or_else(internal_error);
     if let Err(error) = handshake::check_response(&response) {
         return Err(fail(upgrade, &error, deadline));
-    }
-    if request.has_body() {
-        upgrade.expect_body();
     }
     log::debug!("answered {} {} with {}", request.method(), request.path(), response.status());
     send_response(upgrade, response, request.method() != "HEAD", deadline)
@@ -176,6 +173,9 @@ fn read_request(options: &AcceptOptions, upgrade: &mut Upgrade, deadline: &Deadl
         }
         read => read?,
     };
+    if head.headers.announce_body() {
+        upgrade.expect_body();
+    }
     let peer_addr = upgrade.peer_addr();
     let plain = if options.has_answers() { handshake::plain_request(&head) } else { None };
     if let Some(request) = plain {

@@ -35,11 +35,9 @@ pub fn check_request(head: Head<RequestLine>) -> Result<Request, ResponseBuilder
     if headers.single("Host").is_none() {
         return bad("Host must be there once".to_owned());
     }
-    let request = Request::new(start.method, target, headers);
-    if request.has_body() {
+    if headers.announce_body() {
         return bad("a WebSocket request has no body".to_owned());
     }
-    let headers = request.fields();
     let has_token = |name, wanted| headers.tokens(name).any(|token: &str| token.eq_ignore_ascii_case(wanted));
     if !has_token("Upgrade", "websocket") || !has_token("Connection", "upgrade") {
         let text = "this is a WebSocket endpoint: send a request with Upgrade: websocket and Connection: Upgrade";
@@ -57,10 +55,10 @@ pub fn check_request(head: Head<RequestLine>) -> Result<Request, ResponseBuilder
     if let Some(name) = headers.tokens("Sec-WebSocket-Protocol").find(|name| !is_token(name) || !seen.insert(*name)) {
         return bad(format!("Sec-WebSocket-Protocol: {} is not a name or is there twice", clip(name)));
     }
-    if let Err(reason) = extensions::parse(headers) {
+    if let Err(reason) = extensions::parse(&headers) {
         return bad(reason);
     }
-    Ok(request)
+    Ok(Request::new(start.method, target, headers))
 }
 
 /// A request that asks for no WebSocket: for a program that serves plain HTTP on the same port. `None` for one that does, and for

@@ -5,6 +5,11 @@
 pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
+    /// Whether those of a request announce a body (RFC 9112 §6.3).
+    pub fn announce_body(&self) -> bool {
+        self.all("Content-Length").any(|length| length != "0") || self.get("Transfer-Encoding").is_some()
+    }
+
     /// The first value of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()

@@ -63,12 +63,6 @@ impl Request {
         Request { peer_addr, ..self }
     }
 
-    /// Whether it announces a body (RFC 9112 §6.3), which is not read.
-    pub(crate) fn has_body(&self) -> bool {
-        self.headers.all("Content-Length").any(|length| length != "0")
-            || self.headers.get("Transfer-Encoding").is_some()
-    }
-
     pub(crate) fn fields(&self) -> &Headers {
         &self.headers
     }

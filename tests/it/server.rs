@@ -268,6 +268,9 @@ fn plain_requests_are_answered_on_the_same_port() {
     wait_until(|| server.statistics().failed >= 5);
     let statistics = server.statistics();
     assert_eq!((statistics.answered, statistics.panicked, statistics.opened), (5, 1, 1));
+    // So for what is refused without asking the hook.
+    let answer = get("POST", "/", &format!("Upgrade: websocket\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
     // Without the hook it is as before.
     let server = self::server().spawn(echo).unwrap();
     assert!(http(&server, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 426 "));
