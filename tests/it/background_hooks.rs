@@ -300,6 +300,27 @@ fn close_and_wait_returns_the_end_in_every_state() {
 }
 
 #[test]
+fn close_and_wait_does_not_wait_for_a_wake_function_that_does_not_return_nor_for_events_that_nobody_takes() {
+    let (listener, url) = listen();
+    let (release, released) = channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let blocks = move || {
+        let _ = released.lock().unwrap().recv();
+    };
+    let chat = options().connect(&url, blocks).unwrap();
+    let _server = accept(&listener);
+    opened(chat.events());
+    let error = chat.close_and_wait(CloseCode::NORMAL, "", Duration::from_millis(10)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    drop(release);
+    let chat = options().connect(&url, || panic!("no window")).unwrap();
+    let server = accept(&listener);
+    assert!(!matches!(server.recv(), Ok(Some(_))));
+    let end = chat.close_and_wait(CloseCode::NORMAL, "", LONG).unwrap();
+    assert_eq!(end.error().unwrap().kind(), ErrorKind::Closed);
+}
+
+#[test]
 fn the_last_clone_ends_the_connection() {
     let (listener, url) = listen();
     let chat = options().connect(&url, || {}).unwrap();

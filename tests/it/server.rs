@@ -413,3 +413,32 @@ fn a_client_that_is_gone_before_it_is_accepted_harms_nobody() {
     assert_eq!(ws.recv().unwrap(), Some("hello".into()));
     wait_until(|| server.statistics().failed == 20);
 }
+
+/// In a process of its own, which may open few files.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_without_descriptors_serves_again_when_it_has_some() {
+    let program = std::env::current_exe().unwrap();
+    let name = "server::a_process_without_descriptors_in_this_process";
+    let run = "ulimit -n 60 && exec \"$0\" --exact --ignored \"$1\"";
+    let output = std::process::Command::new("sh").args(["-c", run]).arg(program).arg(name).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "run by a_process_without_descriptors_serves_again_when_it_has_some"]
+fn a_process_without_descriptors_in_this_process() {
+    bounded(|| {
+        let server = server().spawn(echo).unwrap();
+        let address = server.local_addr().unwrap();
+        let mut silent_ones = Vec::new();
+        while let Ok(stream) = TcpStream::connect(address) {
+            silent_ones.push(stream);
+        }
+        // The listener fails now, and the server pauses. The places of those who are gone are free again.
+        drop(silent_ones);
+        wait_until(|| options().connect(url(&server)).is_ok_and(|ws| ws.send("hello").is_ok() && ws.recv().is_ok()));
+    });
+}

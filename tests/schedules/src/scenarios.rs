@@ -974,7 +974,8 @@ fn group_with_a_stuck_member() {
     [&member, &stuck].into_iter().for_each(|ws| group.add(ws));
     let receiver = receiver(peer);
     for number in 0..3 {
-        group.send(&Prepared::new(text(0, number, 40)));
+        // A full member misses it.
+        let _ = group.send(&Prepared::new(text(0, number, 40)));
     }
     assert_eq!(group.close(CloseCode::GOING_AWAY, "", SECOND).unwrap(), 1);
     assert_eq!(receiver.join().unwrap().1.close_code(), Some(CloseCode::GOING_AWAY));
