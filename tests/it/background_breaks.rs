@@ -1,4 +1,4 @@
-//! A connection in the background through a relay that breaks it at any byte, answers 503, closes at once, or stops forwarding:
+//! A connection in the background through a relay that breaks it at any byte, answers 503, closes at once, or stalls:
 //! nothing comes twice or out of order, and what is accepted arrives or is in `unsent`, but for what the system had taken of a
 //! connection that was lost.
 //!
@@ -49,15 +49,16 @@ fn break_connections(listener: &TcpListener, server: SocketAddr, layer: Layer, s
                 // Often within the handshakes, sometimes behind many messages.
                 let most = [400, 3000, 30_000, 200_000][dice.roll(4) as usize];
                 let bytes = dice.roll(most);
-                forward(&client, server, bytes as usize, dice.roll(2) == 0);
+                let stalls = dice.roll(10) == 0;
+                forward(&client, server, bytes as usize, stalls, dice.roll(2) == 0);
             }
         }
     }
 }
 
-/// Forwards so many bytes of the client's, and what comes from the server meanwhile; then ends both connections, perhaps by a
-/// reset.
-fn forward(client: &TcpStream, server: SocketAddr, bytes: usize, resets: bool) {
+/// Forwards so many bytes of the client's, and what comes from the server meanwhile; then ends both connections, perhaps after a
+/// stall, perhaps by a reset.
+fn forward(client: &TcpStream, server: SocketAddr, bytes: usize, stalls: bool, resets: bool) {
     let server = TcpStream::connect(server).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -68,6 +69,10 @@ fn forward(client: &TcpStream, server: SocketAddr, bytes: usize, resets: bool) {
         if bytes == usize::MAX {
             let _ = server.shutdown(Shutdown::Write);
             return;
+        }
+        if stalls {
+            // Longer than a write waits at once.
+            thread::sleep(Duration::from_millis(60));
         }
         if resets {
             for stream in [client, &server] {
@@ -131,7 +136,7 @@ fn run(layer: Layer, compression: Compression, seed: u64) {
         move || {
             break_connections(&middle, address, layer, seed);
             is_done.store(true, Ordering::SeqCst);
-            forward(&middle.accept().unwrap().0, address, usize::MAX, false);
+            forward(&middle.accept().unwrap().0, address, usize::MAX, false, false);
         }
     });
     let at_once = Reconnect::new().first_delay(Duration::ZERO);
