@@ -274,8 +274,8 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A [`Server`] that runs, or is about to. A cheap handle, shared by its clones; when the last one is dropped the server ends: it accepts no more,
-/// and each client gets a close frame with 1001 if it takes that at once.
+/// A [`Server`] that runs, or is about to. A cheap handle, shared by its clones; when the last one is dropped the server ends: it
+/// accepts no more, and each client gets a close frame with 1001 if it takes that at once.
 ///
 /// The example of [`Server`] has it.
 #[derive(Clone)]
@@ -412,10 +412,12 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
                 return;
             }
             let Some(accepted) = self.connections.accepting(|| self.listener.accept()) else { return };
+            if accepted.as_ref().is_err_and(is_of_one_client) {
+                continue;
+            }
             let served = accepted.and_then(|stream| self.serve_on_a_thread(stream));
             match (served, is_failing) {
                 (Ok(()), _) => is_failing = false,
-                (Err(error), _) if is_of_one_client(&error) => {}
                 (Err(error), was_failing) => {
                     // One line for errors that follow each other.
                     if !was_failing {
@@ -438,11 +440,17 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
             true => turn_away(&options, &connections, stream, place),
             false => serve(&options, &connections, &*handler, stream, place),
         };
-        spawn_sized(&self.thread_name, self.stack_size, serve).map(drop)
+        let spawned = spawn_sized(&self.thread_name, self.stack_size, serve);
+        if spawned.is_err() {
+            // The client is gone with its place.
+            self.connections.count(|counts| counts.failed += 1);
+        }
+        spawned.map(drop)
     }
 }
 
-/// Whether the listener is well: a client has gone before it was accepted, or nobody came for a while.
+/// Whether an error of `accept` says nothing of the listener: a client has gone before it was accepted, or nobody came for a
+/// while.
 fn is_of_one_client(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | TimedOut | WouldBlock)
@@ -497,5 +505,33 @@ fn turn_away(options: &AcceptOptions, connections: &Connections, stream: Stream,
     connections.count(|counts| counts.turned_away += 1);
     if let Err(error) = accept_or_answer(&options, stream) {
         log::debug!("a client was turned away, as the server is full: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::sync::thread_limit;
+
+    #[test]
+    fn a_client_for_whom_there_is_no_thread_counts_and_the_server_goes_on() {
+        let server = Server::bind("127.0.0.1:0").unwrap();
+        let handle = server.handle();
+        let address = handle.local_addr().unwrap();
+        let clients = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let mut client = TcpStream::connect(address).unwrap();
+                assert_eq!(client.read(&mut [0]).unwrap(), 0, "dropped");
+            }
+            while handle.statistics().failed < 2 {
+                std::thread::yield_now();
+            }
+            handle.shutdown(Duration::from_secs(30))
+        });
+        thread_limit::with(0, || server.run(|ws| ws.send("never"))).unwrap();
+        assert_eq!(clients.join().unwrap(), 0);
     }
 }
