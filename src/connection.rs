@@ -28,6 +28,7 @@ use crate::close_code::{CloseCode, ReadyState};
 use crate::compression::Compression;
 use crate::deadline::Deadline;
 use crate::error::Result;
+use crate::memory_limit::MemoryShare;
 use crate::message::Message;
 use crate::outgoing::Outgoing;
 use crate::protocol::{Decoder, DecoderLimits, DeflateParameters, MessageCompressor, MessageKind, Role};
@@ -41,21 +42,37 @@ use receive::{ReadHalf, ReceiveHalf};
 use send_queue::SendQueue;
 use write::SendHalf;
 
+/// What the opening handshake leaves behind.
+pub(crate) struct HandshakeEnd {
+    pub transport: Transport,
+    /// With the bytes that came behind the handshake.
+    pub incoming: ReadState,
+    pub wire: WriteState,
+    /// What this connection holds of its server's memory, where that has a limit.
+    pub memory: Option<MemoryShare>,
+}
+
 pub(crate) struct Connection {
     receive: ReceiveHalf,
 }
 
+impl HandshakeEnd {
+    /// Nothing came behind the handshake, and nothing of it is left to write.
+    pub fn of(transport: Transport) -> HandshakeEnd {
+        HandshakeEnd { transport, incoming: ReadState::default(), wire: WriteState::default(), memory: None }
+    }
+}
+
 impl Connection {
-    /// Takes over a transport on which the opening handshake is done, with the bytes and the write state it left behind.
+    /// Takes over a transport on which the opening handshake is done.
     pub fn new(
-        transport: Transport,
-        incoming: ReadState,
-        wire: WriteState,
+        handshake: HandshakeEnd,
         role: Role,
         deflate: Option<DeflateParameters>,
         compression: &Compression,
         config: ConnectionConfig,
     ) -> Connection {
+        let HandshakeEnd { transport, incoming, wire, memory } = handshake;
         let limits = DecoderLimits {
             max_message_size: config.max_message_size as u64,
             max_fragments: config.max_fragments as u64,
@@ -65,9 +82,13 @@ impl Connection {
         let compress_from = compressor.as_ref().map(MessageCompressor::threshold);
         let preparation = compressor.as_ref().and_then(|compressor| compressor.preparation(usize::MAX));
         let queue = SendQueue::new(role, wire, compressor, config.send_queue_limit);
-        let core = core::Core::new(transport, role, config);
+        let is_counted = memory.is_some();
+        let core = core::Core::new(transport, role, config, memory);
         let send = Arc::new(SendHalf::new(core, queue, compress_from, preparation));
-        let reader = ReadHalf::new(incoming, Decoder::new(role, limits, deflate));
+        let mut reader = ReadHalf::new(incoming, Decoder::new(role, limits, deflate));
+        if is_counted {
+            reader.count_memory();
+        }
         Connection { receive: ReceiveHalf::new(send, reader) }
     }
 

@@ -57,6 +57,12 @@ impl Group {
         Group::default()
     }
 
+    /// A group of connections, none of which is there twice.
+    pub(crate) fn of(members: &[WebSocket]) -> Group {
+        let all = members.iter().map(WebSocket::downgrade).collect();
+        Group(Arc::new(Mutex::new(Members { all, closed: None })))
+    }
+
     /// Adds a connection, unless it is in the group already. If the group is closed, the connection is closed with the same code
     /// and reason, without waiting for the peer.
     ///

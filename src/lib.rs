@@ -220,6 +220,7 @@ mod http;
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod internals;
+mod memory_limit;
 mod message;
 mod message_stream;
 mod outgoing;

@@ -13,6 +13,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, Negotiated};
 use crate::http::{HeadParser, Request, Response, clip};
+use crate::memory_limit::MemoryShare;
 use crate::protocol::Role;
 use crate::transport::{Stream, Transport, accept_tls};
 use crate::upgrade::Upgrade;
@@ -95,9 +96,17 @@ pub(crate) enum Accepted {
     Answered(Response),
 }
 
+/// What a [`Server`](crate::Server) has to do with the handshake of one client.
+#[derive(Default)]
+pub(crate) struct Admission<'a> {
+    memory: Option<MemoryShare>,
+    /// Asked before the 101 is sent: from then on the connection counts as open.
+    may_open: Option<&'a dyn Fn() -> bool>,
+}
+
 /// All of [`AcceptOptions::accept`].
 fn accept(options: &AcceptOptions, stream: Stream) -> Result<WebSocket> {
-    match accept_or_answer(options, stream)? {
+    match accept_or_answer(options, stream, Admission::default())? {
         Accepted::WebSocket(ws) => Ok(ws),
         Accepted::Answered(response) => {
             let text = format!("the request asked for no WebSocket; on_http answered with {}", response.status());
@@ -106,10 +115,14 @@ fn accept(options: &AcceptOptions, stream: Stream) -> Result<WebSocket> {
     }
 }
 
-fn accept_or_answer(options: &AcceptOptions, stream: Stream) -> Result<Accepted> {
+fn accept_or_answer(options: &AcceptOptions, stream: Stream, admission: Admission<'_>) -> Result<Accepted> {
     options.check()?;
     let deadline = Deadline::after("accept_timeout", options.accept_timeout);
     let mut upgrade = Upgrade::new(open(options, stream, &deadline)?, Role::Server, "the client");
+    let Admission { memory, may_open } = admission;
+    if let Some(memory) = memory {
+        upgrade.count_memory(memory);
+    }
     let request = match read_request(options, &mut upgrade, &deadline)? {
         Ask::Upgrade(request) => request,
         Ask::Plain(request) => return answer(options, upgrade, &request, &deadline).map(Accepted::Answered),
@@ -117,7 +130,7 @@ fn accept_or_answer(options: &AcceptOptions, stream: Stream) -> Result<Accepted>
     };
     let (upgrade, decision) = ask_program(upgrade, &deadline, || options.decide(&request));
     match decision {
-        Ok(acceptance) => agree(options, upgrade, request, acceptance, &deadline).map(Accepted::WebSocket),
+        Ok(acceptance) => agree(options, upgrade, request, acceptance, may_open, &deadline).map(Accepted::WebSocket),
         Err(response) => match handshake::check_response(&response) {
             Ok(()) => Err(refuse(upgrade, ErrorKind::Refused, response, &deadline)?),
             Err(error) => Err(fail(upgrade, &error, &deadline)),
@@ -151,7 +164,7 @@ fn answer(options: &AcceptOptions, upgrade: Upgrade, request: &Request, deadline
 /// TLS where the options have it.
 fn open(options: &AcceptOptions, stream: Stream, deadline: &Deadline) -> Result<Transport> {
     match &options.tls {
-        Some(tls) => accept_tls(tls, stream, deadline),
+        Some(tls) => accept_tls(&tls.current(), stream, deadline),
         None => Transport::plain(stream).map_err(unusable),
     }
 }
@@ -193,6 +206,7 @@ fn agree(
     mut upgrade: Upgrade,
     request: Request,
     acceptance: Acceptance,
+    may_open: Option<&dyn Fn() -> bool>,
     deadline: &Deadline,
 ) -> Result<WebSocket> {
     if let Err(error) = check_acceptance(&acceptance, &request) {
@@ -202,12 +216,18 @@ fn agree(
     warn_of_ignored(&headers);
     let mut negotiated = handshake::accept(&request, &options.protocols, &options.compression);
     negotiated.protocol = protocol.or(negotiated.protocol);
+    if !may_open.is_none_or(|may_open| may_open()) {
+        let text = "the handshake was cut: another client needed its place, or the server stops";
+        return Err(Error::new(ErrorKind::Closed, text));
+    }
     upgrade.write(&handshake::write_accept(&request, &negotiated, &headers), deadline)?;
     log::debug!("accepted {} ({})", request.path(), negotiated.extensions);
     let connection = upgrade.into_connection(&negotiated, &options.compression, options.bounds.clone());
     let Negotiated { protocol, extensions, .. } = negotiated;
     let info = HandshakeInfo { protocol, extensions, request: Some(request), data, ..HandshakeInfo::default() };
-    Ok(WebSocket::new(connection, info))
+    let ws = WebSocket::new(connection, info);
+    ws.allow_eviction();
+    Ok(ws)
 }
 
 /// Logs the names of the program's headers that the handshake sets itself: they are not sent.

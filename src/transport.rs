@@ -64,6 +64,7 @@ pub(crate) struct ReadState {
     /// Encrypted bytes between the socket and the engine.
     cipher: ReadBuffer,
     waiting: WaitState,
+    stays_small: bool,
 }
 
 /// The writing half: encrypted bytes that the socket has not taken yet.
@@ -81,6 +82,16 @@ impl ReadState {
     /// Whether a buffer has grown by a burst and is worth freeing while nothing comes.
     pub fn is_large(&self) -> bool {
         self.plain.is_large() || self.cipher.is_large()
+    }
+
+    /// Whether larger buffers would save reads.
+    pub fn wants_to_grow(&self) -> bool {
+        self.plain.wants_to_grow() || self.cipher.wants_to_grow()
+    }
+
+    /// Whether the buffers may grow with the traffic (default: yes).
+    pub fn set_may_grow(&mut self, may_grow: bool) {
+        self.stays_small = !may_grow;
     }
 }
 
@@ -176,15 +187,16 @@ impl Transport {
     /// Reads once into `incoming.plain`, waiting at most `wait` (`None`: without a bound, zero: not at all). The wait may end
     /// early.
     pub fn read(&self, incoming: &mut ReadState, wait: Option<Duration>) -> io::Result<Received> {
-        let ReadState { plain, cipher, waiting } = incoming;
+        let ReadState { plain, cipher, waiting, stays_small } = incoming;
+        let may_grow = !*stays_small;
         let Some(tls) = &self.tls else {
-            return self.read_buffer(plain, waiting, wait);
+            return self.read_buffer(plain, may_grow, waiting, wait);
         };
         // What the engine holds already comes first; then at most one read of the socket.
         if let Some(received) = lock(tls).decrypt(cipher, plain)? {
             return Ok(received);
         }
-        match self.read_buffer(cipher, waiting, wait)? {
+        match self.read_buffer(cipher, may_grow, waiting, wait)? {
             Received::Bytes => {}
             Received::End => lock(tls).end(),
             other @ (Received::Nothing | Received::Partial | Received::TlsOutput) => return Ok(other),
@@ -205,6 +217,12 @@ impl Transport {
         wait: Duration,
     ) -> io::Result<(Received, usize)> {
         self.read_socket(into, &mut incoming.waiting, Some(wait))
+    }
+
+    /// How many bytes the reading buffers have at most that have grown. With TLS there are three: for encrypted bytes, for those that
+    /// the TLS library reads, and for plain ones.
+    pub fn most_for_reading(&self) -> usize {
+        if self.is_tls() { 3 * read_buffer::LARGEST } else { read_buffer::LARGEST }
     }
 
     /// Frees the reading buffers that bursts have grown, while nothing comes.
@@ -284,10 +302,11 @@ impl Transport {
     fn read_buffer(
         &self,
         buffer: &mut ReadBuffer,
+        may_grow: bool,
         waiting: &mut WaitState,
         wait: Option<Duration>,
     ) -> io::Result<Received> {
-        let (received, count) = self.read_socket(buffer.room(), waiting, wait)?;
+        let (received, count) = self.read_socket(buffer.room(may_grow), waiting, wait)?;
         buffer.filled(count);
         Ok(received)
     }

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::compression::Compression;
-use crate::connection::{Connection, ConnectionConfig};
+use crate::connection::{Connection, ConnectionConfig, HandshakeEnd};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::Negotiated;
 use crate::http::{Body, Head, HeadParser, StartLine};
+use crate::memory_limit::{Kind, MemoryShare};
 use crate::protocol::Role;
 use crate::transport::{ReadState, Received, Transport, WriteState};
 
@@ -19,6 +20,10 @@ pub(crate) const EXPECTS_TLS: &str = " (does it expect TLS? wss:// is the scheme
 /// How much of a body that nobody wants is read, and for how long, before the connection is closed.
 const MAX_BODY: usize = 256 * 1024;
 const MAX_BODY_TIME: Duration = Duration::from_secs(1);
+
+/// So much of a head does not count. A longer one counts that often: as bytes, and as the parsed lines.
+const UNCOUNTED_HEAD: usize = 2 * 1024;
+const HEAD_FACTOR: usize = 3;
 
 pub(crate) struct Upgrade {
     transport: Transport,
@@ -34,6 +39,8 @@ pub(crate) struct Upgrade {
     has_body: bool,
     /// The end of the error's text if the other side ends the stream without a byte.
     silence_hint: &'static str,
+    /// What this connection holds of its server's memory, where that has a limit.
+    memory: Option<MemoryShare>,
 }
 
 impl Upgrade {
@@ -49,7 +56,14 @@ impl Upgrade {
             has_received: false,
             has_body: false,
             silence_hint: "",
+            memory: None,
         }
+    }
+
+    /// Counts what the head takes.
+    pub fn count_memory(&mut self, share: MemoryShare) {
+        self.incoming.set_may_grow(false);
+        self.memory = Some(share);
     }
 
     /// Sets the likely reason for the other side to end its stream without a byte.
@@ -82,6 +96,7 @@ impl Upgrade {
             let (consumed, head) =
                 parser.feed(self.incoming.plain.unread()).map_err(|error| -> Error { error.into() })?;
             self.incoming.plain.consume(consumed);
+            self.hold_head(parser.taken())?;
             if let Some(head) = head {
                 return Ok(head);
             }
@@ -95,6 +110,19 @@ impl Upgrade {
                 return Err(Error::caused(ErrorKind::Handshake, text, source));
             }
         }
+    }
+
+    /// The head stays for as long as the connection: the program can ask for it.
+    fn hold_head(&self, length: usize) -> Result<()> {
+        let Some(memory) = &self.memory else { return Ok(()) };
+        if length <= UNCOUNTED_HEAD {
+            return Ok(());
+        }
+        memory.hold(Kind::Head, HEAD_FACTOR * length).map_err(|_| {
+            let text =
+                "the server's connections hold as much as they may, and this handshake holds most (memory_limit)";
+            Error::new(ErrorKind::TooBig, text)
+        })
     }
 
     /// Reads as much of a body as arrives. Nothing here is an error, because the status is what counts.
@@ -147,7 +175,9 @@ impl Upgrade {
         compression: &Compression,
         bounds: ConnectionConfig,
     ) -> Connection {
-        Connection::new(self.transport, self.incoming, self.wire, self.role, negotiated.deflate, compression, bounds)
+        let Upgrade { transport, incoming, wire, memory, role, .. } = self;
+        let handshake = HandshakeEnd { transport, incoming, wire, memory };
+        Connection::new(handshake, role, negotiated.deflate, compression, bounds)
     }
 
     /// Reads once; false at the end of the stream.

@@ -643,6 +643,16 @@ impl WebSocket {
         self.0.connection.abort();
     }
 
+    /// Lets the memory limit of the server, if it has one, end this connection.
+    pub(crate) fn allow_eviction(&self) {
+        let ws = self.downgrade();
+        self.0.connection.evict_by(Arc::new(move |code| {
+            if let Some(ws) = ws.upgrade() {
+                ws.0.connection.evict(code);
+            }
+        }));
+    }
+
     /// Begins the closing handshake, without waiting for anything.
     pub(crate) fn begin_close(&self, code: CloseCode, reason: &str) {
         self.0.connection.begin_close_within(code, reason);

@@ -10,6 +10,9 @@ pub(crate) struct MessageAssembler {
     /// An allocation to assemble the next message in.
     spare: Vec<u8>,
     delivery: Delivery,
+    /// How large a message that is handed out whole may become, and how large without being counted.
+    allowed: usize,
+    uncounted: usize,
 }
 
 /// How messages are handed to the program.
@@ -25,7 +28,43 @@ pub(crate) enum Delivery {
 
 impl MessageAssembler {
     pub fn new() -> MessageAssembler {
-        MessageAssembler { message: Message::Binary(Vec::new()), spare: Vec::new(), delivery: Delivery::Whole }
+        MessageAssembler {
+            message: Message::Binary(Vec::new()),
+            spare: Vec::new(),
+            delivery: Delivery::Whole,
+            allowed: usize::MAX,
+            uncounted: usize::MAX,
+        }
+    }
+
+    /// What is held beyond so many bytes of a message is counted: it needs [`allow`](MessageAssembler::allow).
+    pub fn count_beyond(&mut self, uncounted: usize) {
+        (self.allowed, self.uncounted) = (uncounted, uncounted);
+    }
+
+    /// Lets the message under way become so large.
+    pub fn allow(&mut self, bytes: usize) {
+        self.allowed = bytes;
+        match &mut self.message {
+            Message::Text(text) => text.reserve_exact(bytes.saturating_sub(text.len())),
+            Message::Binary(binary) => binary.reserve_exact(bytes.saturating_sub(binary.len())),
+        }
+    }
+
+    /// Whether the message under way needs to become larger than is allowed.
+    pub fn needs_more(&self) -> bool {
+        self.delivery == Delivery::Whole && self.room() == 0
+    }
+
+    /// Bytes of the message under way that are allowed and count.
+    pub fn counted(&self) -> usize {
+        self.allowed - self.uncounted
+    }
+
+    /// Throws away what has come of the message, and its allocation.
+    pub fn clear(&mut self) {
+        self.take();
+        self.spare = Vec::new();
     }
 
     pub fn delivery(&self) -> Delivery {
@@ -64,6 +103,7 @@ impl MessageAssembler {
 
     /// Takes the complete message.
     pub fn take(&mut self) -> Message {
+        self.allowed = self.uncounted;
         std::mem::replace(&mut self.message, Message::Binary(Vec::new()))
     }
 
@@ -113,7 +153,8 @@ impl Sink for MessageAssembler {
 impl MessageAssembler {
     fn room_for_any(&self) -> usize {
         match self.delivery {
-            Delivery::Whole | Delivery::Discard => usize::MAX,
+            Delivery::Whole => self.allowed,
+            Delivery::Discard => usize::MAX,
             Delivery::Parts { limit } => limit,
         }
     }
@@ -144,6 +185,25 @@ mod tests {
         assert!(!assembler.has_part() && assembler.room() == 4);
         assembler.text("d");
         assert_eq!(assembler.take_part(), Message::Text("d".into()));
+    }
+
+    #[test]
+    fn beyond_what_is_not_counted_a_message_needs_permission() {
+        let mut assembler = MessageAssembler::new();
+        assembler.count_beyond(4);
+        assert!(!assembler.needs_more());
+        assembler.begin(MessageKind::Binary, 100);
+        assembler.binary(&[1; 4]);
+        assert!(assembler.needs_more() && assembler.room() == 0 && assembler.counted() == 0);
+        assembler.allow(10);
+        assert!(!assembler.needs_more() && assembler.room() == 6 && assembler.counted() == 6);
+        assembler.binary(&[1; 6]);
+        assert!(matches!(assembler.take(), Message::Binary(bytes) if bytes.len() == 10 && bytes.capacity() == 10));
+        assert!(assembler.counted() == 0, "the message is the program's");
+        assembler.begin(MessageKind::Text, 0);
+        assembler.text("abcd");
+        assembler.set_delivery(Delivery::Parts { limit: 5 });
+        assert!(!assembler.needs_more(), "parts are small");
     }
 
     #[test]

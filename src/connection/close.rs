@@ -9,6 +9,7 @@ use super::send_queue::CloseQueued;
 use crate::close_code::{CloseCode, ReadyState};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory_limit::Evict;
 use crate::protocol::Role;
 
 /// How often `try_finish_close` reads at most: a read may stop early at a peer that floods it with tiny frames before its close
@@ -138,6 +139,18 @@ impl Connection {
         self.core().transport.shutdown();
     }
 
+    /// Ends the connection without waiting for anything, and gives back what it holds of its server's memory.
+    pub fn evict(&self, code: CloseCode) {
+        self.receive.evict(code);
+    }
+
+    /// From now on this connection, if it has a share of its server's memory, is evicted so.
+    pub fn evict_by(&self, evict: Evict) {
+        if let Some(memory) = &self.core().memory {
+            memory.end_by(evict);
+        }
+    }
+
     /// Ends the connection without waiting for anything: a close frame if the peer takes it at once, and every blocked
     /// call is woken.
     pub fn close_now(&self) {
@@ -173,14 +186,14 @@ impl Drop for Connection {
 mod tests {
     use super::*;
     use crate::compression::Compression;
-    use crate::connection::ConnectionConfig;
     use crate::connection::outcome::CloseInfo;
+    use crate::connection::{ConnectionConfig, HandshakeEnd};
     use crate::sync::{Instant, lock};
-    use crate::transport::{ReadState, Stream, Transport, WriteState};
+    use crate::transport::{Stream, Transport, WriteState};
 
     fn connection(stream: Stream, role: Role, config: ConnectionConfig) -> Connection {
-        let (reading, writing) = (ReadState::default(), WriteState::default());
-        Connection::new(Transport::plain(stream).unwrap(), reading, writing, role, None, &Compression::off(), config)
+        let handshake = HandshakeEnd::of(Transport::plain(stream).unwrap());
+        Connection::new(handshake, role, None, &Compression::off(), config)
     }
 
     /// The peer takes half of our close frame, and ends its side: the thread that writes the rest does not come back.

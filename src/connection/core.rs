@@ -6,6 +6,7 @@ use super::config::ConnectionConfig;
 use super::keepalive::Keepalive;
 use super::outcome::OutcomeCell;
 use crate::deadline::Deadline;
+use crate::memory_limit::MemoryShare;
 use crate::protocol::Role;
 use crate::statistics::Traffic;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
@@ -18,6 +19,8 @@ pub(crate) struct Core {
     pub config: ConnectionConfig,
     pub outcome: OutcomeCell,
     pub keepalive: Mutex<Keepalive>,
+    /// What this connection holds of its server's memory, where that has a limit.
+    pub memory: Option<MemoryShare>,
     /// By when the peer must have answered our close frame; set with the first one.
     close_deadline: Mutex<Option<Deadline>>,
     /// How many bytes the system has taken, as the writer last noted.
@@ -35,12 +38,13 @@ struct ReceivedTraffic {
 }
 
 impl Core {
-    pub fn new(transport: Transport, role: Role, config: ConnectionConfig) -> Core {
+    pub fn new(transport: Transport, role: Role, config: ConnectionConfig, memory: Option<MemoryShare>) -> Core {
         Core {
             transport,
             role,
             outcome: OutcomeCell::default(),
             keepalive: Mutex::new(Keepalive::new(config.ping_interval, config.pong_timeout)),
+            memory,
             close_deadline: Mutex::new(None),
             sent: AtomicU64::new(0),
             received: ReceivedTraffic::default(),

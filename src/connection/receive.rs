@@ -3,9 +3,11 @@
 //!
 //! - This file: the calls, the slot of the read half, and the shortcut for a message that lies in the buffer.
 //! - `receive/reading.rs`: from the socket to a message.
+//! - `receive/memory.rs`: what the read half holds of a server's memory.
 //! - `receive/ending.rs`: how a connection ends, and who is woken by that.
 
 mod ending;
+mod memory;
 mod reading;
 
 use std::collections::VecDeque;
@@ -22,6 +24,7 @@ use crate::message::Message;
 use crate::protocol::{Decoder, FrameEvent, MessageKind, Violation, WholeMessage};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, ThreadId, lock, this_thread, wait};
 use crate::transport::{ReadState, Received};
+use memory::{ReadMemory, size};
 pub(crate) use reading::{Piece, ReadsOfCall};
 
 /// While `close` waits for the peer's close frame, messages are kept for `recv`: so many bytes, or one message of
@@ -70,6 +73,7 @@ pub(crate) struct ReadHalf {
     has_moved: bool,
     /// The last of these bytes are part of an incomplete TLS record: a pong in it cannot be read yet.
     is_inside_record: bool,
+    memory: ReadMemory,
 }
 
 /// Exclusive access to the read half; returned on drop, also while unwinding.
@@ -95,6 +99,7 @@ impl ReadHalf {
             discarded: 0,
             has_moved: false,
             is_inside_record: false,
+            memory: ReadMemory::default(),
         }
     }
 }
@@ -214,11 +219,10 @@ impl ReceiveHalf {
         let mut guard = self.take_reader(lock(&self.slot), deadline)?;
         let reader = guard.reader();
         let limit = MAX_KEPT_WHILE_CLOSING.max(self.send.core.config.max_message_size);
-        let size = |message: &Message| message.len() + size_of::<Message>();
         let mut kept: usize = reader.backlog.iter().map(size).sum();
         let mut reads = ReadsOfCall::default();
         while let Some(message) = self.read_message(reader, deadline, &mut reads)? {
-            if reader.discarded > 0 || kept + size(&message) > limit {
+            if reader.discarded > 0 || kept + size(&message) > limit || !self.may_keep(reader, &message) {
                 reader.discarded += 1;
             } else {
                 kept += size(&message);
@@ -323,8 +327,10 @@ impl<'a> ReadGuard<'a> {
 
 impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
-        let Some(reader) = self.reader.take() else { return };
+        let Some(mut reader) = self.reader.take() else { return };
         let mut slot = lock(&self.half.slot);
+        // Under the lock: an eviction finds the read half in its slot, or is seen here.
+        self.half.returning(&mut reader);
         slot.discarded = reader.discarded;
         slot.holder = ReadHolder::Idle(reader);
         if slot.waiting > 0 {

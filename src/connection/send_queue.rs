@@ -65,6 +65,8 @@ pub(crate) struct SendQueue {
     pub has_flush_thread: bool,
     /// How much is queued at most; one message alone may be larger.
     limit: usize,
+    /// What `changed_memory` has returned last.
+    noted_memory: usize,
     /// What was accepted; `wire_bytes` counts what does not pass through `frames`.
     accepted: Traffic,
 }
@@ -136,6 +138,7 @@ impl SendQueue {
             waiting: 0,
             has_flush_thread: false,
             limit,
+            noted_memory: 0,
             accepted: Traffic::default(),
         }
     }
@@ -192,6 +195,13 @@ impl SendQueue {
     pub fn buffered(&self, sent: u64) -> usize {
         let taken = usize::try_from(sent.saturating_sub(self.sent_at_fetch)).unwrap_or(usize::MAX);
         self.frames.len() + self.in_flight.saturating_sub(taken)
+    }
+
+    /// The memory of all that is queued or being written, as far as it is worth counting, if it has changed since the last call.
+    pub fn changed_memory(&mut self) -> Option<usize> {
+        let held = self.frames.capacity() + self.in_flight;
+        let held = if held > RETAINED_CAPACITY { held } else { 0 };
+        (std::mem::replace(&mut self.noted_memory, held) != held).then_some(held)
     }
 
     /// What was accepted to be sent.

@@ -11,7 +11,6 @@ use crate::transport::Stream;
 const LONG: Option<Duration> = Some(Duration::from_secs(30));
 
 fn open(stream: Stream, role: Role) -> Connection {
-    let (reading, writing) = (ReadState::default(), WriteState::default());
     let deflate = DeflateParameters {
         client_no_context_takeover: false,
         server_no_context_takeover: false,
@@ -19,8 +18,8 @@ fn open(stream: Stream, role: Role) -> Connection {
         server_max_window_bits: 15,
     };
     let compression = Compression::default().threshold(1000);
-    let transport = Transport::plain(stream).unwrap();
-    Connection::new(transport, reading, writing, role, Some(deflate), &compression, ConnectionConfig::default())
+    let handshake = HandshakeEnd::of(Transport::plain(stream).unwrap());
+    Connection::new(handshake, role, Some(deflate), &compression, ConnectionConfig::default())
 }
 
 /// A client and its server, with so many bytes of buffer in each direction.

@@ -12,6 +12,7 @@ use super::outcome::EndResult;
 use super::send_queue::{Need, SendQueue, WriteHalf, WriterSlot};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory_limit::Kind;
 use crate::sync::{Arc, Condvar, Instant, Mutex, MutexGuard, bound, lock, sleep, spawn, wait};
 use crate::transport::WriteState;
 
@@ -169,6 +170,36 @@ impl SendHalf {
         self.changed.notify_all();
     }
 
+    // Memory.
+
+    /// Notes how much is queued, where the server's memory has a limit. Returns whether `relieve` is to be called, without the
+    /// lock.
+    #[inline]
+    #[must_use]
+    fn note_memory(&self, queue: &mut SendQueue) -> bool {
+        let Some(memory) = &self.core.memory else { return false };
+        queue.changed_memory().is_some_and(|held| memory.note(Kind::Queued, held))
+    }
+
+    /// Ends connections that hold most, perhaps this one, until the others fit into the server's memory.
+    #[cold]
+    fn relieve(&self) {
+        if let Some(memory) = &self.core.memory {
+            memory.relieve();
+        }
+    }
+
+    /// Throws away what is queued, which nobody will write: the connection has ended with `error`. A thread that writes does that by
+    /// itself.
+    pub fn clear(&self, error: &Error) {
+        let mut queue = lock(&self.queue);
+        if let Some(writer) = queue.take_writer(WriterSlot::Writing) {
+            queue.break_writer(&writer, error);
+            let _ = self.note_memory(&mut queue);
+            self.wake(&queue);
+        }
+    }
+
     // Writing.
 
     /// Writes what is queued, or leaves it to the thread that writes or will write. `end`: the position behind the caller's
@@ -189,12 +220,22 @@ impl SendHalf {
         }
         // A sender in line will write these frames with its own. Not when the queue is full: each sender could leave it to
         // the next, and it would grow.
-        if !queue.needs_writer() || (queue.has_turns() && queue.fits(0, self.core.sent())) {
+        let is_left = !queue.needs_writer() || (queue.has_turns() && queue.fits(0, self.core.sent()));
+        let writer = if is_left { None } else { queue.take_writer(WriterSlot::Writing) };
+        let Some(writer) = writer else {
+            self.unlock_noted(queue);
             return Ok(());
-        }
-        match queue.take_writer(WriterSlot::Writing) {
-            Some(writer) => self.write_on(queue, writer, end, deadline),
-            None => Ok(()),
+        };
+        self.write_on(queue, writer, end, deadline)
+    }
+
+    /// Unlocks the queue, which others write.
+    #[inline]
+    fn unlock_noted(&self, mut queue: MutexGuard<'_, SendQueue>) {
+        let is_too_much = self.note_memory(&mut queue);
+        drop(queue);
+        if is_too_much {
+            self.relieve();
         }
     }
 
@@ -212,6 +253,7 @@ impl SendHalf {
                 if queue.is_empty() || (queue.has_turns() && queue.is_written(end)) {
                     queue.return_writer(writer);
                     self.wake(&queue);
+                    self.unlock_noted(queue);
                     return Ok(());
                 }
                 if batches >= MAX_BATCHES_FOR_OTHERS {
@@ -224,7 +266,7 @@ impl SendHalf {
                 self.wake(&queue);
             }
             let is_own = !queue.is_written(end);
-            drop(queue);
+            self.unlock_noted(queue);
             let written = if is_own {
                 self.write_batch(&mut writer, deadline)
             } else {
@@ -263,10 +305,8 @@ impl SendHalf {
     /// Writes what is queued as far as the system takes it now. Never waits. An error is returned by the next send.
     pub fn try_flush(&self) {
         let mut queue = lock(&self.queue);
-        if !queue.needs_writer() {
-            return;
-        }
-        let Some(mut writer) = queue.take_writer(WriterSlot::Flushing) else { return };
+        let writer = if queue.needs_writer() { queue.take_writer(WriterSlot::Flushing) } else { None };
+        let Some(mut writer) = writer else { return self.unlock_noted(queue) };
         for batch in 1.. {
             // What is left of the last batch is written first. Only then the queue is fetched: it must stay full while the
             // peer takes nothing.
@@ -282,7 +322,7 @@ impl SendHalf {
                 Err(error) => queue.break_writer(&writer, &error),
             }
             self.wake(&queue);
-            return;
+            return self.unlock_noted(queue);
         }
     }
 
@@ -504,6 +544,7 @@ impl SendHalf {
         self.note_written(&mut queue, &writer);
         queue.break_writer(&writer, &error);
         self.wake(&queue);
+        self.unlock_noted(queue);
         error
     }
 

@@ -130,6 +130,11 @@ impl<S: StartLine> HeadParser<S> {
         Ok((input.len(), None))
     }
 
+    /// How many bytes have come.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// Whether no byte of the (next) head has arrived.
     pub fn is_empty(&self) -> bool {
         matches!(self.state, LineState::Start) && self.line.is_empty() && !self.cr

@@ -198,9 +198,20 @@ impl Decoder {
         }
     }
 
-    fn end(&mut self) {
+    /// Ends decoding: what follows is ignored.
+    pub fn end(&mut self) {
         self.state = State::Over;
         self.inflater = None;
+    }
+
+    /// Whether compressed messages may come, and there is no inflater for them yet.
+    pub fn lacks_inflater(&self) -> bool {
+        self.deflate.is_some() && self.inflater.is_none() && self.state != State::Over
+    }
+
+    /// How many bytes an inflater takes.
+    pub fn inflater_size(&self) -> usize {
+        self.deflate.map_or(0, |agreed| Inflater::size(self.role, agreed))
     }
 
     /// Whether a frame has begun and not ended, its header included.

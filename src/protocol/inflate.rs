@@ -33,6 +33,8 @@ const SHORT_PROBE: usize = 2 * 5;
 const SHORT_MESSAGE: u64 = 64;
 
 const MAX_WINDOW: usize = 1 << 15;
+/// What flate2's decompressor takes, its window included.
+const DECOMPRESSOR_SIZE: usize = 50 * 1024;
 
 /// The decompressor of one direction: about 50 KiB, and the window again.
 #[derive(Debug)]
@@ -56,15 +58,20 @@ pub(super) struct Inflater {
     final_blocks: u64,
 }
 
+/// The bits of the peer's window, and whether the peer forgets its history. `role` is our own.
+fn window(role: Role, agreed: DeflateParameters) -> (u8, bool) {
+    let (bits, forgets) = match role {
+        Role::Client => (agreed.server_max_window_bits, agreed.server_no_context_takeover),
+        Role::Server => (agreed.client_max_window_bits, agreed.client_no_context_takeover),
+    };
+    // Encoders use a window of 9 bits where 8 were asked for.
+    (bits.clamp(9, 15), forgets)
+}
+
 impl Inflater {
     /// `role` is our own; the window is the peer's.
     pub fn new(role: Role, agreed: DeflateParameters) -> Inflater {
-        let (window_bits, forgets) = match role {
-            Role::Client => (agreed.server_max_window_bits, agreed.server_no_context_takeover),
-            Role::Server => (agreed.client_max_window_bits, agreed.client_no_context_takeover),
-        };
-        // Encoders use a window of 9 bits where 8 were asked for.
-        let window_bits = window_bits.clamp(9, 15);
+        let (window_bits, forgets) = window(role, agreed);
         Inflater {
             // flate2's window has 15 bits whatever it is asked for, and asking for 15 makes `reset` cheapest.
             decompress: Decompress::new(false),
@@ -79,6 +86,11 @@ impl Inflater {
             produced: 0,
             final_blocks: 0,
         }
+    }
+
+    /// How many bytes one takes.
+    pub fn size(role: Role, agreed: DeflateParameters) -> usize {
+        DECOMPRESSOR_SIZE + (1 << window(role, agreed).0)
     }
 
     /// Whether there may be more output without more input.

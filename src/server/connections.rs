@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::memory_limit::{MemoryLimit, MemoryShare};
 use crate::sync::{Arc, Condvar, Instant, Mutex, lock, wait};
 use crate::transport::ShutdownHandle;
 use crate::websocket::{WeakWebSocket, WebSocket};
@@ -35,6 +36,9 @@ pub struct ServerStatistics {
     /// Clients who were cut before they had a connection or an answer, because others needed their place or the server stopped.
     /// Each counts above, too.
     pub cut: u64,
+    /// Clients who were dropped because all together held as much as they may ([`memory_limit`](crate::Server::memory_limit)). Of
+    /// these, handshakes count in `failed`, too.
+    pub evicted: u64,
     /// Handlers and hooks that panicked.
     pub panicked: u64,
 }
@@ -93,8 +97,8 @@ pub(super) struct AcceptLoop(Arc<Connections>);
 pub(super) enum Room {
     Free,
     Full,
-    /// The server stops.
-    None,
+    /// There is none any more: the server stops.
+    Stopping,
 }
 
 impl Connections {
@@ -116,7 +120,7 @@ impl Connections {
         lock(&self.state).room(limits)
     }
 
-    /// Waits while the server is full. A handshake that takes long makes room. `Free`, or `None` when the server stops.
+    /// Waits while the server is full. A handshake that takes long makes room. `Free`, or `Stopping`.
     pub fn wait_for_room(&self, limits: &Limits) -> Room {
         let mut state = lock(&self.state);
         loop {
@@ -246,7 +250,7 @@ impl Connections {
 impl State {
     fn room(&self, limits: &Limits) -> Room {
         if self.is_stopping {
-            Room::None
+            Room::Stopping
         } else if self.places < limits.connections {
             Room::Free
         } else {
@@ -273,12 +277,27 @@ impl State {
 }
 
 impl Place {
-    /// The connection is open, and no handshake any more. `false` when it was cut, or the server stops.
-    pub fn opened(&self, ws: &WebSocket) -> bool {
+    /// What this client holds of the server's memory. In its handshake it is evicted by a cut.
+    pub fn memory_share(&self, limit: &Arc<MemoryLimit>) -> MemoryShare {
+        let (connections, number) = (Arc::clone(&self.connections), self.number);
+        limit.share(Arc::new(move |_| {
+            lock(&connections.state).cut(|handshake| handshake.number == number);
+        }))
+    }
+
+    /// Before the client is told that its connection is open: from now on the handshake is not cut any more. `false` when it was
+    /// cut, or the server stops.
+    pub fn may_open(&self) -> bool {
         let mut state = lock(&self.connections.state);
         let is_cut = state.handshakes.iter().any(|other| other.number == self.number && other.stream.is_none());
         state.handshakes.retain(|handshake| handshake.number != self.number);
-        if state.is_stopping || is_cut {
+        !is_cut && !state.is_stopping
+    }
+
+    /// The connection is open. `false` when the server has begun to stop meanwhile.
+    pub fn opened(&self, ws: &WebSocket) -> bool {
+        let mut state = lock(&self.connections.state);
+        if state.is_stopping {
             state.statistics.failed += 1;
             return false;
         }
@@ -351,7 +370,7 @@ mod tests {
         drop(one);
         assert_eq!(waiting.join().unwrap(), Room::Free);
         connections.stop();
-        assert_eq!(connections.wait_for_room(&TWO), Room::None);
+        assert_eq!(connections.wait_for_room(&TWO), Room::Stopping);
         drop(other);
     }
 
@@ -369,17 +388,18 @@ mod tests {
         assert!(connections.accepting(|| ()).is_some() && !connections.stop());
     }
 
-    /// The cut came when the answer was out already.
+    /// Nor is one cut that may open: its client is told that it is open.
     #[test]
     fn a_handshake_that_was_cut_does_not_open() {
         let connections = Arc::<Connections>::default();
         let (place, _client) = begin(&connections);
         connections.cut_handshakes();
-        let (ws, _peer) = Stream::pair();
-        let ws = WebSocket::upgraded(ws, crate::Role::Server).open().unwrap();
-        assert!(!place.opened(&ws));
+        assert!(!place.may_open());
+        let (place, _client) = begin(&connections);
+        assert!(place.may_open());
+        connections.cut_handshakes();
         let counted = connections.statistics();
-        assert_eq!((counted.opened, counted.failed, counted.cut, connections.open()), (0, 1, 1, 0));
+        assert_eq!((counted.opened, counted.cut, connections.open()), (0, 1, 0));
     }
 
     #[test]

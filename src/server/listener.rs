@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use super::connections::{AcceptLoop, Connections, Limits, Place, Room, ServerStatistics};
 use super::options::AcceptOptions;
-use super::{Accepted, accept_or_answer};
+use super::{Accepted, Admission, accept_or_answer};
 use crate::close_code::CloseCode;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 use crate::http::Response;
-use crate::sync::{Arc, Mutex, lock, spawn_sized};
+use crate::memory_limit::MemoryLimit;
+use crate::sync::{Arc, Mutex, OnceLock, lock, spawn_sized};
 use crate::transport::{Listener, Stream};
 use crate::websocket::WebSocket;
 
 /// How long the server waits after an error of the listener, such as when it has no descriptors left.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server with a thread for each connection. It accepts on one thread, does each handshake on the connection's own, and calls
 /// the handler there.
@@ -80,6 +81,7 @@ pub struct Server {
     options: AcceptOptions,
     limits: Limits,
     turns_away: bool,
+    memory_limit: Option<usize>,
     thread_name: String,
     stack_size: Option<usize>,
 }
@@ -114,12 +116,17 @@ impl Server {
         listener
             .set_blocking()
             .map_err(|error| Error::caused(ErrorKind::Io, "the listener cannot be made blocking", error))?;
-        let inner = Inner { listener: Mutex::new(Some(Arc::new(listener))), connections: Arc::default() };
+        let inner = Inner {
+            listener: Mutex::new(Some(Arc::new(listener))),
+            connections: Arc::default(),
+            memory: OnceLock::new(),
+        };
         Ok(Server {
             handle: ServerHandle(Arc::new(inner)),
             options: AcceptOptions::new(),
             limits: Limits { connections: 10_000, handshakes: 256 },
             turns_away: false,
+            memory_limit: None,
             thread_name: "wsync connection".to_string(),
             stack_size: None,
         })
@@ -175,6 +182,29 @@ impl Server {
     /// ```
     pub fn max_handshakes(mut self, count: usize) -> Server {
         self.limits.handshakes = count.max(1);
+        self
+    }
+
+    /// How many bytes the clients may hold together because of what they send or do not read (default: no limit): long heads of
+    /// requests, read buffers, inflaters, unfinished messages, messages that wait for [`recv`](WebSocket::recv) while a
+    /// [`close`](WebSocket::close) is under way, and frames that a client does not take. [`max_message_size`](AcceptOptions::max_message_size) and
+    /// [`send_queue_limit`](AcceptOptions::send_queue_limit) bound one client; this bounds all of them.
+    ///
+    /// When more is needed, the client who holds most is dropped, then the next, until the others fit: with close code 1009 in the
+    /// middle of a message, or else 1013. Its `recv` fails with [`TooBig`](ErrorKind::TooBig), and
+    /// [`evicted`](ServerStatistics::evicted) counts it. The others go on; a receiving call may wait up to a second, longer than its own
+    /// timeout, for what a dropped client gives back.
+    ///
+    /// What does not count: about 32 KiB for each connection, 100 KiB with TLS; the compressor of a connection to which compressed
+    /// messages were sent; messages that the program holds, or that it is sending. A message that grows is copied, so that for this moment half of it
+    /// is there twice.
+    ///
+    /// ```
+    /// let server = wsync::Server::bind("127.0.0.1:0")?.memory_limit(256 << 20); // 256 MiB
+    /// # Ok::<(), wsync::Error>(())
+    /// ```
+    pub fn memory_limit(mut self, bytes: usize) -> Server {
+        self.memory_limit = Some(bytes);
         self
     }
 
@@ -250,12 +280,15 @@ impl Server {
 
     fn start<F>(self, handler: F) -> Result<Serving<F>> {
         self.options.check()?;
+        let memory =
+            self.memory_limit.map(|bytes| Arc::clone(self.handle.0.memory.get_or_init(|| MemoryLimit::new(bytes))));
         Ok(Serving {
             listener: self.handle.listener()?,
             connections: Arc::clone(&self.handle.0.connections),
             options: Arc::new(self.options),
             limits: self.limits,
             turns_away: self.turns_away,
+            memory,
             thread_name: self.thread_name,
             stack_size: self.stack_size,
             handler: Arc::new(handler),
@@ -286,6 +319,8 @@ struct Inner {
     /// `None` once the server stops: then its port is free.
     listener: Mutex<Option<Arc<Listener>>>,
     connections: Arc<Connections>,
+    /// What the clients may hold together, from when the server starts.
+    memory: OnceLock<Arc<MemoryLimit>>,
 }
 
 impl ServerHandle {
@@ -321,7 +356,8 @@ impl ServerHandle {
 
     /// What was counted since the server began. See the example of [`ServerStatistics`].
     pub fn statistics(&self) -> ServerStatistics {
-        self.0.connections.statistics()
+        let evicted = self.0.memory.get().map_or(0, |memory| memory.evicted());
+        ServerStatistics { evicted, ..self.0.connections.statistics() }
     }
 
     /// Stops the server: accepts no more, tells each client 1001, waits for their answers and for the handlers to return, and
@@ -335,8 +371,7 @@ impl ServerHandle {
         self.0.stop();
         connections.cut_handshakes();
         let members = connections.members();
-        let group = Group::new();
-        members.iter().for_each(|ws| group.add(ws));
+        let group = Group::of(&members);
         drop(members);
         let dropped = group.close_all(CloseCode::GOING_AWAY, "", deadline.left().unwrap_or_default());
         let left = connections.wait_until_idle(|| deadline.left(), &dropped);
@@ -396,6 +431,7 @@ struct Serving<F> {
     options: Arc<AcceptOptions>,
     limits: Limits,
     turns_away: bool,
+    memory: Option<Arc<MemoryLimit>>,
     thread_name: String,
     stack_size: Option<usize>,
     handler: Arc<F>,
@@ -408,7 +444,7 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
     fn accept_all(self) {
         let mut is_failing = false;
         loop {
-            if !self.turns_away && self.connections.wait_for_room(&self.limits) == Room::None {
+            if !self.turns_away && self.connections.wait_for_room(&self.limits) == Room::Stopping {
                 return;
             }
             let Some(accepted) = self.connections.accepting(|| self.listener.accept()) else { return };
@@ -424,7 +460,7 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
                         log::error!("the server cannot accept, and goes on trying: {error}");
                     }
                     is_failing = true;
-                    self.connections.pause(PAUSE);
+                    self.connections.pause(ACCEPT_PAUSE);
                 }
             }
         }
@@ -436,9 +472,10 @@ impl<F: Fn(WebSocket) -> Result<()> + Send + Sync + 'static> Serving<F> {
         let Some(place) = self.connections.begin(stream.shutdown_handle()?, room, &self.limits) else { return Ok(()) };
         let (options, handler, connections) =
             (Arc::clone(&self.options), Arc::clone(&self.handler), Arc::clone(&self.connections));
+        let memory = self.memory.clone();
         let serve = move || match is_full {
             true => turn_away(&options, &connections, stream, place),
-            false => serve(&options, &connections, &*handler, stream, place),
+            false => serve(&options, &connections, memory.as_ref(), &*handler, stream, place),
         };
         let spawned = spawn_sized(&self.thread_name, self.stack_size, serve);
         if spawned.is_err() {
@@ -460,26 +497,44 @@ fn is_of_one_client(error: &std::io::Error) -> bool {
 fn serve(
     options: &AcceptOptions,
     connections: &Connections,
+    memory: Option<&Arc<MemoryLimit>>,
     handler: &impl Fn(WebSocket) -> Result<()>,
     stream: Stream,
     place: Place,
 ) {
-    let ws = match catch_unwind(AssertUnwindSafe(|| accept_or_answer(options, stream))) {
-        Ok(Ok(Accepted::WebSocket(ws))) => ws,
-        Ok(Ok(Accepted::Answered(_))) => return connections.count(|counts| counts.answered += 1),
+    let admission =
+        Admission { memory: memory.map(|limit| place.memory_share(limit)), may_open: Some(&|| place.may_open()) };
+    let Some(ws) = open(options, connections, stream, admission) else { return };
+    match place.opened(&ws) {
+        true => handle(connections, handler, &ws),
+        false => ws.close_now(),
+    }
+}
+
+/// The handshake of one client. `None`: there is no connection; that is counted.
+fn open(
+    options: &AcceptOptions,
+    connections: &Connections,
+    stream: Stream,
+    admission: Admission<'_>,
+) -> Option<WebSocket> {
+    match catch_unwind(AssertUnwindSafe(|| accept_or_answer(options, stream, admission))) {
+        Ok(Ok(Accepted::WebSocket(ws))) => return Some(ws),
+        Ok(Ok(Accepted::Answered(_))) => connections.count(|counts| counts.answered += 1),
         Ok(Err(error)) => {
             log::debug!("a client was not accepted: {error}");
-            return connections.count(|counts| counts.failed += 1);
+            connections.count(|counts| counts.failed += 1);
         }
         Err(_) => {
-            log::error!("on_request or on_http panicked");
-            return connections
-                .count(|counts| (counts.failed, counts.panicked) = (counts.failed + 1, counts.panicked + 1));
+            log::error!("on_request, on_http or tls_with panicked");
+            connections.count(|counts| (counts.failed, counts.panicked) = (counts.failed + 1, counts.panicked + 1));
         }
-    };
-    if !place.opened(&ws) {
-        return ws.close_now();
     }
+    None
+}
+
+/// Calls the handler for an open connection, and closes that behind it.
+fn handle(connections: &Connections, handler: &impl Fn(WebSocket) -> Result<()>, ws: &WebSocket) {
     let code = match catch_unwind(AssertUnwindSafe(|| handler(ws.clone()))) {
         Ok(Ok(())) => CloseCode::NORMAL,
         Ok(Err(error)) => {
@@ -503,7 +558,7 @@ fn turn_away(options: &AcceptOptions, connections: &Connections, stream: Stream,
     let full = || Response::new(503).header("Retry-After", "10").body("the server is full");
     let options = options.clone().on_request(move |_| Err(full())).on_http(move |_| full());
     connections.count(|counts| counts.turned_away += 1);
-    if let Err(error) = accept_or_answer(&options, stream) {
+    if let Err(error) = accept_or_answer(&options, stream, Admission::default()) {
         log::debug!("a client was turned away, as the server is full: {error}");
     }
 }

@@ -20,6 +20,23 @@ type OnRequest = dyn Fn(&Request) -> Result<Acceptance, ResponseBuilder> + Send 
 /// The program's answer to a request that asks for no WebSocket.
 type OnHttp = dyn Fn(&Request) -> ResponseBuilder + Send + Sync;
 
+/// The TLS settings for the next client.
+#[derive(Clone)]
+pub(super) enum ServerTls {
+    Same(TlsServer),
+    /// Asked for each client.
+    Current(Arc<dyn Fn() -> TlsServer + Send + Sync>),
+}
+
+impl ServerTls {
+    pub fn current(&self) -> TlsServer {
+        match self {
+            ServerTls::Same(tls) => tls.clone(),
+            ServerTls::Current(current) => current(),
+        }
+    }
+}
+
 /// How to accept connections: refined by its setters; call [`accept`](AcceptOptions::accept) for each stream, from any
 /// thread.
 ///
@@ -60,7 +77,7 @@ type OnHttp = dyn Fn(&Request) -> ResponseBuilder + Send + Sync;
 pub struct AcceptOptions {
     pub(super) protocols: Vec<String>,
     pub(super) compression: Compression,
-    pub(super) tls: Option<TlsServer>,
+    pub(super) tls: Option<ServerTls>,
     on_request: Option<Arc<OnRequest>>,
     on_http: Option<Arc<OnHttp>>,
     /// The origins of pages that may connect; `None` for all.
@@ -129,7 +146,33 @@ impl AcceptOptions {
     /// # }
     /// ```
     pub fn tls(mut self, tls: impl Into<TlsServer>) -> AcceptOptions {
-        self.tls = Some(tls.into());
+        self.tls = Some(ServerTls::Same(tls.into()));
+        self
+    }
+
+    /// As [`tls`](AcceptOptions::tls), with what `current` returns for each client: for certificates that are replaced while the
+    /// server runs. `current` runs on the thread that accepts, with no lock held, and for every client: it should return
+    /// something that was made before; a clone costs nothing. Connections that are open keep what they began with. If `current` panics,
+    /// the client is dropped, and the panic goes on to the caller of `accept`.
+    ///
+    /// ```no_run
+    /// use std::sync::{Arc, Mutex};
+    /// use wsync::native_tls::{Identity, TlsAcceptor};
+    ///
+    /// fn load() -> Result<TlsAcceptor, Box<dyn std::error::Error>> {
+    ///     let identity = Identity::from_pkcs8(&std::fs::read("cert.pem")?, &std::fs::read("key.pem")?)?;
+    ///     Ok(TlsAcceptor::new(identity)?)
+    /// }
+    ///
+    /// let current = Arc::new(Mutex::new(load()?));
+    /// let shared = Arc::clone(&current);
+    /// let options = wsync::AcceptOptions::new().tls_with(move || shared.lock().unwrap().clone());
+    /// // Later, for example at SIGHUP or once a day:
+    /// *current.lock().unwrap() = load()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tls_with<T: Into<TlsServer>>(mut self, current: impl Fn() -> T + Send + Sync + 'static) -> AcceptOptions {
+        self.tls = Some(ServerTls::Current(Arc::new(move || current().into())));
         self
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::unusable;
 use crate::bounds::{self, bound_setters};
 use crate::compression::Compression;
-use crate::connection::{Connection, ConnectionConfig};
+use crate::connection::{Connection, ConnectionConfig, HandshakeEnd};
 use crate::error::Result;
 use crate::handshake;
 use crate::protocol::Role;
-use crate::transport::{ReadState, Stream, Transport, WriteState};
+use crate::transport::{Stream, Transport};
 use crate::websocket::{HandshakeInfo, WebSocket};
 
 /// A stream on which the opening handshake was done elsewhere, such as by an HTTP server, and what is to be known about it.
@@ -145,11 +145,9 @@ impl Upgraded {
         bounds::check(&bounds)?;
         handshake::check_protocols(protocol.as_slice())?;
         let deflate = compression.parameters();
-        let transport = Transport::plain(stream).map_err(unusable)?;
-        let mut incoming = ReadState::default();
-        incoming.plain.push(&read);
-        let connection =
-            Connection::new(transport, incoming, WriteState::default(), role, deflate, &compression, bounds);
+        let mut handshake = HandshakeEnd::of(Transport::plain(stream).map_err(unusable)?);
+        handshake.incoming.plain.push(&read);
+        let connection = Connection::new(handshake, role, deflate, &compression, bounds);
         let extensions = deflate.as_ref().map(handshake::describe_extensions).unwrap_or_default();
         Ok(WebSocket::new(connection, HandshakeInfo { protocol, extensions, ..HandshakeInfo::default() }))
     }

@@ -3,7 +3,7 @@
 const SMALLEST: usize = 4 * 1024;
 /// Reads that fill the buffer grow it up to here. Not a multiple of 4096: with one, full reads can keep source and target of
 /// the kernel's copies at a distance modulo 4096 that makes them take three times as long (see `copy.rs`).
-const LARGEST: usize = 128 * 1024 - 1117;
+pub const LARGEST: usize = 128 * 1024 - 1117;
 
 /// `bytes[start..end]` is unread. All of `bytes` is initialised, so that a read needs no zeroing.
 #[derive(Default)]
@@ -32,9 +32,14 @@ impl ReadBuffer {
         }
     }
 
-    /// Room to read into. The buffer grows while reads fill it.
-    pub fn room(&mut self) -> &mut [u8] {
-        if self.is_empty() && self.was_filled && self.bytes.len() < LARGEST {
+    /// Whether reads fill the buffer, so that a larger one would save some.
+    pub fn wants_to_grow(&self) -> bool {
+        self.is_empty() && self.was_filled && self.bytes.len() < LARGEST
+    }
+
+    /// Room to read into. The buffer grows while reads fill it, if it may.
+    pub fn room(&mut self, may_grow: bool) -> &mut [u8] {
+        if may_grow && self.wants_to_grow() {
             // Nothing is unread: a new allocation needs no copy.
             self.bytes = vec![0; (self.bytes.len() * 4).min(LARGEST)];
         } else if self.end == self.bytes.len() {
@@ -87,7 +92,7 @@ mod tests {
     use super::*;
 
     fn fill(buffer: &mut ReadBuffer, count: usize) {
-        let room = buffer.room();
+        let room = buffer.room(true);
         let count = count.min(room.len());
         room[..count].fill(7);
         buffer.filled(count);
@@ -96,19 +101,31 @@ mod tests {
     #[test]
     fn room_grows_while_it_is_filled_and_is_given_back() {
         let mut buffer = ReadBuffer::default();
-        assert_eq!(buffer.room().len(), SMALLEST);
+        assert_eq!(buffer.room(true).len(), SMALLEST);
         for _ in 0..10 {
             fill(&mut buffer, usize::MAX);
             let unread = buffer.unread().len();
             buffer.consume(unread);
         }
-        assert_eq!(buffer.room().len(), LARGEST);
+        assert_eq!(buffer.room(true).len(), LARGEST);
         fill(&mut buffer, 10);
         buffer.consume(10);
         assert!(buffer.is_large());
         buffer.release();
         assert!(!buffer.is_large());
-        assert_eq!(buffer.room().len(), SMALLEST);
+        assert_eq!(buffer.room(true).len(), SMALLEST);
+    }
+
+    #[test]
+    fn it_stays_small_where_it_may_not_grow() {
+        let mut buffer = ReadBuffer::default();
+        for _ in 0..3 {
+            assert_eq!(buffer.room(false).len(), SMALLEST);
+            buffer.filled(SMALLEST);
+            buffer.consume(SMALLEST);
+            assert!(buffer.wants_to_grow());
+        }
+        assert_eq!(buffer.room(true).len(), 4 * SMALLEST);
     }
 
     #[test]

@@ -442,3 +442,35 @@ fn a_process_without_descriptors_in_this_process() {
         wait_until(|| options().connect(url(&server)).is_ok_and(|ws| ws.send("hello").is_ok() && ws.recv().is_ok()));
     });
 }
+
+/// A certificate is replaced while the server runs: new clients get it, and who is connected stays.
+#[cfg(target_os = "linux")]
+#[test]
+fn certificates_can_be_replaced() {
+    use crate::support::tls;
+    use std::sync::Arc;
+
+    bounded(|| {
+        let current = Arc::new(Mutex::new(Some(tls::native_acceptor())));
+        let shared = Arc::clone(&current);
+        let accept = AcceptOptions::new().tls_with(move || {
+            let tls = shared.lock().unwrap().clone();
+            tls.expect("a certificate")
+        });
+        let server = server().options(accept).spawn(echo).unwrap();
+        let url = format!("wss://localhost:{}/", server.local_addr().unwrap().port());
+        let connect = || options().tls(tls::connector()).connect(&url);
+        let first = connect().unwrap();
+        *current.lock().unwrap() = Some(tls::native_acceptor_as(&tls::WRONG_HOST));
+        assert_eq!(connect().unwrap_err().kind(), ErrorKind::Tls);
+        *current.lock().unwrap() = None;
+        connect().unwrap_err();
+        wait_until(|| server.statistics().panicked == 1);
+        *current.lock().unwrap() = Some(tls::native_acceptor());
+        for ws in [first, connect().unwrap()] {
+            ws.send("hello").unwrap();
+            assert_eq!(ws.recv().unwrap(), Some("hello".into()));
+        }
+        server.shutdown(LONG);
+    });
+}

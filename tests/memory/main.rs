@@ -7,6 +7,7 @@ mod support;
 #[cfg(target_os = "linux")] // the peers use TLS
 mod buffers;
 mod hostile_peers;
+mod memory_limit;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -9,6 +9,7 @@ use crate::connection::outcome::{CloseInfo, EndResult, Outcome};
 use crate::connection::send_queue::CloseQueued;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
+use crate::memory_limit::Evicted;
 use crate::protocol::Violation;
 use crate::sync::{Arc, lock};
 
@@ -36,6 +37,25 @@ impl ReceiveHalf {
         let code = violation.close_code();
         self.send_final_close(Some(code), "", deadline);
         self.end_with(EndResult::Failed(violation.into()))
+    }
+
+    /// The memory of the server is used up, and this connection holds most of it.
+    pub(super) fn evicted(&self, reader: &mut ReadHalf, evicted: Evicted, deadline: &Deadline) -> EndResult {
+        // At once: others wait for it.
+        self.clear(reader);
+        self.send_final_close(Some(evicted.0), "", deadline);
+        self.end_with(EndResult::Failed(out_of_memory()))
+    }
+
+    /// The same, found by another connection: ends this one without waiting, and gives back what it holds.
+    pub fn evict(&self, code: CloseCode) {
+        self.send.queue_close(Some(code), "", self.send.core.new_close_deadline());
+        self.send.try_flush();
+        let error = out_of_memory();
+        self.end_with(EndResult::Failed(error.clone()));
+        self.send.core.transport.shutdown();
+        self.clear_idle();
+        self.send.clear(&error);
     }
 
     /// Writes a close frame, if none was queued before, and ends the writing direction behind it. The call takes no longer
@@ -117,4 +137,10 @@ impl ReceiveHalf {
     pub fn watch_end(&self, watcher: impl Fn() + Send + Sync + 'static) {
         lock(&self.watchers).push(Arc::new(watcher));
     }
+}
+
+fn out_of_memory() -> Error {
+    let text =
+        "the server's connections hold as much as they may, and this one holds most: it was dropped (memory_limit)";
+    Error::new(ErrorKind::TooBig, text)
 }

@@ -95,6 +95,11 @@ impl ReceiveHalf {
         }
         let begun = reader.assembler.len();
         loop {
+            if let Some(share) = &self.send.core.memory {
+                if let Err(end) = self.make_memory(share, reader, deadline) {
+                    return end.result();
+                }
+            }
             match reader.next_event(&self.send.core) {
                 Ok(Some(FrameEvent::Message(kind))) => match reader.assembler.delivery() {
                     Delivery::Discard => self.set_delivery(reader, wanted),
@@ -112,6 +117,8 @@ impl ReceiveHalf {
                     self.send.flush_what_fits();
                     return Ok(Some(Piece::Part));
                 }
+                // There is room for more of it now, or the connection ends.
+                Ok(None) if reader.assembler.needs_more() => {}
                 Ok(None) => {
                     if let Some(end) = self.send.core.outcome.end() {
                         return end.result();
@@ -125,7 +132,7 @@ impl ReceiveHalf {
                     reads.note(found, deadline, reader.assembler.len().saturating_sub(begun));
                     // Nothing came to a call that waits, or to the first read of one that does not: the line is idle.
                     if found == Found::Nothing && (reads.count == 1 || !deadline.is_poll()) {
-                        self.send.core.transport.release(&mut reader.incoming);
+                        self.release_buffers(reader);
                     }
                 }
             }

@@ -101,7 +101,7 @@ impl Engine {
     /// One read of TLS. `None` when it needs more input.
     fn read(&mut self, plain: &mut ReadBuffer) -> io::Result<Option<usize>> {
         self.tls.get_mut().is_starved = false;
-        match self.tls.read(plain.room()) {
+        match self.tls.read(plain.room(false)) {
             Ok(count) => Ok(Some(count)),
             Err(error) if is_wait_over(&error) => {
                 if self.tls.get_ref().is_starved {

@@ -81,12 +81,14 @@ pub fn connector() -> TlsConnector {
 
 /// An acceptor for [`AcceptOptions::tls`](wsync::AcceptOptions::tls).
 pub fn native_acceptor() -> TlsAcceptor {
-    static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(|| {
-        let certificate = GOOD.certificate.to_pem().unwrap();
-        let key = GOOD.key.private_key_to_pem_pkcs8().unwrap();
-        TlsAcceptor::new(Identity::from_pkcs8(&certificate, &key).unwrap()).unwrap()
-    });
+    static ACCEPTOR: LazyLock<TlsAcceptor> = LazyLock::new(|| native_acceptor_as(&GOOD));
     ACCEPTOR.clone()
+}
+
+pub fn native_acceptor_as(identity: &Identified) -> TlsAcceptor {
+    let certificate = identity.certificate.to_pem().unwrap();
+    let key = identity.key.private_key_to_pem_pkcs8().unwrap();
+    TlsAcceptor::new(Identity::from_pkcs8(&certificate, &key).unwrap()).unwrap()
 }
 
 /// Accepts TLS as the scripted peer.
