@@ -176,7 +176,7 @@ impl Connection {
     }
 
     pub fn statistics(&self) -> Statistics {
-        Statistics { sent: lock(&self.send().queue).accepted(), received: self.core().received() }
+        Statistics { sent: lock(&self.send().queue).accepted(), received: self.receive.received() }
     }
 
     /// Calls `watcher` when the end is written, perhaps more than once. It must not block.

@@ -5,6 +5,17 @@
 /// header. Smaller copies cost no more in sum.
 pub(crate) const COPY_CHUNK: usize = 1024;
 
+/// The bytes in an allocation of exactly their size.
+#[inline]
+pub(crate) fn to_vec(bytes: &[u8]) -> Vec<u8> {
+    if bytes.len() <= COPY_CHUNK {
+        return bytes.to_vec();
+    }
+    let mut out = Vec::new();
+    append(&mut out, bytes);
+    out
+}
+
 /// Appends bytes. An empty vector gets an allocation of exactly their size.
 #[inline]
 pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -47,6 +58,7 @@ mod tests {
             assert_eq!(out, bytes);
             append(&mut out, &bytes);
             assert_eq!(out, [&bytes[..], &bytes].concat());
+            assert_eq!(to_vec(&bytes), bytes);
             let text: String = "añ€𐍈".chars().cycle().take(length).collect();
             let mut out = String::new();
             append_text(&mut out, &text);

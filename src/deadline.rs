@@ -37,8 +37,9 @@ impl Deadline {
     }
 
     /// There was progress.
+    #[inline]
     pub fn progress(&mut self) {
-        if self.is_renewable {
+        if self.is_renewable && self.length.is_some() {
             *self = Deadline::renewed_by_progress(self.bound, self.length);
         }
     }

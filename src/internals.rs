@@ -5,8 +5,8 @@
 pub use crate::handshake::{Negotiated, UpgradeRequest, accept, accept_key, check_request, key, write_accept};
 pub use crate::http::{Body, Head, HeadParser, RequestLine, StartLine};
 pub use crate::protocol::{
-    Decoder, DecoderLimits, DeflateParameters, Encoding, Fin, Fragment, FrameEncoder, FrameEvent, MessageCompressor,
-    Opcode, Sink, Violation, WholeMessage,
+    Decoder, DecoderLimits, DeflateParameters, Encoding, Fin, Fragment, FrameEncoder, FrameEvent, Mask,
+    MessageCompressor, Opcode, Sink, Violation, WholeMessage,
 };
 
 use crate::compression::Compression;

@@ -21,6 +21,7 @@ pub use deflate::Preparation;
 pub use encoder::Encoding;
 pub use encoder::{Fin, Fragment, FrameEncoder, MessageCompressor};
 pub use frame::Opcode;
+pub use mask::Mask;
 pub use violation::Violation;
 
 use crate::close_code::CloseCode;

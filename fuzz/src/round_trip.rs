@@ -1,7 +1,8 @@
 //! What one side encodes, the other decodes.
 
 use wsync::internals::{
-    Decoder, DecoderLimits, Fin, Fragment, FrameEncoder, FrameEvent, MessageCompressor, Opcode, deflate_parameters,
+    Decoder, DecoderLimits, Fin, Fragment, FrameEncoder, FrameEvent, Mask, MessageCompressor, Opcode,
+    deflate_parameters,
 };
 use wsync::{MessageKind as Kind, Role};
 
@@ -26,7 +27,7 @@ pub fn round_trip(data: &[u8]) {
     while !data.0.is_empty() && size < MAX_PAYLOAD {
         let op = data.byte();
         let mask = [op, data.byte(), 0x5a, op ^ 0xff];
-        let mask = (role == Role::Client).then_some(mask);
+        let mask = (role == Role::Client).then(|| Mask::from(mask));
         let kind = if op & 1 == 0 { Kind::Binary } else { Kind::Text };
         let mut compressor = compressor.as_mut().filter(|_| op & 2 == 0);
         match op >> 2 & 3 {

@@ -75,6 +75,7 @@ impl Core {
         add(&self.received.payload_bytes, payload_bytes as u64);
     }
 
+    /// What was received, but for messages that were taken from the read buffer (`ReceiveHalf::received` has all).
     pub fn received(&self) -> Traffic {
         let ReceivedTraffic { messages, payload_bytes, wire_bytes } = &self.received;
         let [messages, payload_bytes, wire_bytes] =

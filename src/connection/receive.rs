@@ -22,6 +22,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::protocol::{Decoder, FrameEvent, MessageKind, Violation, WholeMessage};
+use crate::statistics::Traffic;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, ThreadId, lock, this_thread, wait};
 use crate::transport::{ReadState, Received};
 use memory::{ReadMemory, size};
@@ -49,6 +50,8 @@ pub(crate) struct ReadSlot {
     waiting: usize,
     /// `ReadHalf::discarded`, as it was when the read half was returned last.
     discarded: u64,
+    /// The messages that were taken from the buffer under this lock. The others are counted in `Core`.
+    received: Traffic,
 }
 
 enum ReadHolder {
@@ -84,7 +87,7 @@ pub(crate) struct ReadGuard<'a> {
 
 impl ReadSlot {
     pub fn new(reader: ReadHalf) -> ReadSlot {
-        ReadSlot { holder: ReadHolder::Idle(Box::new(reader)), waiting: 0, discarded: 0 }
+        ReadSlot { holder: ReadHolder::Idle(Box::new(reader)), waiting: 0, discarded: 0, received: Traffic::default() }
     }
 }
 
@@ -117,8 +120,7 @@ impl ReceiveHalf {
     /// The next message, or how the connection ended.
     pub fn receive(&self, deadline: &Deadline) -> Result<Option<Message>> {
         let ready = self.ready_message(deadline, |kind, payload| {
-            let mut bytes = Vec::with_capacity(payload.len());
-            copy::append(&mut bytes, payload);
+            let bytes = copy::to_vec(payload);
             match kind {
                 MessageKind::Binary => Ok(Message::Binary(bytes)),
                 // Checked here, where it is aligned: that is faster for short text.
@@ -170,8 +172,8 @@ impl ReceiveHalf {
         deadline: &Deadline,
         take: impl FnOnce(MessageKind, &[u8]) -> std::result::Result<T, Utf8Error>,
     ) -> Result<Option<T>> {
-        let mut slot = lock(&self.slot);
-        let ReadHolder::Idle(reader) = &mut slot.holder else { return Ok(None) };
+        let mut guard = lock(&self.slot);
+        let ReadSlot { holder: ReadHolder::Idle(reader), received, .. } = &mut *guard else { return Ok(None) };
         let ReadHalf { incoming, decoder, backlog, .. } = &mut **reader;
         if !backlog.is_empty() {
             return Ok(None);
@@ -180,11 +182,12 @@ impl ReceiveHalf {
             WholeMessage::Absent => Ok(None),
             WholeMessage::Taken(consumed, payload, value) => {
                 incoming.plain.consume(consumed);
-                self.send.core.note_received(consumed);
-                self.send.core.note_message_received(1, payload);
+                received.messages += 1;
+                received.payload_bytes += payload as u64;
+                received.wire_bytes += consumed as u64;
                 Ok(Some(value))
             }
-            WholeMessage::Violation(violation) => self.ready_violation(slot, violation, deadline),
+            WholeMessage::Violation(violation) => self.ready_violation(guard, violation, deadline),
         }
     }
 
@@ -279,6 +282,13 @@ impl ReceiveHalf {
             slot = wait(&self.changed, slot, left);
             slot.waiting -= 1;
         }
+    }
+
+    /// What was received.
+    pub fn received(&self) -> Traffic {
+        let mut received = lock(&self.slot).received;
+        received += self.send.core.received();
+        received
     }
 
     /// Fails where this thread itself holds the read half, so that a wait for it would not end.

@@ -17,7 +17,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outgoing::Outgoing;
 use crate::prepared::Prepared;
-use crate::protocol::{Fin, Fragment, MessageCompressor, MessageKind, Preparation, mask};
+use crate::protocol::{Fin, Fragment, Mask, MessageCompressor, MessageKind, Preparation, mask};
 use crate::sync::{Arc, Instant, MutexGuard, bound, lock, this_thread};
 
 /// Messages from this size on are written directly.
@@ -188,7 +188,7 @@ impl SendHalf {
         message: Plan<'_>,
         length: usize,
         patience: Patience<'_>,
-        encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<[u8; 4]>),
+        encode: impl FnOnce(&mut MessageCompressor, &mut Vec<u8>, Option<Mask>),
     ) -> Result<MutexGuard<'_, SendQueue>> {
         let Some((mut taken, mask)) = self.take_compressor(length, patience)? else {
             return self.enqueue_uncompressed(message, patience);
@@ -210,7 +210,7 @@ impl SendHalf {
         self: &Arc<Self>,
         length: usize,
         patience: Patience<'_>,
-    ) -> Result<Option<(TakenCompressor<'_>, Option<[u8; 4]>)>> {
+    ) -> Result<Option<(TakenCompressor<'_>, Option<Mask>)>> {
         let mut queue = self.admit(Need::Message(length), patience)?;
         let is_free = queue.is_ready(Need::Compressor, None, self.core.sent());
         let mut compressor = if is_free { queue.take_compressor() } else { None };
@@ -277,7 +277,7 @@ impl SendHalf {
         kind: MessageKind,
         length: usize,
         deadline: &Deadline,
-    ) -> Result<(Box<WriteHalf>, Option<[u8; 4]>)> {
+    ) -> Result<(Box<WriteHalf>, Option<Mask>)> {
         let mut queue = self.wait_until(Need::Writer, deadline)?;
         let mut writer = queue.take_writer(WriterSlot::Writing).expect("waited for");
         let mask = queue.fetch_with_header(&mut writer, kind, length, self.core.sent());
@@ -291,7 +291,7 @@ impl SendHalf {
     fn write_direct(
         &self,
         writer: &mut WriteHalf,
-        mask: Option<[u8; 4]>,
+        mask: Option<Mask>,
         parts: &[&[u8]],
         deadline: &Deadline,
         is_handed_over: &mut bool,
@@ -317,7 +317,7 @@ impl SendHalf {
         &self,
         writer: &mut WriteHalf,
         parts: &[&[u8]],
-        mask: Option<[u8; 4]>,
+        mask: Option<Mask>,
         deadline: &Deadline,
         is_handed_over: &mut bool,
     ) -> Result<()> {
@@ -325,7 +325,7 @@ impl SendHalf {
         let mut position = 0;
         while let Some(chunk) = chunks.next() {
             match mask {
-                Some(mask) => mask::append(&mut writer.batch, chunk, mask::rotate(mask, position)),
+                Some(mask) => mask::append(&mut writer.batch, chunk, mask.rotate(position)),
                 None => copy::append(&mut writer.batch, chunk),
             }
             position += chunk.len();

@@ -20,7 +20,7 @@ mod write_half;
 use std::collections::VecDeque;
 
 use crate::error::{Error, Result};
-use crate::protocol::{Fragment, FrameEncoder, MessageCompressor, MessageKind, Opcode, Role};
+use crate::protocol::{Fragment, FrameEncoder, Mask, MessageCompressor, MessageKind, Opcode, Role};
 use crate::statistics::Traffic;
 use crate::sync::{ThreadId, bound};
 use crate::transport::WriteState;
@@ -268,8 +268,9 @@ impl SendQueue {
     }
 
     /// Whether a sender in line waits only for the writer or for room: it will write what is queued.
+    #[inline]
     pub fn has_turns(&self) -> bool {
-        self.turns.before(None).any(|need| need.is_for_writing() && self.allows(need))
+        !self.turns.is_empty() && self.turns.before(None).any(|need| need.is_for_writing() && self.allows(need))
     }
 
     /// Whether no sender that could go on came before the one with this need and ticket.
@@ -364,7 +365,7 @@ impl SendQueue {
         self.pongs.push_back(payload);
     }
 
-    pub fn next_mask(&mut self) -> Result<Option<[u8; 4]>> {
+    pub fn next_mask(&mut self) -> Result<Option<Mask>> {
         self.masks.next()
     }
 
@@ -476,7 +477,7 @@ impl SendQueue {
         kind: MessageKind,
         length: usize,
         sent: u64,
-    ) -> Result<Option<[u8; 4]>> {
+    ) -> Result<Option<Mask>> {
         let mask = self.masks.next()?;
         if writer.is_idle() {
             self.fetch(writer, sent)?;

@@ -12,7 +12,7 @@ use super::outcome::EndResult;
 use super::send_queue::{Need, SendQueue, WriteHalf, WriterSlot};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory_limit::Kind;
+use crate::memory_limit::{Kind, MemoryShare};
 use crate::sync::{Arc, Condvar, Instant, Mutex, MutexGuard, bound, lock, sleep, spawn, wait};
 use crate::transport::WriteState;
 
@@ -170,33 +170,14 @@ impl SendHalf {
         self.changed.notify_all();
     }
 
-    // Memory.
-
-    /// Notes how much is queued, where the server's memory has a limit. Returns whether `relieve` is to be called, without the
-    /// lock.
-    #[inline]
-    #[must_use]
-    fn note_memory(&self, queue: &mut SendQueue) -> bool {
-        let Some(memory) = &self.core.memory else { return false };
-        queue.changed_memory().is_some_and(|held| memory.note(Kind::Queued, held))
-    }
-
-    /// Ends connections that hold most, perhaps this one, until the others fit into the server's memory.
-    #[cold]
-    fn relieve(&self) {
-        if let Some(memory) = &self.core.memory {
-            memory.relieve();
-        }
-    }
-
     /// Throws away what is queued, which nobody will write: the connection has ended with `error`. A thread that writes does that by
     /// itself.
     pub fn clear(&self, error: &Error) {
         let mut queue = lock(&self.queue);
         if let Some(writer) = queue.take_writer(WriterSlot::Writing) {
             queue.break_writer(&writer, error);
-            let _ = self.note_memory(&mut queue);
             self.wake(&queue);
+            self.unlock_noted(queue);
         }
     }
 
@@ -229,13 +210,22 @@ impl SendHalf {
         self.write_on(queue, writer, end, deadline)
     }
 
-    /// Unlocks the queue, which others write.
-    #[inline]
-    fn unlock_noted(&self, mut queue: MutexGuard<'_, SendQueue>) {
-        let is_too_much = self.note_memory(&mut queue);
+    /// Unlocks the queue. Where the server's memory has a limit, notes what is queued, and evicts who holds most if that is too
+    /// much: perhaps this connection.
+    #[inline(always)]
+    fn unlock_noted(&self, queue: MutexGuard<'_, SendQueue>) {
+        match &self.core.memory {
+            None => drop(queue),
+            Some(memory) => self.unlock_counted(queue, memory),
+        }
+    }
+
+    #[cold]
+    fn unlock_counted(&self, mut queue: MutexGuard<'_, SendQueue>, memory: &MemoryShare) {
+        let is_too_much = queue.changed_memory().is_some_and(|held| memory.note(Kind::Queued, held));
         drop(queue);
         if is_too_much {
-            self.relieve();
+            memory.relieve();
         }
     }
 
@@ -327,7 +317,18 @@ impl SendHalf {
     }
 
     /// Writes what is queued as far as the system takes it now, and starts the flush thread for what is left. Never waits.
+    #[inline(never)]
     pub fn flush_what_fits(self: &Arc<Self>) {
+        let queue = lock(&self.queue);
+        let is_needed = queue.needs_writer();
+        self.unlock_noted(queue);
+        if is_needed {
+            self.flush_now();
+        }
+    }
+
+    #[cold]
+    fn flush_now(self: &Arc<Self>) {
         self.try_flush();
         let mut queue = lock(&self.queue);
         if !queue.is_left_behind() || queue.has_flush_thread {

@@ -6,7 +6,7 @@ use super::frame::{Header, MAX_HEADER, Opcode, Rsv1};
 use super::inflate::Inflater;
 use super::utf8::{Broken, Utf8};
 use super::{
-    BYTES_PER_FRAGMENT, DecoderLimits, DeflateParameters, FrameEvent, MessageKind, Role, Sink, Violation, mask,
+    BYTES_PER_FRAGMENT, DecoderLimits, DeflateParameters, FrameEvent, Mask, MessageKind, Role, Sink, Violation, mask,
 };
 use crate::close_code::CloseCode;
 
@@ -48,7 +48,7 @@ struct Frame {
     opcode: Opcode,
     fin: bool,
     /// Rotated to the next byte.
-    mask: Option<[u8; 4]>,
+    mask: Option<Mask>,
     /// Bytes of the payload that have not arrived.
     left: u64,
 }
@@ -429,7 +429,7 @@ impl Decoder {
     fn give_back(&mut self, block: &mut [u8], fed: usize) {
         self.frame.left -= fed as u64;
         if let Some(mask) = &mut self.frame.mask {
-            *mask = mask::rotate(*mask, fed);
+            *mask = mask.rotate(fed);
             mask::apply(&mut block[fed..], *mask);
         }
     }
@@ -460,7 +460,7 @@ impl Decoder {
     fn unmask<'a>(&mut self, bytes: &'a mut [u8]) -> &'a [u8] {
         if let Some(mask) = &mut self.frame.mask {
             mask::apply(bytes, *mask);
-            *mask = mask::rotate(*mask, bytes.len());
+            *mask = mask.rotate(bytes.len());
         }
         self.frame.left -= bytes.len() as u64;
         bytes

@@ -7,7 +7,7 @@
 
 use super::deflate::{Deflater, Preparation};
 use super::frame::{FIN, MAX_HEADER, Opcode, RSV1, append_header};
-use super::{DeflateParameters, MessageKind, Role, mask};
+use super::{DeflateParameters, Mask, MessageKind, Role, mask};
 use crate::copy;
 
 /// Whether a message is compressed.
@@ -58,19 +58,19 @@ impl FrameEncoder {
 
     /// Appends a whole message as one frame.
     #[inline]
-    pub fn message(self, out: &mut Vec<u8>, kind: MessageKind, payload: &[u8], mask: Option<[u8; 4]>) {
+    pub fn message(self, out: &mut Vec<u8>, kind: MessageKind, payload: &[u8], mask: Option<Mask>) {
         self.frame(out, FIN | Opcode::from(kind) as u8, payload, mask);
     }
 
     /// Appends a whole message of several parts as one frame.
-    pub fn message_parts(self, out: &mut Vec<u8>, kind: MessageKind, parts: &[&[u8]], mask: Option<[u8; 4]>) {
+    pub fn message_parts(self, out: &mut Vec<u8>, kind: MessageKind, parts: &[&[u8]], mask: Option<Mask>) {
         let length = parts.iter().map(|part| part.len()).sum();
         out.reserve(MAX_HEADER + length);
         self.header(out, kind, length, mask);
         let mut position = 0;
         for part in parts {
             match mask {
-                Some(mask) => mask::append(out, part, mask::rotate(mask, position)),
+                Some(mask) => mask::append(out, part, mask.rotate(position)),
                 None => copy::append(out, part),
             }
             position += part.len();
@@ -78,24 +78,24 @@ impl FrameEncoder {
     }
 
     /// Appends a part of an uncompressed message. Control frames may go between the parts, other messages not.
-    pub fn fragment(self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: Option<[u8; 4]>) {
+    pub fn fragment(self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: Option<Mask>) {
         self.frame(out, part.first_byte(Encoding::Plain), payload, mask);
     }
 
     /// Appends a control frame; `payload` has at most 125 bytes.
-    pub fn control(self, out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
+    pub fn control(self, out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<Mask>) {
         debug_assert!(opcode.is_control() && payload.len() <= 125);
         self.frame(out, FIN | opcode as u8, payload, mask);
     }
 
     /// Appends only the header of an uncompressed message of `length` bytes; the caller appends the payload.
-    pub fn header(self, out: &mut Vec<u8>, kind: MessageKind, length: usize, mask: Option<[u8; 4]>) {
+    pub fn header(self, out: &mut Vec<u8>, kind: MessageKind, length: usize, mask: Option<Mask>) {
         self.check_mask(mask);
         append_header(out, FIN | Opcode::from(kind) as u8, length, mask);
     }
 
     #[inline]
-    fn frame(self, out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
+    fn frame(self, out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<Mask>) {
         self.check_mask(mask);
         out.reserve(MAX_HEADER + payload.len());
         append_header(out, first, payload.len(), mask);
@@ -106,7 +106,7 @@ impl FrameEncoder {
     }
 
     #[inline]
-    fn check_mask(self, mask: Option<[u8; 4]>) {
+    fn check_mask(self, mask: Option<Mask>) {
         debug_assert_eq!(mask.is_some(), self.role == Role::Client, "clients mask, servers do not");
     }
 }
@@ -133,7 +133,7 @@ impl MessageCompressor {
     }
 
     /// Appends a whole message as one frame.
-    pub fn message(&mut self, out: &mut Vec<u8>, kind: MessageKind, payload: &[u8], mask: Option<[u8; 4]>) {
+    pub fn message(&mut self, out: &mut Vec<u8>, kind: MessageKind, payload: &[u8], mask: Option<Mask>) {
         self.fragment(out, Fragment { kind, first: true, fin: Fin::Last }, payload, mask);
     }
 
@@ -141,7 +141,7 @@ impl MessageCompressor {
     ///
     /// The payload's length is known only after compressing: it is compressed behind room for the longest header, then
     /// moved up to the real one.
-    pub fn fragment(&mut self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: Option<[u8; 4]>) {
+    pub fn fragment(&mut self, out: &mut Vec<u8>, part: Fragment, payload: &[u8], mask: Option<Mask>) {
         self.frames.check_mask(mask);
         let start = out.len();
         let body = start + MAX_HEADER;
@@ -169,7 +169,7 @@ impl MessageCompressor {
     }
 
     /// Appends a message that was compressed for several connections.
-    pub fn prepared(&mut self, out: &mut Vec<u8>, kind: MessageKind, compressed: &[u8], mask: Option<[u8; 4]>) {
+    pub fn prepared(&mut self, out: &mut Vec<u8>, kind: MessageKind, compressed: &[u8], mask: Option<Mask>) {
         self.frames.frame(out, FIN | RSV1 | Opcode::from(kind) as u8, compressed, mask);
         self.deflater.forget();
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{MessageKind, Role, Violation};
+use super::{Mask, MessageKind, Role, Violation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -78,7 +78,7 @@ pub(super) struct Header {
     pub opcode: Opcode,
     pub fin: bool,
     pub compressed: bool,
-    pub mask: Option<[u8; 4]>,
+    pub mask: Option<Mask>,
     pub length: u64,
     /// Bytes of the header itself.
     pub size: usize,
@@ -132,7 +132,7 @@ impl Header {
             false => (None, rest),
             true => {
                 let Some((mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
-                (Some(*mask), rest)
+                (Some(Mask::from(*mask)), rest)
             }
         };
         Ok(Some(Header { opcode, fin, compressed, mask, length, size: bytes.len() - rest.len() }))
@@ -141,7 +141,7 @@ impl Header {
 
 /// Appends a header; `first` is its first byte: the opcode and the bits above it.
 #[inline]
-pub(super) fn append_header(out: &mut Vec<u8>, first: u8, length: usize, mask: Option<[u8; 4]>) {
+pub(super) fn append_header(out: &mut Vec<u8>, first: u8, length: usize, mask: Option<Mask>) {
     let masked = if mask.is_some() { MASKED } else { 0 };
     match length {
         0..=125 => out.extend_from_slice(&[first, masked | length as u8]),
@@ -155,6 +155,6 @@ pub(super) fn append_header(out: &mut Vec<u8>, first: u8, length: usize, mask: O
         }
     }
     if let Some(mask) = mask {
-        out.extend_from_slice(&mask);
+        out.extend_from_slice(&mask.to_bytes());
     }
 }

@@ -167,7 +167,7 @@ fn masked(mut bytes: &[u8]) -> Vec<u8> {
         out.extend_from_slice(header);
         out[start + 1] ^= 0x80;
         out.extend_from_slice(&MASK);
-        mask::append(&mut out, payload, MASK);
+        mask::append(&mut out, payload, MASK.into());
         bytes = rest;
     }
     out.extend_from_slice(bytes);

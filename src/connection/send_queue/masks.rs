@@ -1,7 +1,7 @@
 //! Masks for frames (RFC 6455 §5.3): unpredictable, from the system's generator.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::Role;
+use crate::protocol::{Mask, Role};
 use crate::random;
 
 /// Gives each frame a fresh mask.
@@ -21,7 +21,7 @@ impl Masks {
     /// The next mask; `None` for a server, which does not mask. Fails without entropy: there is never a mask that is not
     /// random.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<[u8; 4]>> {
+    pub fn next(&mut self) -> Result<Option<Mask>> {
         if self.role == Role::Server {
             return Ok(None);
         }
@@ -34,6 +34,6 @@ impl Masks {
         }
         let (rest, &mask) = self.pool.split_last_chunk().expect("a multiple of four");
         self.pool.truncate(rest.len());
-        Ok(Some(mask))
+        Ok(Some(Mask::from(mask)))
     }
 }

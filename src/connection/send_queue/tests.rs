@@ -503,8 +503,8 @@ fn a_client_masks_each_frame_anew() {
     let mut writer = take_writer(&mut queue);
     let mask = queue.fetch_with_header(&mut writer, MessageKind::Binary, 1, 0).unwrap().unwrap();
     let masks = [&writer.batch[2..6], &writer.batch[8..12], &writer.batch[14..18]];
-    assert!(masks[0] != masks[1] && masks[1] != masks[2] && masks[2] == mask, "{masks:?}");
-    let masks: BTreeSet<[u8; 4]> = (0..1000).map(|_| queue.next_mask().unwrap().unwrap()).collect();
+    assert!(masks[0] != masks[1] && masks[1] != masks[2] && masks[2] == mask.to_bytes(), "{masks:?}");
+    let masks: BTreeSet<[u8; 4]> = (0..1000).map(|_| queue.next_mask().unwrap().unwrap().to_bytes()).collect();
     assert!(masks.len() > 990, "{}", masks.len());
 }
 

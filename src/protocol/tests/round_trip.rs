@@ -65,7 +65,7 @@ struct Sender {
 
 impl Sender {
     fn send(&mut self, role: Role, (recipe, cuts, encoding, mask): &Plan) {
-        let mask = (role == Role::Client).then_some(*mask);
+        let mask = (role == Role::Client).then_some(Mask::from(*mask));
         let message = recipe.make();
         let (kind, bytes) = match &message {
             Out::Text(text) => (MessageKind::Text, text.as_bytes()),
@@ -89,7 +89,7 @@ impl Sender {
         self.expected.push(message);
     }
 
-    fn send_parts(&mut self, kind: MessageKind, bytes: &[u8], cuts: &[f64], encoding: Encoding, mask: Option<[u8; 4]>) {
+    fn send_parts(&mut self, kind: MessageKind, bytes: &[u8], cuts: &[f64], encoding: Encoding, mask: Option<Mask>) {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * bytes.len() as f64) as usize).collect();
         cuts.sort();
         cuts.push(bytes.len());
@@ -167,7 +167,7 @@ proptest! {
 #[test]
 fn the_bytes_are_those_of_rfc_6455_and_7692() {
     let mut out = Vec::new();
-    FrameEncoder::new(Role::Client).message(&mut out, MessageKind::Text, b"Hello", Some(MASK));
+    FrameEncoder::new(Role::Client).message(&mut out, MessageKind::Text, b"Hello", Some(MASK.into()));
     assert_eq!(out, hex("81 85 37 fa 21 3d 7f 9f 4d 51 58"));
     let server = FrameEncoder::new(Role::Server);
     let mut compressor = MessageCompressor::new(Role::Server, AGREED, 6, 64).unwrap();
@@ -185,7 +185,7 @@ fn the_bytes_are_those_of_rfc_6455_and_7692() {
 #[test]
 fn a_message_of_several_parts_is_the_same_frame_as_one_of_the_whole() {
     let bytes: Vec<u8> = (0..200).collect();
-    for (role, mask) in [(Role::Client, Some(MASK)), (Role::Server, None)] {
+    for (role, mask) in [(Role::Client, Some(Mask::from(MASK))), (Role::Server, None)] {
         let encoder = FrameEncoder::new(role);
         let mut whole = b"before".to_vec();
         encoder.message(&mut whole, MessageKind::Binary, &bytes, mask);
