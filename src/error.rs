@@ -78,8 +78,8 @@ pub enum ErrorKind {
     /// The URL cannot be connected to: scheme, host, port or a fragment, or `wss` without the feature `native-tls`. Nothing was
     /// sent.
     Url,
-    /// An option or argument is not usable: a header, a subprotocol, a close code, a ping over 125 bytes, or a call that would
-    /// wait for its own thread. Nothing was sent; but where [`on_request`](crate::AcceptOptions::on_request) returns what cannot
+    /// An option or argument is not usable: a header, a subprotocol, a close code, a ping over 125 bytes, a message of more than
+    /// `isize::MAX` bytes in parts, or a call that would wait for its own thread. Nothing was sent; but where [`on_request`](crate::AcceptOptions::on_request) returns what cannot
     /// be sent, the client is answered with 500.
     InvalidInput,
     /// The host's name did not resolve to an address.

@@ -84,6 +84,11 @@ impl MemoryLimit {
         lock(&self.state).evicted
     }
 
+    /// Whether so many bytes may be held beside these.
+    fn fits(&self, held: usize, more: usize) -> bool {
+        more <= self.bytes.saturating_sub(held)
+    }
+
     /// A new share, which holds nothing.
     pub fn share(self: &Arc<MemoryLimit>, evict: Evict) -> MemoryShare {
         let mut state = lock(&self.state);
@@ -106,12 +111,12 @@ impl MemoryShare {
                 return Err(Evicted(entry.code()));
             }
             let more = bytes.saturating_sub(entry.held[kind as usize]);
-            if more == 0 || state.held + more <= self.limit.bytes {
+            if more == 0 || self.limit.fits(state.held, more) {
                 self.set(&mut state, kind, bytes);
                 return Ok(());
             }
             let waited = since.elapsed();
-            if state.held - state.leaving + more <= self.limit.bytes && waited < GIVE_BACK_WAIT {
+            if self.limit.fits(state.held - state.leaving, more) && waited < GIVE_BACK_WAIT {
                 state = wait(&self.limit.given_back, state, Some(GIVE_BACK_WAIT - waited));
                 continue;
             }
@@ -131,7 +136,7 @@ impl MemoryShare {
     pub fn try_hold(&self, kind: Kind, bytes: usize) -> bool {
         let mut state = lock(&self.limit.state);
         let more = bytes.saturating_sub(state.entry(self.number).held[kind as usize]);
-        let fits = more == 0 || state.held + more <= self.limit.bytes;
+        let fits = more == 0 || self.limit.fits(state.held, more);
         if fits {
             self.set(&mut state, kind, bytes);
         }
@@ -219,7 +224,7 @@ impl State {
 
     /// Marks the largest share that stays, as if the own one held `more`.
     fn evict_largest(&mut self, own: u64, more: usize) -> Victim {
-        let size = |number: u64, entry: &Entry| entry.total() + if number == own { more } else { 0 };
+        let size = |number: u64, entry: &Entry| entry.total().saturating_add(if number == own { more } else { 0 });
         let staying = self.shares.iter().filter(|(_, entry)| !entry.is_evicted);
         // Of equal ones, the own.
         let largest = staying.max_by_key(|(number, entry)| (size(**number, entry), **number == own));
@@ -280,6 +285,15 @@ mod tests {
         drop(one);
         assert!(other.try_hold(Kind::Reading, 60));
         assert_eq!(limit.evicted(), 0);
+    }
+
+    #[test]
+    fn what_is_too_much_for_the_machine_is_refused() {
+        let limit = MemoryLimit::new(usize::MAX);
+        let ((one, _), (other, _)) = (share(&limit), share(&limit));
+        one.hold(Kind::Message, usize::MAX - 10).unwrap();
+        assert!(!other.try_hold(Kind::Reading, 11) && other.try_hold(Kind::Reading, 10));
+        assert_eq!(one.hold(Kind::Message, usize::MAX), Err(Evicted(CloseCode::MESSAGE_TOO_BIG)));
     }
 
     #[test]

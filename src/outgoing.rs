@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::prepared::Prepared;
 use crate::protocol::MessageKind;
@@ -67,13 +68,14 @@ impl<'a> Outgoing<'a> {
         bytes.into().into()
     }
 
-    /// One binary message of these parts in their order, such as a header and a payload.
+    /// One binary message of these parts in their order, such as a header and a payload. Sending more than `isize::MAX` bytes is
+    /// an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput).
     /// See [the example](Outgoing).
     pub fn binary_parts(parts: &'a [&'a [u8]]) -> Outgoing<'a> {
         Outgoing::new(MessageKind::Binary, Payload::Parts(parts))
     }
 
-    /// One text message of these parts in their order.
+    /// One text message of these parts in their order, with the same bound.
     /// See [the example](Outgoing).
     pub fn text_parts(parts: &'a [&'a str]) -> Outgoing<'a> {
         Outgoing::new(MessageKind::Text, Payload::TextParts(parts))
@@ -124,6 +126,13 @@ impl<'a> Outgoing<'a> {
         }
     }
 
+    /// Bytes of the payload. An error where they are more than `isize::MAX`, which is possible in parts, as several may be
+    /// the same memory.
+    #[inline]
+    pub(crate) fn total_len(parts: &[&[u8]]) -> Result<usize> {
+        sum_of_lengths(parts.iter().map(|part| part.len()))
+    }
+
     /// An owned [`Message`] with this payload.
     /// See [the example](Outgoing).
     pub fn into_message(self) -> Message {
@@ -141,9 +150,16 @@ impl<'a> Outgoing<'a> {
 
 impl fmt::Debug for Outgoing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len: usize = self.with_parts(|parts| parts.iter().map(|part| part.len()).sum());
+        let len = self.with_parts(|parts| Outgoing::total_len(parts).unwrap_or(usize::MAX));
         f.debug_struct("Outgoing").field("kind", &self.kind).field("len", &len).finish_non_exhaustive()
     }
+}
+
+/// At most `isize::MAX`, as for everything that lies in memory: then no sum of two lengths overflows.
+#[inline]
+fn sum_of_lengths(mut lengths: impl Iterator<Item = usize>) -> Result<usize> {
+    let sum = lengths.try_fold(0, usize::checked_add).filter(|sum| isize::try_from(*sum).is_ok());
+    sum.ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("the message is larger than {} bytes", isize::MAX)))
 }
 
 /// Text that is borrowed.
@@ -282,6 +298,18 @@ mod tests {
         ];
         for outgoing in binaries {
             assert_eq!(outgoing.into_message(), binary);
+        }
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_are_an_error() {
+        let largest = isize::MAX as usize;
+        for lengths in [vec![], vec![0, 0], vec![1, 2, 3], vec![largest], vec![largest - 1, 1]] {
+            assert_eq!(sum_of_lengths(lengths.iter().copied()).ok(), Some(lengths.iter().sum()));
+        }
+        for lengths in [vec![largest, 1], vec![largest, largest], vec![largest, largest, 2], vec![usize::MAX; 3]] {
+            let error = sum_of_lengths(lengths.iter().copied()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{lengths:?}: {error}");
         }
     }
 

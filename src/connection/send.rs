@@ -72,9 +72,9 @@ pub(super) fn compressor_deadline(deadline: &Deadline) -> Deadline {
 impl SendHalf {
     /// Calls `send` with how `message` is to be sent.
     #[inline(always)]
-    fn with_plan<T>(&self, message: &Outgoing<'_>, send: impl FnOnce(Plan<'_>) -> T) -> T {
+    fn with_plan<T>(&self, message: &Outgoing<'_>, send: impl FnOnce(Plan<'_>) -> Result<T>) -> Result<T> {
         message.with_parts(|parts| {
-            let len = parts.iter().map(|part| part.len()).sum();
+            let len = Outgoing::total_len(parts)?;
             let is_long_enough = self.compress_from.is_some_and(|least| len >= least);
             let encoding = match (message.prepared(), self.preparation) {
                 _ if !is_long_enough || !message.may_compress() => Encoding::Uncompressed,

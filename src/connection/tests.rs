@@ -1,4 +1,4 @@
-//! What a connection does to which the system gives no thread, or no random bytes.
+//! What a connection does to which the system gives no thread, no random bytes, or not enough addresses for a length.
 
 use std::thread;
 
@@ -128,4 +128,21 @@ fn without_random_bytes_a_ping_is_answered_by_no_pong_and_a_close_by_no_frame() 
     theirs.begin_close_within(CloseCode::NORMAL, "");
     refusal::with(|| assert_eq!(kind(ours.receive(&Deadline::after("bound", LONG))), Ok(None)));
     assert_eq!(ours.close_code(), Some(CloseCode::NORMAL));
+}
+
+/// Parts may be the same memory, so that their sum is more than can be counted.
+#[cfg(target_pointer_width = "32")]
+#[test]
+fn a_message_that_is_too_long_for_the_machine_is_refused() {
+    let (ours, theirs) = pair(1 << 10);
+    let block = vec![0; 1 << 26];
+    for count in [32, 64, 65] {
+        let parts = vec![&block[..]; count];
+        let message = Outgoing::binary_parts(&parts);
+        assert_eq!(kind(ours.send_message(&message)), Err(ErrorKind::InvalidInput));
+        assert_eq!(kind(ours.try_send(&message)), Err(ErrorKind::InvalidInput));
+        assert_eq!(kind(ours.send_all([message].into_iter())), Err(ErrorKind::InvalidInput));
+    }
+    ours.send_message(&"a short one".into()).unwrap();
+    assert_eq!(theirs.receive(&Deadline::after("bound", LONG)).unwrap(), Some("a short one".into()));
 }

@@ -77,7 +77,9 @@ impl ReceiveHalf {
             let most = self.send.core.config.max_message_size.max(length.saturating_add(1));
             let allowed = length.saturating_mul(2).max(length.saturating_add(FIRST_STEP)).min(most);
             let more = allowed.saturating_sub(UNCOUNTED) - reader.assembler.counted();
-            share.hold(Kind::Message, message + more).map_err(|evicted| self.evicted(reader, evicted, deadline))?;
+            share
+                .hold(Kind::Message, message.saturating_add(more))
+                .map_err(|evicted| self.evicted(reader, evicted, deadline))?;
             reader.assembler.allow(allowed);
         }
         reader.memory.noted = reader.held();

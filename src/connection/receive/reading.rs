@@ -241,7 +241,7 @@ impl ReceiveHalf {
         let can_read_directly = left >= DIRECT_READ_STEP && transport.can_read_directly(&reader.incoming);
         match reader.assembler.binary_mut().filter(|_| can_read_directly) {
             // Only behind bytes that have come: a declared length alone allocates nothing.
-            Some(bytes) if bytes.len() >= DIRECT_READ_STEP && bytes.len() + left >= DIRECT_READ_MIN => {
+            Some(bytes) if bytes.len() >= DIRECT_READ_STEP && bytes.len().saturating_add(left) >= DIRECT_READ_MIN => {
                 let before = bytes.len();
                 make_room(bytes, left);
                 let received = transport.read_directly(&mut reader.incoming, &mut bytes[before..], wait);

@@ -69,7 +69,7 @@ pub fn server_layers() -> impl Iterator<Item = Layer> {
     LAYERS.iter().copied().filter(|&layer| layer != Layer::Tls13)
 }
 
-/// Runs the body, and fails if it takes longer than a minute.
+/// Runs the body, and fails if it takes longer than [`patience`].
 pub fn bounded<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     let name = thread::current().name().unwrap_or("test").to_string();
     wait_for(spawn(&name, body))
@@ -121,9 +121,16 @@ impl<T> Job<T> {
     }
 }
 
-/// Returns the thread's result or passes on its panic. Fails if the thread takes longer than a minute.
+/// How long a test waits before it takes a thread or a peer for hung: a minute, times `WSYNC_TEST_PATIENCE`, for tools under
+/// which all is slow.
+pub fn patience() -> Duration {
+    let factor = std::env::var("WSYNC_TEST_PATIENCE").map_or(1, |factor| factor.parse().expect("a whole number"));
+    Duration::from_secs(60) * factor
+}
+
+/// Returns the thread's result or passes on its panic. Fails if the thread takes longer than [`patience`].
 pub fn wait_for<T>(job: Job<T>) -> T {
-    if let Err(mpsc::RecvTimeoutError::Timeout) = job.is_done.recv_timeout(Duration::from_secs(60)) {
+    if let Err(mpsc::RecvTimeoutError::Timeout) = job.is_done.recv_timeout(patience()) {
         panic!("{} hangs", job.thread.thread().name().unwrap_or("a thread"));
     }
     job.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
-use super::Layer;
+use super::{Layer, patience};
 
 pub const FIN: u8 = 0x80;
 pub const TEXT: u8 = 1;
@@ -355,9 +355,9 @@ pub fn response(accept: &str, lines: &str) -> Vec<u8> {
 impl Socket {
     fn new(tcp: TcpStream) -> Socket {
         tcp.set_nodelay(true).unwrap();
-        // Shorter than the minute that a test may take, so that the failure names the call that waited.
-        tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        tcp.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+        // Shorter than a test may take, so that the failure names the call that waited.
+        tcp.set_read_timeout(Some(patience() / 2)).unwrap();
+        tcp.set_write_timeout(Some(patience() / 2)).unwrap();
         Socket { tcp, held: None }
     }
 }
