@@ -32,11 +32,38 @@ pub mod explored {
     pub use crate::sync::explored::{
         CLOCK_TASK, Time, elapsed, may_hurry, set_clock_alone, sleep, start_clock, stop_clock, wait_for_threads,
     };
-    use crate::{Background, BackgroundOptions, Result, Stream, WebSocket};
+    use std::sync::Arc;
+
+    use crate::memory_limit::MemoryLimit;
+    use crate::{Background, BackgroundOptions, Result, Stream, Upgraded, WebSocket};
 
     /// As `Stream::pair`, with `capacity` bytes of buffer in each direction.
     pub fn pair(capacity: usize) -> (Stream, Stream) {
         Stream::pair_with_capacity(capacity)
+    }
+
+    /// The memory of a server, which connections share.
+    pub struct Memory(Arc<MemoryLimit>);
+
+    impl Memory {
+        pub fn new(bytes: usize) -> Memory {
+            Memory(MemoryLimit::new(bytes))
+        }
+
+        /// As `Upgraded::open`, with a share of this memory.
+        pub fn open(&self, upgraded: Upgraded) -> Result<WebSocket> {
+            upgraded.open_with(Some(self.0.share(Arc::new(|_| {}))))
+        }
+
+        /// What the connections hold together.
+        pub fn held(&self) -> usize {
+            self.0.held()
+        }
+
+        /// How many were evicted.
+        pub fn evicted(&self) -> u64 {
+            self.0.evicted()
+        }
     }
 
     /// As `BackgroundOptions::connect`, with connections that `connect` makes.

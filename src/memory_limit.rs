@@ -84,9 +84,22 @@ impl MemoryLimit {
         lock(&self.state).evicted
     }
 
+    /// What all shares hold.
+    #[cfg(any(test, wsync_shuttle))]
+    pub fn held(&self) -> usize {
+        lock(&self.state).held
+    }
+
     /// Whether so many bytes may be held beside these.
     fn fits(&self, held: usize, more: usize) -> bool {
         more <= self.bytes.saturating_sub(held)
+    }
+
+    /// Ends a connection that was evicted.
+    fn end(&self, evict: &Evict, code: CloseCode) {
+        evict(code);
+        // It may itself wait for others to give back, by `hold`.
+        self.given_back.notify_all();
     }
 
     /// A new share, which holds nothing.
@@ -124,7 +137,7 @@ impl MemoryShare {
                 Victim::Own => return Err(Evicted(state.entry(self.number).code_for(kind))),
                 Victim::Other(evict, code) => {
                     drop(state);
-                    evict(code);
+                    self.limit.end(&evict, code);
                     state = lock(&self.limit.state);
                     since = Instant::now();
                 }
@@ -167,7 +180,7 @@ impl MemoryShare {
                 }
             };
             drop(state);
-            evict(code);
+            self.limit.end(&evict, code);
         }
     }
 
@@ -350,6 +363,27 @@ mod tests {
         });
         assert_eq!((first.load(Ordering::SeqCst), second.load(Ordering::SeqCst), limit.evicted()), (1013, 1013, 2));
         drop(stuck);
+    }
+
+    /// One that waits for an evicted one is evicted, too: it is told at once.
+    #[test]
+    fn who_waits_is_told_that_it_is_evicted() {
+        let limit = MemoryLimit::new(100);
+        let ((stuck, first), (waiting, second), (noting, _)) = (share(&limit), share(&limit), share(&limit));
+        stuck.hold(Kind::Queued, 50).unwrap();
+        waiting.hold(Kind::Message, 40).unwrap();
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| waiting.hold(Kind::Message, 60));
+            while first.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            assert!(noting.note(Kind::Queued, 61));
+            noting.relieve();
+            assert_eq!(waiter.join().unwrap(), Err(Evicted(CloseCode::MESSAGE_TOO_BIG)));
+        });
+        assert!(start.elapsed() < GIVE_BACK_WAIT, "{:?}", start.elapsed());
+        assert_eq!((second.load(Ordering::SeqCst), limit.evicted()), (1009, 2));
     }
 
     #[test]

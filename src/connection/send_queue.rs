@@ -34,7 +34,7 @@ const BATCH_FLUSH_AT: usize = bound(64 * 1024, 50);
 /// Pongs not yet written; the oldest give way (RFC 6455 §5.5.3 lets an endpoint answer only the latest ping).
 const MAX_PONGS: usize = 64;
 /// Buffers beyond this are given back when all is written.
-const RETAINED_CAPACITY: usize = 4 * 1024;
+const RETAINED_CAPACITY: usize = bound(4 * 1024, 32);
 
 pub(crate) struct SendQueue {
     /// Encodes what needs no compressor.

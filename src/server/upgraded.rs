@@ -9,6 +9,7 @@ use crate::compression::Compression;
 use crate::connection::{Connection, ConnectionConfig, HandshakeEnd};
 use crate::error::Result;
 use crate::handshake;
+use crate::memory_limit::MemoryShare;
 use crate::protocol::Role;
 use crate::transport::{Stream, Transport};
 use crate::websocket::{HandshakeInfo, WebSocket};
@@ -140,6 +141,11 @@ impl Upgraded {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a subprotocol, compression or bound that cannot be;
     /// [`Io`](crate::ErrorKind::Io) for a stream that is not usable.
     pub fn open(self) -> Result<WebSocket> {
+        self.open_with(None)
+    }
+
+    /// The same, with a share of a server's memory.
+    pub(crate) fn open_with(self, memory: Option<MemoryShare>) -> Result<WebSocket> {
         let Upgraded { stream, role, protocol, compression, bounds, read } = self;
         compression.check(role)?;
         bounds::check(&bounds)?;
@@ -147,9 +153,12 @@ impl Upgraded {
         let deflate = compression.parameters();
         let mut handshake = HandshakeEnd::of(Transport::plain(stream).map_err(unusable)?);
         handshake.incoming.plain.push(&read);
+        handshake.memory = memory;
         let connection = Connection::new(handshake, role, deflate, &compression, bounds);
         let extensions = deflate.as_ref().map(handshake::describe_extensions).unwrap_or_default();
-        Ok(WebSocket::new(connection, HandshakeInfo { protocol, extensions, ..HandshakeInfo::default() }))
+        let ws = WebSocket::new(connection, HandshakeInfo { protocol, extensions, ..HandshakeInfo::default() });
+        ws.allow_eviction();
+        Ok(ws)
     }
 }
 

@@ -283,6 +283,12 @@ impl<T> OnceLock<T> {
         switch();
         self.0.set(value)
     }
+
+    /// `init` does not wait.
+    pub fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
+        switch();
+        self.0.get_or_init(init)
+    }
 }
 
 /// Another thread may go on.

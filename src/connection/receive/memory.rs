@@ -6,13 +6,13 @@ use crate::connection::outcome::EndResult;
 use crate::deadline::Deadline;
 use crate::memory_limit::{Kind, MemoryShare};
 use crate::message::Message;
-use crate::sync::lock;
+use crate::sync::{bound, lock};
 use crate::transport::ReadState;
 
 /// So much of a message does not count, so that small ones cost nothing.
-const UNCOUNTED: usize = 4 * 1024;
+const UNCOUNTED: usize = bound(4 * 1024, 16);
 /// What a message is allowed first beyond that. Then it doubles.
-const FIRST_STEP: usize = 64 * 1024;
+const FIRST_STEP: usize = bound(64 * 1024, 32);
 
 /// What the share says that the read half holds.
 #[derive(Default)]

@@ -11,10 +11,12 @@ use std::time::Duration;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use shuttle::thread::{JoinHandle, spawn};
-use wsync_explored::internals::explored::{self, Time, elapsed, sleep, start_clock, stop_clock, wait_for_threads};
+use wsync_explored::internals::explored::{
+    self, Memory, Time, elapsed, sleep, start_clock, stop_clock, wait_for_threads,
+};
 use wsync_explored::{
     Background, BackgroundOptions, CloseCode, Compression, ConnectionEnd, ErrorKind, Event, Group, Message,
-    MessageKind, Prepared, ReadyState, Reconnect, Role, Stream, WebSocket,
+    MessageKind, Prepared, ReadyState, Reconnect, Role, Stream, Upgraded, WebSocket,
 };
 
 pub struct Scenario {
@@ -50,7 +52,8 @@ scenarios! {
         peer_is_dropped last_handle_is_dropped try_sends_without_a_receiver sends_beside_a_polling_receiver
         several_receivers group group_is_closed_by_several events events_dropped events_held reader_thread background_loses_nothing background_closes
         background_is_dropped background_hooks background_reconnects_now
-        background_is_dropped_with_a_silent_peer background_with_a_sender_of_its_own background_closed_with_a_group;
+        background_is_dropped_with_a_silent_peer background_with_a_sender_of_its_own background_closed_with_a_group
+        the_largest_is_evicted connections_share_memory;
     Passes: send_timeout send_timeout_behind_parts close_timeout closes_with_different_bounds
         keepalive_of_a_dead_line keepalive_of_a_live_line group_with_a_stuck_member;
 }
@@ -95,14 +98,16 @@ impl Settings {
     }
 
     fn open(&self, stream: Stream, role: Role) -> WebSocket {
+        self.upgraded(stream, role).open().unwrap()
+    }
+
+    fn upgraded(&self, stream: Stream, role: Role) -> Upgraded {
         WebSocket::upgraded(stream, role)
             .compression(self.compression.clone())
             .send_timeout(self.send_timeout)
             .close_timeout(self.close_timeout)
             .ping_interval(self.ping_interval)
             .max_message_size(self.max_message_size)
-            .open()
-            .unwrap()
     }
 }
 
@@ -1378,4 +1383,114 @@ fn keepalive_of_a_live_line() {
     for (receiver, accepted) in receivers.into_iter().zip(accepted) {
         check_all(&receiver.join().unwrap().0, &[accepted]);
     }
+}
+
+// Memory
+
+/// How a connection comes to hold much.
+#[derive(Clone, Copy)]
+enum Holding {
+    /// Frames that its peer does not take: the flush thread waits.
+    Queued,
+    /// A message that is not complete, while no thread receives.
+    Idle,
+    /// A message that grows while a thread receives it.
+    Growing,
+}
+
+/// A server's connection, which has a share of its memory, and the client.
+fn sharing(memory: &Memory, settings: &Settings, capacity: usize) -> (WebSocket, WebSocket) {
+    let (server, client) = explored::pair(capacity);
+    (memory.open(settings.upgraded(server, Role::Server)).unwrap(), settings.open(client, Role::Client))
+}
+
+/// The connection that holds most ends as soon as another one needs memory, and gives back what it holds although the program
+/// keeps its handle. The other one goes on.
+fn the_largest_is_evicted() {
+    // The large one fits alone, and not beside a message of the small one, of which 44 bytes count.
+    let memory = Memory::new(395);
+    let (small, small_client) = sharing(&memory, &endless().max_message_size(60), pick(&[5, 30]));
+    let receiver = receiver(small);
+    let holding = pick(&[Holding::Queued, Holding::Idle, Holding::Growing]);
+    let capacity = match holding {
+        Holding::Queued => 5,
+        Holding::Idle => 1000,
+        Holding::Growing => pick(&[30, 1000]),
+    };
+    let (large, large_client) = sharing(&memory, &endless(), capacity);
+    let (mut threads, mut unfinished) = (vec![], None);
+    match holding {
+        Holding::Queued => large.try_send(text(1, 0, 350)).unwrap(),
+        Holding::Idle => {
+            let mut message = large_client.send_writer(MessageKind::Text).unwrap();
+            message.write_all(text(1, 0, 300).as_bytes()).unwrap();
+            message.flush().unwrap();
+            unfinished = Some(message);
+            while memory.held() < 300 {
+                assert_eq!(large.try_recv().unwrap_err().kind(), ErrorKind::WouldBlock);
+            }
+        }
+        Holding::Growing => {
+            threads.push(spawn_with(&large, |ws| {
+                assert_eq!(ws.recv().unwrap_err().kind(), ErrorKind::TooBig);
+                // Or the sender waits until the last handle is dropped.
+                ws.abort();
+            }));
+            threads.push(spawn_with(&large_client, |ws| drop(ws.send(text(1, 0, 800)))));
+            threads.push(spawn_with(&large_client, |ws| drop(receive_until_end(&ws))));
+        }
+    }
+    let accepted = sender(&small_client, 0, 2, 45).join().unwrap();
+    close(&small_client);
+    let (received, small) = receiver.join().unwrap();
+    check_all(&received, &[accepted]);
+    join(threads);
+    assert_eq!(large.recv().unwrap_err().kind(), ErrorKind::TooBig);
+    drop(unfinished);
+    wait_for_threads();
+    assert_eq!((memory.held(), memory.evicted()), (0, 1));
+    drop((small, large));
+}
+
+/// Connections take and give back memory at once, in both directions, and whoever holds most ends. Nothing hangs, and nothing is
+/// held in the end.
+fn connections_share_memory() {
+    let memory = Memory::new(pick(&[100, 200, 400]));
+    let settings = if flip() { endless() } else { endless().max_message_size(100) };
+    let pairs = [(); 2].map(|()| sharing(&memory, &settings, pick(&[30, 1000])));
+    let (mut servers, mut receivers, mut senders) = (vec![], vec![], vec![]);
+    for (number, (server, client)) in pairs.iter().enumerate() {
+        servers.push(spawn_with(server, |ws| {
+            let echo = || ws.recv().and_then(|message| message.map(|message| ws.send(message)).transpose());
+            let end = loop {
+                match echo() {
+                    Ok(Some(())) => {}
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            if let Err(error) = end {
+                assert!(matches!(error.kind(), ErrorKind::TooBig | ErrorKind::Closed | ErrorKind::Io), "{error:?}");
+                ws.abort();
+            }
+        }));
+        let ws = client.clone();
+        receivers.push(spawn(move || receive_until_end(&ws)));
+        let ws = client.clone();
+        senders.push(spawn(move || {
+            let lengths = [20, pick(&[60, 90]), pick(&[20, 150])];
+            let send = |at: &usize| ws.send(text(number, *at, lengths[*at])).is_ok();
+            let accepted = (number, (0..3).take_while(send).collect());
+            // It may have been evicted.
+            let _ = ws.close(CloseCode::NORMAL, "");
+            accepted
+        }));
+    }
+    join(servers);
+    for (receiver, sender) in receivers.into_iter().zip(senders) {
+        check_beginning(&receiver.join().unwrap(), &[sender.join().unwrap()]);
+    }
+    wait_for_threads();
+    assert_eq!(memory.held(), 0);
+    drop(pairs);
 }
