@@ -297,7 +297,9 @@ mod tests {
         assert!(!other.try_hold(Kind::Reading, 1));
         drop(one);
         assert!(other.try_hold(Kind::Reading, 60));
-        assert_eq!(limit.evicted(), 0);
+        assert_eq!((limit.held(), limit.evicted()), (100, 0));
+        assert!(!other.note(Kind::Reading, 0));
+        assert_eq!(limit.held(), 40);
     }
 
     #[test]
@@ -370,15 +372,15 @@ mod tests {
     fn who_waits_is_told_that_it_is_evicted() {
         let limit = MemoryLimit::new(100);
         let ((stuck, first), (waiting, second), (noting, _)) = (share(&limit), share(&limit), share(&limit));
-        stuck.hold(Kind::Queued, 50).unwrap();
-        waiting.hold(Kind::Message, 40).unwrap();
+        waiting.hold(Kind::Message, 55).unwrap();
+        assert!(stuck.note(Kind::Queued, 60));
         let start = Instant::now();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| waiting.hold(Kind::Message, 60));
+            let waiter = scope.spawn(|| waiting.hold(Kind::Message, 56));
             while first.load(Ordering::SeqCst) == 0 {
                 std::thread::yield_now();
             }
-            assert!(noting.note(Kind::Queued, 61));
+            assert!(noting.note(Kind::Queued, 50));
             noting.relieve();
             assert_eq!(waiter.join().unwrap(), Err(Evicted(CloseCode::MESSAGE_TOO_BIG)));
         });

@@ -68,8 +68,9 @@ pub(crate) struct ReadHalf {
     pub assembler: MessageAssembler,
     /// What came while `close` was reading.
     pub backlog: VecDeque<Message>,
-    /// The end of a message of which the last bytes were read past the buffer: the next event. The same call takes it.
-    ended: Option<FrameEvent>,
+    /// The next event, if it is known: the end of a message of which the last bytes were read past the buffer, which the same call
+    /// takes; or a close frame behind a part of a message.
+    next: Option<FrameEvent>,
     /// How many messages came while `close` was reading, and were more than is kept.
     discarded: u64,
     /// Bytes have come since the last check of the keepalive.
@@ -98,7 +99,7 @@ impl ReadHalf {
             decoder,
             assembler: MessageAssembler::new(),
             backlog: VecDeque::new(),
-            ended: None,
+            next: None,
             discarded: 0,
             has_moved: false,
             is_inside_record: false,

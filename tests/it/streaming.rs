@@ -4,7 +4,10 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Layer, both_ends, kind, mixed_text, options, spawn, wait_for};
+use crate::support::{
+    CLOSE, FIN, Frame, Layer, TEXT, both_ends, bounded, close_payload, connected, frame, kind, mixed_text, options,
+    spawn, wait_for,
+};
 use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Message, MessageKind, Outgoing, Prepared, WebSocket};
 
 fn client_and_server(compression: Compression, max_message_size: usize) -> (WebSocket, WebSocket) {
@@ -161,6 +164,29 @@ fn a_close_inside_a_message_ends_its_reader() {
     drop(reader);
     assert_eq!(kind(server.recv()), Ok(None));
     wait_for(closing);
+}
+
+/// Both have come before anybody receives. Nothing of the message is lost.
+#[test]
+fn what_came_before_a_close_inside_a_message_is_read_first() {
+    bounded(|| {
+        for drops_reader in [false, true] {
+            let (ws, mut peer) = connected(Layer::Plain, &options());
+            let bytes = [frame(TEXT, b"begun"), frame(FIN | CLOSE, &close_payload(1000, ""))].concat();
+            peer.write(&bytes);
+            let mut reader = ws.recv_reader().unwrap().unwrap();
+            if !drops_reader {
+                let mut bytes = Vec::new();
+                let error = reader.read_to_end(&mut bytes).unwrap_err();
+                assert!(error.to_string().contains("closed the connection inside a message"), "{error}");
+                assert_eq!(bytes, b"begun");
+            }
+            drop(reader);
+            assert_eq!(kind(ws.recv()), Ok(None));
+            assert_eq!(ws.close_code(), Some(CloseCode::NORMAL));
+            assert_eq!(peer.frame(), Frame::close(1000));
+        }
+    });
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl ReadsOfCall {
 impl ReadHalf {
     /// The next event in the bytes that were read.
     fn next_event(&mut self, core: &Core) -> std::result::Result<Option<FrameEvent>, Violation> {
-        if let Some(event) = self.ended.take() {
+        if let Some(event) = self.next.take() {
             return Ok(Some(event));
         }
         let (consumed, event) = self.decoder.next(self.incoming.plain.unread(), &mut self.assembler);
@@ -109,14 +109,15 @@ impl ReceiveHalf {
                         return Ok(Some(Piece::Whole(kind)));
                     }
                 },
+                // What came of the message goes first.
+                Ok(Some(close @ FrameEvent::Close(_))) if reader.assembler.has_part() => {
+                    reader.next = Some(close);
+                    return Ok(Some(self.part(reader)));
+                }
                 Ok(Some(FrameEvent::Close(frame))) => return self.close_received(frame, deadline).result(),
                 Ok(Some(event)) => self.control_received(event),
                 Err(violation) => return self.violated(violation, deadline).result(),
-                Ok(None) if reader.assembler.has_part() => {
-                    self.send.core.note_message_received(0, reader.assembler.len());
-                    self.send.flush_what_fits();
-                    return Ok(Some(Piece::Part));
-                }
+                Ok(None) if reader.assembler.has_part() => return Ok(Some(self.part(reader))),
                 // There is room for more of it now, or the connection ends.
                 Ok(None) if reader.assembler.needs_more() => {}
                 Ok(None) => {
@@ -137,6 +138,13 @@ impl ReceiveHalf {
                 }
             }
         }
+    }
+
+    /// There is a part to fetch.
+    fn part(&self, reader: &ReadHalf) -> Piece {
+        self.send.core.note_message_received(0, reader.assembler.len());
+        self.send.flush_what_fits();
+        Piece::Part
     }
 
     /// Sets how messages are handed out. `max_message_size` bounds only those that are handed out whole.
@@ -248,7 +256,7 @@ impl ReceiveHalf {
                 let count = received.as_ref().map_or(0, |(_, count)| *count);
                 bytes.truncate(before + count);
                 self.send.core.note_received(count);
-                reader.ended = reader.decoder.finish_direct_read(&mut bytes[before..]);
+                reader.next = reader.decoder.finish_direct_read(&mut bytes[before..]);
                 received.map(|(received, _)| received)
             }
             Some(_) | None => transport.read(&mut reader.incoming, Some(wait)),
