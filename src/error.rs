@@ -421,10 +421,14 @@ mod tests {
         assert_eq!(std::io::Error::from(caused(IoKind::ConnectionReset)).kind(), IoKind::ConnectionReset);
         let outer = caused(IoKind::ConnectionRefused).in_context(ErrorKind::Proxy, "through a proxy");
         assert_eq!(std::io::Error::from(outer).kind(), IoKind::ConnectionRefused);
+        let foreign = String::from_utf8(vec![0xff]).unwrap_err();
+        let without = Error::caused(ErrorKind::Timeout, "late", foreign);
+        assert_eq!(std::io::Error::from(without).kind(), IoKind::TimedOut, "no cause is of the system");
         let kinds = [
             (ErrorKind::InvalidInput, IoKind::InvalidInput),
             (ErrorKind::Timeout, IoKind::TimedOut),
             (ErrorKind::WouldBlock, IoKind::WouldBlock),
+            (ErrorKind::Cancelled, IoKind::Interrupted),
             (ErrorKind::Closed, IoKind::NotConnected),
             (ErrorKind::Utf8, IoKind::InvalidData),
             (ErrorKind::Resolve, IoKind::NotFound),
@@ -449,6 +453,8 @@ mod tests {
             (ErrorKind::Handshake, "invalid opening handshake"),
             (ErrorKind::Refused, "refused by this side"),
             (ErrorKind::Timeout, "timeout"),
+            (ErrorKind::Cancelled, "cancelled"),
+            (ErrorKind::Other, "other error"),
             (ErrorKind::WouldBlock, "would block"),
             (ErrorKind::Unresponsive, "peer unresponsive"),
             (ErrorKind::Protocol, "protocol violation"),

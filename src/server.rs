@@ -294,3 +294,6 @@ fn send_response(mut upgrade: Upgrade, response: Response, with_body: bool, dead
 fn unusable(error: std::io::Error) -> Error {
     Error::caused(ErrorKind::Io, "the stream is not usable", error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -289,10 +289,9 @@ mod tests {
 
     /// The delay of the next attempt.
     fn next(backoff: &mut Backoff, random: u64) -> Duration {
-        match backoff.decide(&lost(), || Ok(random), SystemTime::UNIX_EPOCH) {
-            Decision::Retry { delay, .. } => delay,
-            Decision::Stop => panic!("no attempt"),
-        }
+        let decision = backoff.decide(&lost(), || Ok(random), SystemTime::UNIX_EPOCH);
+        let Decision::Retry { delay, .. } = decision else { panic!("no attempt") };
+        delay
     }
 
     #[test]
@@ -422,11 +421,11 @@ mod tests {
     #[test]
     fn retry_after_is_kept_up_to_the_longest_delay() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(parse_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap());
-        let delay =
-            |status, value: &str| match backoff(Reconnect::new()).decide(&rejected(status, value), || Ok(0), now) {
-                Decision::Retry { delay, .. } => delay,
-                Decision::Stop => panic!("no attempt"),
-            };
+        let delay = |status, value: &str| {
+            let decision = backoff(Reconnect::new()).decide(&rejected(status, value), || Ok(0), now);
+            let Decision::Retry { delay, .. } = decision else { panic!("no attempt") };
+            delay
+        };
         for status in [429, 503] {
             assert_eq!(delay(status, "7"), 7 * SECOND);
             assert_eq!(delay(status, "3600"), 10 * SECOND, "max_delay");

@@ -9,6 +9,7 @@ use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::sync::moved::sleep_of_the_machine;
 use crate::sync::thread_limit;
+use crate::sync::{Mutex, lock};
 use crate::transport::Stream;
 use crate::websocket::WebSocket;
 
@@ -86,6 +87,7 @@ fn closing_an_open_connection_needs_no_thread_and_wakes_on_another() {
     assert!(matches!(next(&chat), Event::Open(_)));
     chat.send("last").unwrap();
     thread_limit::with(0, || chat.close(4001, "bye")).unwrap();
+    assert_eq!(chat.ready_state(), ReadyState::Closing, "the server has not answered");
     assert_eq!(server.recv().unwrap(), Some("last".into()));
     assert_eq!((server.recv().unwrap(), server.close_code()), (None, Some(CloseCode::from(4001))));
     let Event::End(end) = next(&chat) else { panic!() };
@@ -155,4 +157,74 @@ fn a_connection_that_is_made_while_reconnect_now_is_called_is_given_up() {
     let Event::Reconnecting { attempt: 1, delay: Duration::ZERO, cause } = &event else { panic!("{event:?}") };
     assert!(cause.to_string().contains("reconnect_now"), "{cause}");
     assert!(matches!(next(&chat), Event::Open(_)));
+}
+
+/// The call comes when the connection is made, and before it is known.
+#[test]
+fn a_connection_that_is_made_while_close_is_called_is_given_up() {
+    let (sender, supervisors) = channel::<Arc<Supervisor>>();
+    let (give, given) = channel();
+    let (chat, _wakes) = in_background(move || {
+        let (client, server) = pair();
+        give.send(server).unwrap();
+        supervisors.recv().unwrap().close(CloseCode::NORMAL, "");
+        Ok(client)
+    });
+    sender.send(Arc::clone(&chat.0.supervisor)).unwrap();
+    let Event::End(ConnectionEnd::Failed(error)) = next(&chat) else { panic!() };
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    let server = given.recv().unwrap();
+    assert_eq!((server.recv().unwrap(), server.close_code()), (None, Some(CloseCode::GOING_AWAY)));
+}
+
+/// What `on_open` returns after a call of `close` does not matter: the connection is closed as was asked.
+#[test]
+fn an_on_open_that_fails_while_it_is_closed_does_not_hide_the_close() {
+    let (client, server) = pair();
+    let answering = thread::spawn(move || (server.recv().unwrap(), server.close_code()));
+    let (sender, supervisors) = channel::<Arc<Supervisor>>();
+    let supervisors = Mutex::new(supervisors);
+    let on_open = move |_: &WebSocket| {
+        lock(&supervisors).recv().unwrap().close(4001.into(), "bye");
+        Err(Error::other("no greeting"))
+    };
+    let mut client = Some(client);
+    let chat = Background::options().on_open(on_open).connect_by(move |_| Ok(client.take().unwrap()), || {}).unwrap();
+    sender.send(Arc::clone(&chat.0.supervisor)).unwrap();
+    let Event::End(end) = next(&chat) else { panic!() };
+    assert_eq!(end.to_string(), "closed with 4001: bye");
+    assert_eq!(answering.join().unwrap(), (None, Some(CloseCode::from(4001))));
+}
+
+/// The last look at what the program wants comes behind its policy.
+#[test]
+fn a_policy_that_drops_the_connection_in_the_background_ends_it() {
+    let (sender, chats) = channel::<Background>();
+    let chats = Mutex::new(chats);
+    let (counter, attempts) = channel();
+    let policy = move |_: &ConnectionEnd| {
+        drop(lock(&chats).recv().unwrap());
+        true
+    };
+    let connect = move |_: AttemptInfo<'_>| {
+        counter.send(()).unwrap();
+        Err(Error::new(ErrorKind::Connect, "no network"))
+    };
+    let reconnect = Reconnect::new().first_delay(Duration::ZERO).retry_if(policy);
+    let chat = BackgroundOptions::new().reconnect(reconnect).connect_by(connect, || {}).unwrap();
+    sender.send(chat).unwrap();
+    assert_eq!(attempts.iter().count(), 1, "and then the supervisor ends");
+}
+
+#[test]
+fn a_wake_function_that_panics_when_an_attempt_failed_ends_all() {
+    let connect = |_: AttemptInfo<'_>| Err(Error::new(ErrorKind::Connect, "no network"));
+    let for_ever = Reconnect::new().first_delay(Duration::MAX).max_delay(Duration::MAX);
+    let wake = || panic!("wakes nobody");
+    let chat = BackgroundOptions::new().reconnect(for_ever).connect_by(connect, wake).unwrap();
+    assert!(matches!(next(&chat), Event::Reconnecting { attempt: 1, .. }));
+    let Event::End(ConnectionEnd::Failed(error)) = next(&chat) else { panic!() };
+    assert!(error.to_string().contains("wakes nobody"), "{error}");
+    chat.close_and_wait(CloseCode::NORMAL, "", LONG).unwrap();
+    assert_eq!(chat.ready_state(), ReadyState::Closed);
 }

@@ -1,9 +1,11 @@
-//! What a connection does to which the system gives no thread, no random bytes, or not enough addresses for a length.
+//! What a connection does to which the system gives no thread, no random bytes, or not enough addresses for a length; and one
+//! whose server has little memory.
 
 use std::thread;
 
 use super::*;
 use crate::error::{Error, ErrorKind};
+use crate::memory_limit::MemoryLimit;
 use crate::random::refusal;
 use crate::sync::thread_limit;
 use crate::transport::Stream;
@@ -11,6 +13,7 @@ use crate::transport::Stream;
 const LONG: Option<Duration> = Some(Duration::from_secs(30));
 
 fn open(stream: Stream, role: Role) -> Connection {
+    let handshake = HandshakeEnd::of(Transport::plain(stream).unwrap());
     let deflate = DeflateParameters {
         client_no_context_takeover: false,
         server_no_context_takeover: false,
@@ -18,7 +21,6 @@ fn open(stream: Stream, role: Role) -> Connection {
         server_max_window_bits: 15,
     };
     let compression = Compression::default().threshold(1000);
-    let handshake = HandshakeEnd::of(Transport::plain(stream).unwrap());
     Connection::new(handshake, role, Some(deflate), &compression, ConnectionConfig::default())
 }
 
@@ -26,6 +28,16 @@ fn open(stream: Stream, role: Role) -> Connection {
 fn pair(capacity: usize) -> (Connection, Connection) {
     let (ours, theirs) = Stream::pair_with_capacity(capacity);
     (open(ours, Role::Client), open(theirs, Role::Server))
+}
+
+/// A client and its server, which has a share of this memory; without compression, whose inflater would count.
+fn counted(limit: &Arc<MemoryLimit>) -> (Connection, Connection) {
+    let (ours, theirs) = Stream::pair_with_capacity(1 << 20);
+    let open = |stream, role, memory| {
+        let handshake = HandshakeEnd { memory, ..HandshakeEnd::of(Transport::plain(stream).unwrap()) };
+        Connection::new(handshake, role, None, &Compression::off(), ConnectionConfig::default())
+    };
+    (open(ours, Role::Client, None), open(theirs, Role::Server, Some(limit.share(Arc::new(|_| {})))))
 }
 
 fn kind<T>(result: Result<T>) -> std::result::Result<T, ErrorKind> {
@@ -145,4 +157,40 @@ fn a_message_that_is_too_long_for_the_machine_is_refused() {
     }
     ours.send_message(&"a short one".into()).unwrap();
     assert_eq!(theirs.receive(&Deadline::after("bound", LONG)).unwrap(), Some("a short one".into()));
+}
+
+/// `close` keeps what fits, and says how many messages did not.
+#[test]
+fn messages_that_wait_for_recv_count() {
+    let limit = MemoryLimit::new(15_000);
+    let (client, server) = counted(&limit);
+    for number in 0..6 {
+        client.send_message(&number.to_string().repeat(3000).into()).unwrap();
+    }
+    client.begin_close_within(CloseCode::NORMAL, "");
+    let closed = server.close(CloseCode::NORMAL, "").unwrap_err();
+    assert!(closed.kind() == ErrorKind::TooBig && closed.to_string().contains("2 messages"), "{closed}");
+    assert!((12_000..15_000).contains(&limit.held()), "{}", limit.held());
+    for number in 0..4 {
+        assert_eq!(server.receive(&Deadline::NEVER).unwrap(), Some(number.to_string().repeat(3000).into()));
+    }
+    assert_eq!(kind(server.receive(&Deadline::NEVER)), Ok(None));
+    assert_eq!((limit.held(), limit.evicted()), (0, 0));
+}
+
+#[test]
+fn an_idle_line_gives_its_buffers_back() {
+    let limit = MemoryLimit::new(1 << 20);
+    let (client, server) = counted(&limit);
+    for _ in 0..20 {
+        client.send_message(&"x".repeat(20_000).into()).unwrap();
+    }
+    for _ in 0..20 {
+        assert_eq!(server.receive(&Deadline::NEVER).unwrap(), Some("x".repeat(20_000).into()));
+    }
+    let large = limit.held();
+    assert!(large > 64 * 1024, "{large}");
+    let bound = Deadline::after("bound", Some(Duration::from_millis(300)));
+    assert_eq!(kind(server.receive(&bound)), Err(ErrorKind::Timeout));
+    assert_eq!(limit.held(), 0);
 }

@@ -416,6 +416,37 @@ mod tests {
     }
 
     #[test]
+    fn the_end_waits_for_the_last_thread() {
+        let connections = Arc::<Connections>::default();
+        let (place, _client) = begin(&connections);
+        let (looks, looked) = std::sync::mpsc::channel();
+        let ending = Arc::clone(&connections);
+        let ending = std::thread::spawn(move || {
+            let left = || {
+                looks.send(()).unwrap();
+                None
+            };
+            ending.wait_until_idle(left, &[])
+        });
+        looked.recv().unwrap();
+        drop(place);
+        assert_eq!(ending.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn who_opens_when_the_server_stops_is_not_served() {
+        let connections = Arc::<Connections>::default();
+        let (place, _client) = begin(&connections);
+        assert!(place.may_open());
+        connections.stop();
+        let (ws, _peer) = Stream::pair();
+        let ws = WebSocket::upgraded(ws, crate::Role::Server).open().unwrap();
+        assert!(!place.opened(&ws) && connections.members().is_empty());
+        let counted = connections.statistics();
+        assert_eq!((counted.opened, counted.failed), (0, 1));
+    }
+
+    #[test]
     fn who_is_turned_away_takes_no_place() {
         let connections = Arc::<Connections>::default();
         let (ours, _theirs) = Stream::pair();

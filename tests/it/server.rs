@@ -52,6 +52,9 @@ fn http(server: &ServerHandle, request: &str) -> String {
     answer
 }
 
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
 fn wait_until(condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -132,6 +135,49 @@ fn further_clients_get_503_by_choice() {
     // The thread that has answered ends a moment later.
     wait_until(|| options().connect(url(&server)).is_ok());
     assert!(server.statistics().turned_away >= 1);
+}
+
+/// The thread that was to answer it ends, and no other client notices.
+#[test]
+fn a_client_that_is_gone_before_it_is_turned_away_harms_nobody() {
+    let server = server().max_connections(1).turn_away(true).spawn(echo).unwrap();
+    let first = connect(&server);
+    drop(silent(&server));
+    wait_until(|| server.statistics().turned_away == 1);
+    first.send("still served").unwrap();
+    assert_eq!(first.recv().unwrap(), Some("still served".into()));
+    first.close(1000, "").unwrap();
+    bounded(move || assert_eq!(server.shutdown(LONG), 0));
+}
+
+#[test]
+fn a_client_that_does_not_answer_the_close_gives_its_place_back_all_the_same() {
+    bounded(|| {
+        let impatient = AcceptOptions::new().close_timeout(Some(Duration::from_millis(1)));
+        let server = server().options(impatient).max_connections(1).spawn(|ws| ws.send("served")).unwrap();
+        let mut first = silent(&server);
+        first.write_all(UPGRADE.as_bytes()).unwrap();
+        wait_until(|| server.statistics().opened == 1);
+        assert_eq!(connect(&server).recv().unwrap(), Some("served".into()));
+        drop(first);
+    });
+}
+
+/// To end its loop, the server connects to itself.
+#[test]
+fn a_server_on_every_address_ends() {
+    bounded(|| {
+        // Not every machine has IPv6.
+        let servers = ["0.0.0.0:0", "[::]:0"].map(|address| Server::bind(address).ok());
+        assert!(servers[0].is_some());
+        for server in servers.into_iter().flatten() {
+            let port = server.handle().local_addr().unwrap().port();
+            let server = server.spawn(echo).unwrap();
+            let ws = options().connect(format!("ws://localhost:{port}/")).unwrap();
+            ws.close(1000, "").unwrap();
+            assert_eq!(server.shutdown(LONG), 0);
+        }
+    });
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Connections over Unix sockets.
 
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use crate::support::*;
-use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, Outgoing, ReadyState, WebSocket};
+use wsync::{AcceptOptions, CloseCode, Compression, ErrorKind, Group, Message, Outgoing, ReadyState, Role, WebSocket};
 
 /// The server listens at a path in the file system.
 #[test]
@@ -93,5 +95,17 @@ fn tls_works() {
         assert_eq!(ws.recv().unwrap(), text("over TLS"));
         ws.close(CloseCode::NORMAL, "").unwrap();
         assert_eq!(wait_for(server), Ok(None));
+    });
+}
+
+/// The types do not rule it out.
+#[test]
+fn what_is_no_socket_is_an_error() {
+    bounded(|| {
+        let file = || TcpStream::from(OwnedFd::from(fs::File::open("/dev/null").unwrap()));
+        assert_eq!(kind(WebSocket::accept(file()).map(drop)), Err(ErrorKind::Io));
+        assert_eq!(kind(WebSocket::upgraded(file(), Role::Client).open().map(drop)), Err(ErrorKind::Io));
+        let error = options().connect_over("ws://localhost/", file()).unwrap_err();
+        assert!(error.get_ref().is_some(), "{error}");
     });
 }

@@ -64,12 +64,6 @@ impl ReceiveHalf {
             let more = reader.decoder.inflater_size();
             share.hold(Kind::Reading, reading + more).map_err(|evicted| self.evicted(reader, evicted, deadline))?;
             reader.memory.inflater = more;
-        } else if reader.memory.buffers == 0 && reader.incoming.wants_to_grow() {
-            let more = self.send.core.transport.most_for_reading();
-            if share.try_hold(Kind::Reading, reading + more) {
-                reader.memory.buffers = more;
-                reader.incoming.set_may_grow(true);
-            }
         }
         if reader.assembler.needs_more() {
             let length = reader.assembler.len();
@@ -84,6 +78,21 @@ impl ReceiveHalf {
         }
         reader.memory.noted = reader.held();
         Ok(())
+    }
+
+    /// Before a read: lets the buffers grow, if there is room for that now.
+    pub(super) fn let_buffers_grow(&self, reader: &mut ReadHalf) {
+        let Some(share) = &self.send.core.memory else { return };
+        if reader.memory.buffers > 0 || !reader.incoming.wants_to_grow() {
+            return;
+        }
+        let more = self.send.core.transport.most_for_reading();
+        let reading = reader.held().reading + more;
+        if share.try_hold(Kind::Reading, reading) {
+            reader.memory.buffers = more;
+            reader.memory.noted.reading = reading;
+            reader.incoming.set_may_grow(true);
+        }
     }
 
     /// The line is idle: grown buffers are freed.

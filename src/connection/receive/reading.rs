@@ -129,6 +129,7 @@ impl ReceiveHalf {
                         self.send.flush_what_fits();
                         return Err(deadline.nothing_yet());
                     }
+                    self.let_buffers_grow(reader);
                     let found = self.read_more(reader, deadline)?;
                     reads.note(found, deadline, reader.assembler.len().saturating_sub(begun));
                     // Nothing came to a call that waits, or to the first read of one that does not: the line is idle.

@@ -103,3 +103,13 @@ fn a_stream_in_any_mode_is_taken_over() {
         assert_eq!(reader.join().unwrap(), Ok(b"x".to_vec()));
     });
 }
+
+#[test]
+fn only_tcp_shows_bytes_without_taking_them() {
+    let (ours, theirs) = Stream::pair();
+    let socket = Socket::new(ours).unwrap();
+    Socket::new(theirs).unwrap().write(b"bytes", NOW, &mut WaitState::default()).unwrap();
+    let peeked = kind(socket.peek(&mut [0; 100], NOW, &mut WaitState::default()));
+    assert_eq!(peeked, Err(ErrorKind::Unsupported));
+    assert_eq!(read(&socket, NOW), Ok(b"bytes".to_vec()));
+}

@@ -149,6 +149,16 @@ mod tests {
         assert_eq!(changes(&long), [Some(MAX_WAIT)]);
     }
 
+    #[test]
+    fn only_tcp_shows_bytes_without_taking_them() {
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut ours, b"bytes").unwrap();
+        let socket = crate::transport::wait::Socket::new(theirs.into()).unwrap();
+        let (mut buffer, mut state) = ([0; 100], WaitState::default());
+        assert_eq!(socket.peek(&mut buffer, SECOND, &mut state).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(socket.read(&mut buffer, SECOND, &mut state).unwrap(), 5);
+    }
+
     /// A socket as macOS has it once both directions are shut down: it takes no option, and still has bytes.
     struct Shut {
         refusal: io::ErrorKind,
