@@ -253,3 +253,19 @@ fn receiving_into_a_buffer_keeps_its_allocation() {
     assert_eq!(buffer, b"last");
     assert_eq!(buffer.as_ptr(), allocation);
 }
+
+#[test]
+fn uncompressed_has_no_effect_once_a_part_was_sent() {
+    bounded(|| {
+        let compression = Compression::default().threshold(1);
+        let (client, server) = client_and_server(compression, 1 << 20);
+        let mut message = client.send_writer(MessageKind::Text).unwrap();
+        message.write_all(&[b'a'; 10_000]).unwrap();
+        message.flush().unwrap();
+        let mut message = message.uncompressed();
+        message.write_all(&[b'a'; 10_000]).unwrap();
+        message.finish().unwrap();
+        assert_eq!(server.recv().unwrap(), Some("a".repeat(20_000).into()));
+        assert!(client.statistics().sent.wire_bytes < 1000, "{:?}", client.statistics());
+    });
+}
