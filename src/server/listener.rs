@@ -502,8 +502,8 @@ fn serve(
     stream: Stream,
     place: Place,
 ) {
-    let admission =
-        Admission { memory: memory.map(|limit| place.memory_share(limit)), may_open: Some(&|| place.may_open()) };
+    let may_open = || place.may_open();
+    let admission = Admission { memory: memory.map(|limit| place.memory_share(limit)), may_open: Some(&may_open) };
     let Some(ws) = open(options, connections, stream, admission) else { return };
     match place.opened(&ws) {
         true => handle(connections, handler, &ws),
