@@ -33,8 +33,8 @@ pub struct ServerStatistics {
     pub turned_away: u64,
     /// Further handshakes that did not come to an open connection: wrong, refused by `on_request`, lost or cut.
     pub failed: u64,
-    /// Clients who were cut before they had a connection or an answer, because others needed their place or the server stopped.
-    /// Each counts above, too.
+    /// Clients who were cut before they had a connection or an answer, because others needed their place or their memory, or the
+    /// server stopped. Each counts above, too.
     pub cut: u64,
     /// Clients who were dropped because all together held as much as they may ([`memory_limit`](crate::Server::memory_limit)). Of
     /// these, handshakes count in `failed`, too.
