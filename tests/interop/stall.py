@@ -1,11 +1,10 @@
-"""A WebSocket server that accepts connections and never reads or sends a message."""
-import base64, hashlib, re, socket, sys
+"""A WebSocket server that prints its port, accepts connections and never reads or sends a message."""
+import base64, hashlib, re, socket
 
 listener = socket.socket()
-listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.bind(("127.0.0.1", 0))
 listener.listen()
-print("listening", flush=True)
+print(listener.getsockname()[1], flush=True)
 kept = []
 while True:
     stream, _ = listener.accept()
